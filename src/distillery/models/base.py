@@ -1,0 +1,46 @@
+"""What every network of the project gives: one forward pass, all its taps, named the same way for all families."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What one forward pass of a network yields. A view table fills only the fields it holds; the rest are empty.
+
+    Attributes:
+        logits: (B, C) class scores.
+        pooled: (B, d) penultimate features, the input of the classifier; None if not at hand.
+        maps: feature maps, stem first, then one per stage, each (B, channels, height, width), as the family's
+            reference code taps them (after the activation, except where the family has none there).
+        preacts: the same taps before the stage's last activation; empty for families without them.
+    """
+
+    logits: Tensor
+    pooled: Tensor | None = None
+    maps: tuple[Tensor, ...] = ()
+    preacts: tuple[Tensor, ...] = ()
+
+
+class Network(nn.Module):
+    """Base of every network: ``forward(images) -> Outputs``."""
+
+    def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
+        """Map (B, channels, H, W) images to `Outputs`; the pre-activation taps are filled only if asked for."""
+        raise TypeError(f"{type(self).__name__} has no forward pass")  # every family overrides this
+
+    @property
+    def head(self) -> nn.Linear:
+        """The linear classifier on the pooled features, whatever its state-dict name in this family."""
+        raise TypeError(f"{type(self).__name__} names no classifier")
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """The last batch normalisation before each stage's closing activation (OFD reads its margins from them)."""
+        raise ValueError(f"{type(self).__name__} has no batch normalisation before its stages' last activation")
+
+    def tail(self, features: Tensor, stage: int) -> Tensor:
+        """Run the rest of the network from `maps[stage]` on and return the logits (AdaIN transfer, SRRL)."""
+        raise ValueError(f"{type(self).__name__} cannot be entered in the middle")
