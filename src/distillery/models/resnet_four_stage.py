@@ -1,0 +1,101 @@
+"""ResNet-18 and ResNet-50 (He et al. 2016) with a CIFAR stem: 3x3, stride 1, no max pooling; keys as in mdistiller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distillery.models.layers import conv, init_convolutions
+from distillery.models.staged import Stage, StagedNetwork, norm_at
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """A 1x1 convolution and normalisation where stride or width change, else the identity."""
+    if stride == 1 and inputs == outputs:
+        return nn.Sequential()
+    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions."""
+
+    expansion = 1
+    last_norm = "bn2"
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv(inputs, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.shortcut = _shortcut(inputs, width, stride)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the sum of both branches, before the closing ReLU."""
+        out = F.relu(self.bn1(self.conv1(features)), inplace=True)
+        return self.bn2(self.conv2(out)).add_(self.shortcut(features))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (with the stride) and 1x1 convolutions; four times as wide at the end."""
+
+    expansion = 4
+    last_norm = "bn3"
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv(width, 4 * width, 1)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.shortcut = _shortcut(inputs, 4 * width, stride)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the sum of both branches, before the closing ReLU."""
+        out = F.relu(self.bn1(self.conv1(features)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        return self.bn3(self.conv3(out)).add_(self.shortcut(features))
+
+
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+class FourStageResNet(StagedNetwork):
+    """Stem of 64 channels, four stages with strides 1, 2, 2, 2, global average pooling, `linear`."""
+
+    def __init__(self, block: str, depths: Sequence[int], num_classes: int, in_channels: int = 3) -> None:
+        """Take the kind of block ("basic" or "bottleneck") and the number of blocks in each stage."""
+        super().__init__()
+        kind = BLOCKS[block]
+        self.last_norm = kind.last_norm
+        self.conv1 = conv(in_channels, 64, 3)
+        self.bn1 = nn.BatchNorm2d(64)
+        inputs, stages = 64, []
+        for depth, width, stride in zip(depths, (64, 128, 256, 512), (1, 2, 2, 2), strict=True):
+            first = kind(inputs, width, stride)
+            inputs = width * kind.expansion
+            stages.append(Stage(first, *(kind(inputs, width, 1) for _ in range(depth - 1))))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.linear = nn.Linear(inputs, num_classes)
+        init_convolutions(self)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """3x3 convolution, normalisation, ReLU."""
+        return F.relu(self.bn1(self.conv1(images)), inplace=True)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The four stages."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
+    @property
+    def head(self) -> nn.Linear:
+        """The classifier `linear`."""
+        return self.linear
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """The last normalisation in the main branch of each stage's last block."""
+        return [norm_at(stage[-1], self.last_norm) for stage in self.stages()]
