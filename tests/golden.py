@@ -22,7 +22,7 @@ ROOT = Path(os.environ.get("DISTILLERY_GOLDEN", Path(__file__).resolve().parents
 
 needs_golden = pytest.mark.skipif(
     not (ROOT / "manifest.json").is_file(),
-    reason="the golden vectors (../shared/golden) do not lie beside this checkout",
+    reason="the golden vectors (../shared/golden) are not beside this checkout",
 )
 
 
@@ -65,7 +65,10 @@ def expected(case: Case) -> dict[str, Tensor]:
     """The reference's outputs by name: scalars in float64, arrays as stored."""
     archive = _archive(manifest()["methods"][case["method"]]["npz"])
     scalars = archive[case["id"] + "__scalars"] if case["scalars"] else []
-    outputs = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in zip(case["scalars"], scalars)}
+    outputs = {
+        name: torch.tensor(float(value), dtype=torch.float64)
+        for name, value in zip(case["scalars"], scalars, strict=True)
+    }
     return outputs | {n: torch.from_numpy(np.array(archive[f"{case['id']}__{n}"])) for n in case["arrays"]}
 
 

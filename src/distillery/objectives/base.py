@@ -1,0 +1,197 @@
+"""What a training loss is handed, and what it hands back. A new method is one file beside this one.
+
+An objective knows tensors only: no files, no devices, no schedule but the epoch in the batch. `fit()` builds it
+once per run, trains its parameters (if it has any) with the student's optimiser, and adds up the terms it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distillery.models.base import Network, Outputs
+from distillery.objectives.soft import full_precision
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training batch. Student and teacher have seen the same view of every image.
+
+    Attributes:
+        labels: (B,) int64 classes; -1 marks an unlabelled image (ensemble distillation only).
+        student: the student's outputs, with gradient.
+        teachers: the teachers' outputs, without gradient; empty for methods that need no teacher.
+        epoch: () float tensor, the running epoch counted from 1. A tensor, so that a captured graph sees it move.
+        index: (B,) int64 positions in the training set.
+        strong_student, strong_teacher: outputs on a second, strongly augmented view (methods with need "strong").
+    """
+
+    labels: Tensor
+    student: Outputs
+    teachers: tuple[Outputs, ...]
+    epoch: Tensor
+    index: Tensor
+    strong_student: Outputs | None = None
+    strong_teacher: Outputs | None = None
+
+    @property
+    def teacher(self) -> Outputs:
+        """The (first) teacher."""
+        return self.teachers[0]
+
+    def rows(self, keep: Tensor) -> Batch:
+        """The batch of the rows where the (B,) boolean `keep` holds."""
+
+        def cut(outputs: Outputs | None) -> Outputs | None:
+            if outputs is None:
+                return None
+            pooled = None if outputs.pooled is None else outputs.pooled[keep]
+            maps, preacts = (tuple(m[keep] for m in taps) for taps in (outputs.maps, outputs.preacts))
+            return Outputs(outputs.logits[keep], pooled, maps, preacts)
+
+        student = cut(self.student)
+        assert student is not None
+        return replace(
+            self,
+            labels=self.labels[keep],
+            student=student,
+            teachers=tuple(t for t in map(cut, self.teachers) if t is not None),
+            index=self.index[keep],
+            strong_student=cut(self.strong_student),
+            strong_teacher=cut(self.strong_teacher),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The facts of a run that an objective may need to build its own modules.
+
+    Attributes:
+        num_classes: C.
+        labels: (N,) int64 training labels (negative sampling, selection).
+        student, teacher: outputs of both networks for one example image, B = 1: their shapes are what counts.
+        teacher_model: the frozen teacher (methods that reuse its head or statistics), if there is one.
+        teacher_on_train: gives the teacher's logits and pooled features, (N, C) and (N, d), on the training images
+            without augmentation; computed when called (data selection).
+    """
+
+    num_classes: int
+    labels: Tensor
+    student: Outputs
+    teacher: Outputs | None = None
+    teacher_model: Network | None = None
+    teacher_on_train: Callable[[], Outputs] | None = None
+
+
+class Plugin(nn.Module):
+    """A change to the logits before they meet in the distillation term; it combines with any logit objective.
+
+    `order` fixes the sequence of several plug-ins whatever their order in params.yaml: the teacher is corrected
+    (order 1) before both logits are standardised (order 2), as the released code does.
+    """
+
+    order: ClassVar[int] = 1
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, C) student and teacher logits to the pair that the distillation term compares."""
+        return student, teacher
+
+
+class Selector(nn.Module):
+    """Decides which images the teacher supervises; the others get the ground truth only."""
+
+    keep: Tensor
+
+    def __init__(self, keep: Tensor) -> None:
+        """Take the (N,) boolean mask over the training set."""
+        super().__init__()
+        self.register_buffer("keep", keep)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the (B,) mask of the batch's rows that are distilled."""
+        return self.keep[batch.index]
+
+
+@dataclass
+class Extras:
+    """What a method block adds to its objective: plug-ins, a data selection, partner objectives."""
+
+    plugins: list[Plugin] = field(default_factory=list)
+    selector: Selector | None = None
+    partners: dict[str, tuple[float, Objective]] = field(default_factory=dict)
+
+
+class Objective(nn.Module):
+    """Base of every training loss: weighted cross-entropy plus the terms of `distil`.
+
+    Sub-classes take a `Context` and keyword-only hyper-parameters with defaults: those are the keys of the method's
+    block in params.yaml, read and checked from the signature. Override `distil`; override `supervised` if the method
+    changes the cross-entropy. `forward` adds them up and applies a data selection, if there is one.
+
+    Attributes:
+        needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts" (of both
+            networks), "strong" (a second view), "teachers" (several). Empty: no teacher at all.
+        static: False if a step's tensor shapes depend on the data, which rules out graph capture (see `capturable`).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    static: ClassVar[bool] = True
+
+    def __init__(self, context: Context, *, ce_weight: float = 1.0) -> None:
+        super().__init__()
+        self.ce_weight = ce_weight
+        self.plugins = nn.ModuleList()
+        self.selector: Selector | None = None
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a step may be captured in a device graph: a data selection makes the shapes depend on the batch."""
+        return self.static and self.selector is None
+
+    def logits(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distil` compares these."""
+        student, teacher = full_precision(student), full_precision(teacher)
+        for plugin in self.plugins:
+            student, teacher = plugin(student, teacher, labels)
+        return student, teacher
+
+    def supervised(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted cross-entropy of the raw student logits."""
+        if self.ce_weight == 0:
+            return {}
+        return {"ce": self.ce_weight * F.cross_entropy(full_precision(batch.student.logits), batch.labels)}
+
+    def distil(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted distillation terms, scalars by name. No term for plain training."""
+        return {}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return all weighted terms, scalars by name; their sum is the loss.
+
+        With a data selection the method's loss is taken over the selected rows and the plain cross-entropy over the
+        others, each weighted by its share of the batch, so that every row counts 1/B.
+        """
+        if self.selector is not None:
+            keep = self.selector(batch)
+            selected = int(keep.sum())
+            if selected < len(keep):
+                share = selected / len(keep)
+                rows = batch.rows(keep) if selected else None
+                terms = {**self.supervised(rows), **self.distil(rows)} if rows is not None else {}
+                plain = F.cross_entropy(full_precision(batch.student.logits[~keep]), batch.labels[~keep])
+                return {name: share * term for name, term in terms.items()} | {"ce_unselected": (1 - share) * plain}
+        return {**self.supervised(batch), **self.distil(batch)}
+
+    def predict(self, outputs: Outputs) -> Tensor:
+        """Return the logits the trained student is judged by (SimKD puts the teacher's head here)."""
+        return outputs.logits
+
+
+def warmup(epoch: Tensor, epochs: float) -> Tensor:
+    """Linear warm-up factor min(epoch / epochs, 1), epoch counted from 1 as in the mdistiller lineage."""
+    return torch.clamp(epoch / epochs, max=1.0) if epochs > 0 else torch.ones_like(epoch)

@@ -1,0 +1,11 @@
+"""CE: the student trained alone, the baseline of every table."""
+
+from __future__ import annotations
+
+from distillery.objectives.base import Objective
+
+
+class CE(Objective):
+    """L = ce_weight * CE(student, labels). No teacher, no label smoothing (the CIFAR-100 protocol has none)."""
+
+    needs = frozenset()

@@ -1,0 +1,83 @@
+"""Ensemble KD: "Unified and effective ensemble knowledge distillation" (arXiv:2204.00548).
+
+The paper's formulas are not public; only their intent is. The formulas below are this project's declared choice:
+    target      p = sum_k w_k softmax(z_k / T); labelled rows: w_k proportional to p_k[y], teacher k's probability
+                (T = 1) of the label; unlabelled rows: w_k = 1/K
+    scale       labelled rows: mean_k p_k[y], the ensemble's correctness; unlabelled rows: 1 + disagreement, the
+                generalised Jensen-Shannon divergence of the p_k (T = 1) divided by log K, which lies in [0, 1]
+    loss        T^2 * mean_B scale * KL(p || softmax(z_s / T))
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.soft import full_precision, tempered
+
+UNLABELLED = -1
+
+
+def label_log_probs(teachers: Tensor, labels: Tensor) -> Tensor:
+    """Each teacher's log-probability of the label, (K, B, C) logits and (B,) labels in, (K, B) out; 0 if unlabelled."""
+    columns = labels.clamp(min=0).expand(len(teachers), -1).unsqueeze(2)
+    at_label = F.log_softmax(teachers, dim=2).gather(2, columns).squeeze(2)
+    return torch.where(labels == UNLABELLED, 0.0, at_label)
+
+
+def combined_log_probs(teachers: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """log sum_k w_k softmax(z_k / T), (K, B, C) logits and (K, B) log-weights in, (B, C) out."""
+    return (F.log_softmax(teachers / temperature, dim=2) + weights.unsqueeze(2)).logsumexp(dim=0)
+
+
+def disagreement(teachers: Tensor) -> Tensor:
+    """Generalised Jensen-Shannon divergence of the teachers over log K, (K, B, C) logits in, (B,) in [0, 1] out."""
+    count = len(teachers)
+    log_p = F.log_softmax(teachers, dim=2)
+    mean = log_p.logsumexp(dim=0) - math.log(count)
+    divergence = (log_p.exp() * (log_p - mean)).sum(dim=2).mean(dim=0)
+    return (divergence / math.log(max(count, 2))).clamp(0, 1)
+
+
+def ensemble_loss(student: Tensor, teachers: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
+    """T^2 * mean_B scale * KL(p || softmax(student/T)) (see the module), (B, C), (K, B, C), (B,) in, scalar out.
+
+    Label -1 marks an unlabelled row. With one teacher this is KD scaled by that teacher's probability of the label.
+    """
+    teachers = full_precision(teachers)
+    at_label = label_log_probs(teachers, labels)
+    log_p = combined_log_probs(teachers, F.log_softmax(at_label, dim=0), temperature)
+    log_q = F.log_softmax(tempered(student, temperature), dim=1)
+    scale = torch.where(labels == UNLABELLED, 1 + disagreement(teachers), at_label.exp().mean(dim=0))
+    rows = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    return temperature**2 * (scale * rows).mean()
+
+
+class Ensemble(Objective):
+    """L = ce_weight * CE(labelled rows) + kd_weight * ensemble_loss over all teachers of the batch.
+
+    T 4 and the weights 0.1 and 0.9 are taken over from KD. Logit plug-ins act on each teacher in turn.
+    """
+
+    needs = frozenset({"logits", "teachers"})
+
+    def __init__(
+        self, context: Context, *, temperature: float = 4.0, ce_weight: float = 0.1, kd_weight: float = 0.9
+    ) -> None:
+        super().__init__(context, ce_weight=ce_weight)
+        self.temperature = temperature
+        self.kd_weight = kd_weight
+
+    def supervised(self, batch: Batch) -> dict[str, Tensor]:
+        logits, labelled = full_precision(batch.student.logits), batch.labels != UNLABELLED
+        total = F.cross_entropy(logits, batch.labels, ignore_index=UNLABELLED, reduction="sum")
+        return {"ce": self.ce_weight * total / labelled.sum().clamp(min=1)}
+
+    def distil(self, batch: Batch) -> dict[str, Tensor]:
+        pairs = [self.logits(batch.student.logits, teacher.logits, batch.labels) for teacher in batch.teachers]
+        teachers = torch.stack([teacher for _, teacher in pairs])
+        return {"kd": self.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, self.temperature)}
