@@ -136,11 +136,11 @@ class Objective(nn.Module):
     Attributes:
         needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts" (of both
             networks), "strong" (a second view), "teachers" (several). Empty: no teacher at all.
-        static: False if a step's tensor shapes depend on the data, which rules out graph capture (see `capturable`).
+        static: False if a step's tensor shapes depend on the data, which rules out graph capture; a data selection
+            makes them do so. A method whose own shapes do sets `static = False` in its class.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
-    static: ClassVar[bool] = True
 
     def __init__(self, context: Context, *, ce_weight: float = 1.0) -> None:
         super().__init__()
@@ -149,9 +149,8 @@ class Objective(nn.Module):
         self.selector: Selector | None = None
 
     @property
-    def capturable(self) -> bool:
-        """Whether a step may be captured in a device graph: a data selection makes the shapes depend on the batch."""
-        return self.static and self.selector is None
+    def static(self) -> bool:
+        return self.selector is None
 
     def logits(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distil` compares these."""
