@@ -1,0 +1,60 @@
+"""What a record says about the process that made it: software, hardware, code revision. Used through `artifacts`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# What decides the results besides params.yaml, which has its own hash; results and locks that a run writes are not it.
+_CODE = ("src", "workflow", "Snakefile", "dvc.yaml", "pyproject.toml", "requirements.lock")
+
+
+def environment() -> dict[str, Any]:
+    """Name the software and hardware of this process. torch is asked for its device only where it is loaded."""
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpu_count": os.cpu_count(),
+    }
+    for package in ("torch", "torchvision", "numpy"):
+        try:
+            facts[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            facts[package] = "absent"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        facts["cuda_device"] = torch.cuda.get_device_name()
+    return facts
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def revision(root: Path) -> str:
+    """Name the git commit of the code, with "-dirty" where code or configuration differs from it.
+
+    "unknown" without git or without a commit.
+    """
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("-dirty" if _git(root, "status", "--porcelain", "--", *_CODE) else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
