@@ -318,10 +318,10 @@ def test_lock_is_released_by_errors_and_is_not_reentrant(tmp_path: Path) -> None
 def test_lock_never_has_two_holders(tmp_path: Path) -> None:
     """Threads take and drop the lock as fast as they can: the file's removal must not open a gap."""
     inside, most, turns = [0], [0], [0]
-    guard, end = threading.Lock(), time.monotonic() + 1.0
+    guard = threading.Lock()
 
     def compete() -> None:
-        while time.monotonic() < end:
+        while turns[0] < 200:
             try:
                 with lock(tmp_path / "a"):
                     with guard:
@@ -340,7 +340,6 @@ def test_lock_never_has_two_holders(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most[0] == 1
-    assert turns[0] > 100
 
 
 # --- provenance
