@@ -47,7 +47,9 @@ def _explain(error: Any) -> str:
 def _check_names(study: Study) -> list[str]:
     known, problems = list(ARCHITECTURES), []
     if study.data.source not in SOURCES:
-        problems.append(f"data.source: unknown source {study.data.source!r}: {nearest(study.data.source, list(SOURCES))}")
+        problems.append(
+            f"data.source: unknown source {study.data.source!r}: {nearest(study.data.source, list(SOURCES))}"
+        )
     for name, teacher in study.teachers.items():
         if teacher.architecture not in known:
             problems.append(

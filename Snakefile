@@ -1,0 +1,44 @@
+# The pipeline for Snakemake: `snakemake --cores 2` here, `snakemake --profile slurm` on a cluster.
+# Paths, dependencies and commands come from src/distillery/layout.py; dvc.yaml says the same to DVC.
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
+os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]  # jobs find `distillery`
+
+from snakemake.exceptions import WorkflowError
+
+from distillery.artifacts import DistilleryError
+from distillery.layout import Layout, code_files, tracked
+from distillery.study import Study, read_params
+
+try:
+    STUDY = Study.load("params.yaml")
+except DistilleryError as error:
+    raise WorkflowError(str(error)) from None
+RAW = read_params("params.yaml")
+AT = Layout(STUDY.study)
+
+
+wildcard_constraints:
+    teacher="|".join(STUDY.teachers) or "none",
+    pair="|".join(STUDY.pairs),
+    method="|".join(STUDY.methods),
+    seed="|".join(map(str, STUDY.seeds)),
+
+
+localrules:
+    all,
+    pair,
+
+
+rule all:
+    input:
+        list(AT.table_files().values()),
+    default_target: True
+
+
+include: "workflow/rules/teachers.smk"
+include: "workflow/rules/students.smk"
+include: "workflow/rules/tables.smk"

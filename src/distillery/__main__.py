@@ -1,0 +1,5 @@
+"""`python -m distillery` is `distillery`."""
+
+from distillery.cli import main
+
+main()

@@ -1,0 +1,141 @@
+"""Where every artefact lives, what each stage reads, and which parameters it depends on. The only place that knows.
+
+Both engines are made from this page: the Snakefile imports it, `dvc.yaml` repeats it with `matrix:`, and a test derives
+the jobs from each and compares them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distillery.objectives import signatures
+
+SOURCE = Path("src/distillery")
+
+# Source files whose change makes a stage's outputs stale. Directories stand for all their modules.
+CODE: dict[str, tuple[str, ...]] = {
+    "data": ("data", "stages/data.py"),
+    "teacher": (
+        *("study.py", "data", "models", "training", "teachers"),
+        *("objectives/base.py", "objectives/ce.py", "stages/teacher.py"),
+    ),
+    "cache": ("data/views.py", "models", "teachers", "stages/cache.py"),
+    "pair": ("stages/pair.py",),
+    "distill": ("study.py", "data", "models", "training", "teachers", "objectives", "stages/distill.py"),
+    "evaluate": ("models", "evaluation", "objectives/build.py", "stages/evaluate.py"),
+    "tables": ("evaluation", "reporting", "stages/tables.py"),
+}
+
+# Keys of params.yaml that a stage depends on; the wildcards are filled per job.
+PARAMS: dict[str, tuple[str, ...]] = {
+    "data": ("data",),
+    "teacher": ("recipe", "teachers.{teacher}"),
+    "cache": ("cache", "recipe.augmentation"),
+    "pair": ("pairs.{pair}.teacher",),
+    "distill": ("recipe", "cache", "pairs.{pair}", "methods.{method}"),
+    "evaluate": (),
+    "tables": ("pairs", "methods", "seeds", "tables"),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one study, relative to the repository root. Arguments may be names or Snakemake wildcards."""
+
+    study: str
+
+    @property
+    def artifacts(self) -> Path:
+        """Heavy or per-run artefacts: versioned by DVC, never by git."""
+        return Path("artifacts") / self.study
+
+    @property
+    def results(self) -> Path:
+        """Final tables and figures: small files, kept in git."""
+        return Path("results") / self.study
+
+    @property
+    def arrays(self) -> Path:
+        return self.artifacts / "data" / "arrays.safetensors"
+
+    @property
+    def data(self) -> Path:
+        return self.artifacts / "data" / "data.json"
+
+    def teacher(self, teacher: str) -> Path:
+        return self.artifacts / "teachers" / teacher / "model.safetensors"
+
+    def teacher_record(self, teacher: str) -> Path:
+        return self.artifacts / "teachers" / teacher / "teacher.json"
+
+    def table(self, teacher: str) -> Path:
+        return self.artifacts / "views" / teacher / "table.bin"
+
+    def table_record(self, teacher: str) -> Path:
+        return self.artifacts / "views" / teacher / "views.json"
+
+    def pair(self, pair: str) -> Path:
+        return self.artifacts / "pairs" / f"{pair}.json"
+
+    def students(self, pair: str, method: str, seeds: str) -> Path:
+        return self.artifacts / "runs" / pair / method / seeds / "students.safetensors"
+
+    def runs(self, pair: str, method: str, seeds: str) -> Path:
+        return self.artifacts / "runs" / pair / method / seeds / "runs.json"
+
+    @property
+    def all_metrics(self) -> Path:
+        return self.artifacts / "metrics"
+
+    def metrics(self, pair: str, method: str, seeds: str) -> Path:
+        return self.all_metrics / pair / method / f"{seeds}.json"
+
+    def checkpoint(self, *key: str) -> Path:
+        """Undeclared to both engines: they delete declared outputs before a job, and a checkpoint must survive that."""
+        return self.artifacts / "checkpoints" / Path(*key).with_suffix(".safetensors")
+
+    def provenance(self, output: Path) -> Path:
+        """What differs between two identical runs (times, host, revision) lies beside the outputs, undeclared."""
+        return self.artifacts / "provenance" / output.relative_to(self.artifacts).with_suffix(".json")
+
+    def log(self, stage: str, *key: str) -> Path:
+        return self.artifacts / "logs" / Path(stage, *key or ("log",)).with_suffix(".log")
+
+    def benchmark(self, stage: str, *key: str) -> Path:
+        return self.artifacts / "benchmarks" / Path(stage, *key or ("benchmark",)).with_suffix(".tsv")
+
+    def table_files(self) -> dict[str, Path]:
+        names = ("table.md", "table.csv", "table.tex", "summary.json")
+        return {Path(n).suffix[1:]: self.results / n for n in names}
+
+
+def code_files(stage: str, root: Path = Path(), method: Any = None) -> list[str]:
+    """List the source files that `stage` depends on; for `distill`, only the objective files that `method` uses."""
+    found: set[Path] = set()
+    for entry in CODE[stage]:
+        path = root / SOURCE / entry
+        if entry == "objectives" and method is not None:
+            found |= {SOURCE / "objectives" / p.relative_to(signatures.HERE) for p in signatures.sources(method)}
+        else:
+            files = path.rglob("*.py") if path.is_dir() else [path]
+            found |= {p.relative_to(root) for p in files}
+    return sorted(map(str, found))
+
+
+def tracked(stage: str, params: dict[str, Any], **wildcards: str) -> str:
+    """Return the parameters that `stage` depends on as canonical JSON: Snakemake compares its text."""
+    values = {}
+    for template in PARAMS[stage]:
+        value: Any = params
+        for part in template.split("."):
+            value = value[part.format(**wildcards)]
+        values[template.format(**wildcards)] = value
+    return json.dumps(values, sort_keys=True)
+
+
+def command(stage: str, **wildcards: str) -> str:
+    """Return the command line of one job, the same text in both engines."""
+    return " ".join(["distillery", stage, *(f"--{key} {value}" for key, value in wildcards.items())])

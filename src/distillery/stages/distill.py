@@ -1,0 +1,144 @@
+"""Stage `distill`: the students of one cell (pair and method) for one block of seeds, trained in one process."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillery import artifacts, models
+from distillery.data.dataset import Dataset
+from distillery.layout import Layout
+from distillery.models.base import Network, Outputs
+from distillery.objectives import signatures
+from distillery.objectives.base import Context
+from distillery.objectives.build import build
+from distillery.stages.pair import check_teacher
+from distillery.stages.record import describe, making
+from distillery.study import Recipe, Study, expand_seeds
+from distillery.teachers.source import LiveTeachers, TableTeachers, TeacherSource
+from distillery.teachers.table import ViewTable
+from distillery.teachers.weights import load_network
+from distillery.training.checkpoint import Checkpoint
+from distillery.training.device import dtype_of, seeded, set_up
+from distillery.training.loop import Trainee, fit
+from distillery.training.progress import Progress
+
+
+def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
+    layout, spec = Layout(study.study), study.methods[method].for_pair(pair)
+    recipe = study.recipe_for(pair, method)
+    record = describe(
+        "distill", [layout.arrays, layout.data, layout.pair(pair)], params, spec, pair=pair, method=method, seed=seed
+    )
+    device = set_up(recipe)
+    output = layout.students(pair, method, seed)
+    with making(layout, output) as volatile:
+        data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
+        needs = signatures.needs(spec)
+        networks = [] if not needs else _teachers(study, layout, pair, data, device, recipe)
+        source, how = _source(layout, study, pair, needs, networks, recipe, data)
+        weights: dict[str, Tensor] = {}
+        runs, checkpoints = [], []
+        for number in expand_seeds(seed):
+            trainee = assemble(study.pairs[pair].student, spec, data, networks, number)
+            key = artifacts.sha256_json(record | {"seed": number, "device": str(device), "threads": torch.get_num_threads()})
+            checkpoints.append(Checkpoint(layout.checkpoint(pair, method, str(number)), key))
+            with Progress(f"{pair} {method} seed {number}", volatile) as progress:
+                history = fit(trainee, data, source, recipe, number, checkpoints[-1], progress)
+            weights |= {f"{number}.{k}": v.cpu() for k, v in trainee.state_dict().items()}
+            runs.append({"seed": number, "history": history})
+        artifacts.save_tensors(output, weights)
+        student = trainee.student
+        facts = {
+            "architecture": study.pairs[pair].student,
+            "teachers": list(study.pairs[pair].teachers) if needs else [],
+            "teacher_outputs": how,
+            "objective": spec.model_dump(mode="json"),
+            "recipe": recipe.model_dump(mode="json"),
+            "device": str(device),
+            "threads": torch.get_num_threads(),
+            "parameters": sum(p.numel() for p in student.parameters()),
+            "extra_parameters": sum(p.numel() for p in trainee.objective.parameters()),
+            "images_seen": recipe.epochs * len(data.train_labels) * (2 if "strong" in needs else 1),
+            "runs": runs,
+        }
+        artifacts.write_json(layout.runs(pair, method, seed), record | facts)
+        for checkpoint in checkpoints:
+            checkpoint.discard()
+
+
+def assemble(student: str, method: Any, data: Dataset, teachers: list[Network], seed: int) -> Trainee:
+    """Build the student and the objective of one run. The student's first weights depend on the seed alone."""
+    with seeded(seed, "init"):
+        network = models.build(student, data.num_classes, data.channels)
+    with seeded(seed, "objective"):
+        objective = build(method, _context(data, network, teachers))
+    return Trainee(network, objective)
+
+
+@torch.no_grad()
+def _context(data: Dataset, student: Network, teachers: list[Network]) -> Context:
+    image = data.normalise(data.test_images[:1])
+    student_device = next(student.parameters()).device
+    example = student.eval()(image.to(student_device), preacts=True)
+    if not teachers:
+        return Context(data.num_classes, data.train_labels, example)
+    first = teachers[0]
+    dtype = next(first.parameters()).dtype
+    outputs = first(image.to(dtype), preacts=True)
+    return Context(data.num_classes, data.train_labels, example, outputs, first, partial(_on_train, first, data, dtype))
+
+
+@torch.no_grad()
+def _on_train(network: Network, data: Dataset, dtype: torch.dtype) -> Outputs:
+    parts = [network(data.normalise(images).to(dtype)) for images in data.train_images.split(1000)]
+    return Outputs(torch.cat([p.logits for p in parts]), torch.cat([p.pooled for p in parts if p.pooled is not None]))
+
+
+def _teachers(
+    study: Study, layout: Layout, pair: str, data: Dataset, device: torch.device, recipe: Recipe
+) -> list[Network]:
+    networks = []
+    recorded = artifacts.read_json(layout.pair(pair))["teachers"]
+    for name in study.pairs[pair].teachers:
+        if check_teacher(layout, name) != recorded.get(name):
+            raise artifacts.StaleInput(f"teacher {name} changed after pair {pair} was made: run `distillery pair --pair {pair}`")
+        architecture = study.teachers[name].architecture
+        network = load_network(architecture, data.num_classes, data.channels, layout.teacher(name))
+        networks.append(network.to(device, dtype_of(recipe)).eval().requires_grad_(False))
+    return networks
+
+
+def _source(
+    layout: Layout,
+    study: Study,
+    pair: str,
+    needs: frozenset[str],
+    networks: list[Network],
+    recipe: Recipe,
+    data: Dataset,
+) -> tuple[TeacherSource | None, str]:
+    """Choose view tables if they hold what the method needs and were made for this augmentation; else live teachers."""
+    if not networks:
+        return None, "none"
+    names = study.pairs[pair].teachers
+    records = [artifacts.read_json(layout.table_record(name)) for name in names]
+    why = next((r["live"] for r in records if "live" in r), None)
+    if needs & {"maps", "preacts"}:
+        why = "the method needs feature maps"
+    elif "strong" in needs:
+        why = "the strong view cannot be enumerated"
+    elif "pooled" in needs and not study.cache.pooled:
+        why = "the table holds no pooled features (cache.pooled)"
+    elif recipe.augmentation != study.recipe.augmentation or recipe.validation:
+        why = why or "the table was built for another augmentation or split"
+    if why is not None:
+        return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
+    tables = [ViewTable.open(layout.table(n), r) for n, r in zip(names, records, strict=True)]
+    return TableTeachers(tables), "view table"
+
+

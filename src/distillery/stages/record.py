@@ -1,0 +1,72 @@
+"""The record that every artefact carries, and the provenance that lies beside it.
+
+The record (a declared output) holds what two identical runs agree on: code, parameters, inputs, versions, hardware. What
+they cannot agree on (wall time, host, git revision, scheduler job) goes to an undeclared file under `provenance/`, so
+that reproducing a study reproduces every recorded hash.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distillery import artifacts
+from distillery.artifacts import DistilleryError
+from distillery.layout import Layout, code_files, tracked
+from distillery.study import Study, read_params
+
+
+def describe(stage: str, inputs: list[Path], params: Path, method: Any = None, **wildcards: str) -> dict[str, Any]:
+    """Build the record's common part. Raises DistilleryError if an input is missing, naming the stage that makes it."""
+    for path in inputs:
+        if not path.exists():
+            raise DistilleryError(f"{stage} needs {path}, which is not there: run the stages before it (`snakemake {path}`)")
+    values = json.loads(tracked(stage, read_params(params), **wildcards))
+    return {
+        "stage": stage,
+        **wildcards,
+        "params": values,
+        "params_sha256": artifacts.sha256_json(values),
+        "code_sha256": artifacts.sha256_tree([Path(f) for f in code_files(stage, method=method)]),
+        "inputs": {str(path): artifacts.sha256_file(path) for path in inputs},
+        "environment": artifacts.environment(),
+    }
+
+
+@contextmanager
+def making(layout: Layout, output: Path) -> Iterator[dict[str, Any]]:
+    """Hold the lock of `output` while it is made, then write what was volatile about making it.
+
+    Yields a dictionary for further volatile facts (seconds per epoch, for instance).
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    volatile: dict[str, Any] = {}
+    with artifacts.lock(output):
+        yield volatile
+        facts = {
+            "output": str(output),
+            "began": began.isoformat(timespec="seconds"),
+            "wall_seconds": round(time.perf_counter() - clock, 3),
+            "host": platform.node(),
+            "revision": artifacts.revision(Path()),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        }
+        path = layout.provenance(output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        artifacts.write_json(path, facts | volatile)
+
+
+def prepared(study: Study, layout: Layout) -> None:
+    """Refuse early and clearly if the results cannot be written here."""
+    for folder in (layout.artifacts, layout.results):
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        if not os.access(existing, os.W_OK):
+            raise DistilleryError(f"cannot write below {existing}: make it writable, or run from a writable copy")

@@ -1,0 +1,20 @@
+"""Reading the weights of a trained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distillery import models
+from distillery.artifacts import DistilleryError, load_tensors
+from distillery.models.base import Network
+
+
+def load_network(architecture: str, num_classes: int, in_channels: int, path: Path) -> Network:
+    """Build a network and fill it from a safetensors file. Raises DistilleryError if the weights do not fit."""
+    network = models.build(architecture, num_classes, in_channels)
+    try:
+        network.load_state_dict(load_tensors(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DistilleryError(f"{path} does not hold the weights of a {architecture}: {reason}") from None
+    return network.eval()

@@ -1,0 +1,1 @@
+"""The fit loop and what it stands on: device set-up, the training step, checkpoints, progress."""

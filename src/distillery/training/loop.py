@@ -1,0 +1,238 @@
+"""The fit loop. It knows no method by name: it lays out an epoch, replays the step, and counts.
+
+All randomness of an epoch is a pure function of (seed, epoch): any epoch can be replayed, and a run that was killed and
+resumed ends with the weights of an undisturbed one, bit for bit on the same hardware.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillery.artifacts import DistilleryError
+from distillery.data.dataset import Dataset
+from distillery.data.views import Views, draw, order
+from distillery.models.base import Network
+from distillery.objectives.base import Objective
+from distillery.study import Recipe
+from distillery.teachers.source import TeacherSource
+from distillery.training.checkpoint import Checkpoint, State, pack, unpack
+from distillery.training.device import autocast, dtype_of, seed_for
+from distillery.training.step import GraphStep, Plan, Step
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Preempted(SystemExit):
+    """The scheduler asked for the machine back; the run's state is on disk and the next start continues it."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+@dataclass
+class Trainee:
+    """What is trained: the student, and the objective with its own modules."""
+
+    student: Network
+    objective: Objective
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [p for m in (self.student, self.objective) for p in m.parameters() if p.requires_grad]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights that make predictions: the student's, and the objective's where it predicts in the student's place."""
+        weights = {f"student.{k}": v for k, v in self.student.state_dict().items()}
+        if type(self.objective).predict is not Objective.predict:
+            weights |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
+        return weights
+
+
+def make_optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe, device: torch.device) -> torch.optim.SGD:
+    """SGD as in both benchmark lineages: weight decay on every parameter, no dampening.
+
+    The momentum buffers exist from the start, as zeros: the first step then computes what torch's lazy ones do, and
+    checkpoints and graphs have something to write to.
+    """
+    lr = torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr
+    optimizer = torch.optim.SGD(
+        parameters, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov, fused=True
+    )
+    for p in parameters:
+        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """The rate of an epoch counted from 1: divided after each milestone (the first epoch at the lower rate is m + 1)."""
+    return recipe.lr * recipe.lr_decay ** sum(epoch > m for m in recipe.milestones)
+
+
+def fit(
+    trainee: Trainee,
+    data: Dataset,
+    teacher: TeacherSource | None,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    report: Report | None = None,
+) -> list[dict[str, Any]]:
+    """Train for `recipe.epochs` epochs on the device that `data` is on; return the history, one record per epoch.
+
+    Accuracy is in percent, losses are means over images. Raises DistilleryError if the loss is not finite, Preempted on
+    SIGTERM (after writing the checkpoint).
+    """
+    device, student, objective = data.train_images.device, trainee.student, trainee.objective
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    student.to(device, dtype_of(recipe), memory_format=layout)
+    objective.to(device, dtype_of(recipe))
+    optimizer = make_optimizer(trainee.parameters(), recipe, device)
+    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
+    padded = views.pad(data.train_images)
+
+    def normalise(images: Tensor) -> Tensor:
+        return data.normalise(images).to(dtype_of(recipe), memory_format=layout)
+
+    def view(index: Tensor, drawn: Tensor) -> Tensor:
+        return normalise(views.take(padded, index, drawn))
+
+    graphed = device.type == "cuda" and recipe.graph and objective.static
+    step = (GraphStep if graphed else Step)(
+        student, objective, optimizer, data.train_labels, view, normalise, teacher.teach if teacher else _nobody, recipe
+    )
+    state = State()
+    if checkpoint and (found := checkpoint.load()):
+        state, tensors = found
+        unpack(tensors, student, objective, optimizer)
+        step.totals = {k[4:]: v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
+    resumed = state.step > 0
+    stop = _Stop()
+    saved = time.monotonic()
+
+    def save() -> None:
+        if checkpoint:
+            sums = {f"sum.{k}": v for k, v in step.totals.items()}
+            checkpoint.save(state, pack(student, objective, optimizer) | sums)
+
+    count = len(data.train_labels)
+    with stop:
+        while state.epoch < recipe.epochs:
+            epoch, began = state.epoch + 1, time.monotonic()
+            _set_rate(optimizer, learning_rate(recipe, epoch))
+            sums = {k: v.clone() for k, v in step.totals.items()} if resumed else {}
+            step.begin(_plan(views, teacher, objective, data, seed, epoch), epoch)
+            if resumed:
+                for name, value in sums.items():
+                    step.totals[name].copy_(value)
+            else:
+                torch.manual_seed(seed_for(seed, "epoch", epoch))
+            resumed = False
+            student.train()
+            objective.train()
+            while state.step * recipe.batch_size < count:
+                start = state.step * recipe.batch_size
+                step(start, min(recipe.batch_size, count - start))
+                state.step += 1
+                if stop.asked:
+                    save()
+                    raise Preempted
+            record = _record(step, count, epoch, learning_rate(recipe, epoch))
+            if not math.isfinite(record["loss"]):
+                raise DistilleryError(
+                    f"the training loss is {record['loss']} in epoch {epoch}: lower `recipe.lr` or the method's weights"
+                )
+            if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
+                record |= test(trainee, data, recipe)
+            state.history.append(record)
+            state.epoch, state.step = epoch, 0
+            if report:
+                report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
+            if checkpoint and (time.monotonic() - saved >= checkpoint.seconds or stop.asked):
+                save()
+                saved = time.monotonic()
+            if stop.asked and state.epoch < recipe.epochs:
+                raise Preempted
+    save()
+    student.eval()
+    objective.eval()
+    return state.history
+
+
+def _nobody(images: Tensor, targets: list[Tensor]) -> tuple:
+    return ()
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)  # in place: a captured graph reads it
+        else:
+            group["lr"] = rate
+
+
+def _plan(
+    views: Views, teacher: TeacherSource | None, objective: Objective, data: Dataset, seed: int, epoch: int
+) -> Plan:
+    """Lay out one epoch: a permutation of the training set, one view per image, the cached targets of just these views."""
+    count, device = len(data.train_labels), data.train_images.device
+    index = order(seed, epoch, count)
+    drawn = draw(seed, epoch, count, views.count)[index]
+    targets = teacher.rows(index, drawn) if teacher else []
+    strong = None
+    if "strong" in objective.needs:
+        from distillery.data.strong import strong_views
+
+        strong = strong_views(data.train_images, index, seed, epoch)
+    return Plan(index.to(device), drawn.to(device), [t.to(device) for t in targets], strong)
+
+
+def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
+    sums = {name: total.item() for name, total in step.totals.items()}
+    record: dict[str, Any] = {"epoch": epoch, "lr": rate, "train_top1": 100 * sums.pop("correct") / count}
+    return record | {name: total / count for name, total in sums.items()}
+
+
+@torch.no_grad()
+def test(trainee: Trainee, data: Dataset, recipe: Recipe, batch_size: int = 1000) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent and cross-entropy, on the test set and (if held out) the validation set."""
+    trainee.student.eval()
+    trainee.objective.eval()
+    record = {}
+    for split, (images, labels) in data.evaluation_splits().items():
+        right1 = right5 = loss = torch.zeros((), dtype=torch.float64, device=images.device)
+        for start in range(0, len(labels), batch_size):
+            target = labels[start : start + batch_size]
+            with autocast(recipe, images.device):
+                batch = data.normalise(images[start : start + batch_size]).to(dtype_of(recipe))
+                logits = trainee.objective.predict(trainee.student(batch)).float()
+            hits = logits.topk(min(5, logits.shape[1])).indices == target[:, None]
+            right1, right5 = right1 + hits[:, 0].sum(), right5 + hits.sum()
+            loss = loss + torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+        size = len(labels) / 100
+        record |= {f"{split}_top1": right1.item() / size, f"{split}_top5": right5.item() / size}
+        record[f"{split}_loss"] = loss.item() / len(labels)
+    return record
+
+
+class _Stop:
+    """While entered, SIGTERM and SIGUSR1 (Slurm's time-limit warning) ask the loop to stop after the running step."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def __enter__(self) -> None:
+        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGUSR1)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,160 @@
+"""One training step: view, forward, loss, backward, update. Eager on the CPU, one captured graph on CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from distillery.models.base import Network, Outputs
+from distillery.objectives.base import Batch, Objective
+from distillery.study import Recipe
+from distillery.training.checkpoint import pack
+from distillery.training.device import autocast
+
+
+@dataclass
+class Plan:
+    """One epoch laid out on the device, in the order of training.
+
+    Attributes:
+        index, view: (N,) int64: which image, in which of its views.
+        targets: per teacher, the cached outputs of just these views, (N, columns); empty with live teachers.
+        strong: (N, C, H, W) uint8 strongly augmented images, for methods that need a second view.
+    """
+
+    index: Tensor
+    view: Tensor
+    targets: list[Tensor] = field(default_factory=list)
+    strong: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        return [self.index, self.view, *self.targets, *([] if self.strong is None else [self.strong])]
+
+
+class Step:
+    """A training step on a range of the epoch's plan. Sums of metrics stay on the device: nothing here waits for it.
+
+    Args:
+        view: (index, view) -> (B, C, H, W) normalised images.
+        normalise: uint8 images -> normalised images (for the strong view).
+        teach: (images, cached rows per teacher or []) -> the teachers' outputs.
+    """
+
+    def __init__(
+        self,
+        student: Network,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        labels: Tensor,
+        view: Callable[[Tensor, Tensor], Tensor],
+        normalise: Callable[[Tensor], Tensor],
+        teach: Callable[[Tensor, list[Tensor]], tuple[Outputs, ...]],
+        recipe: Recipe,
+    ) -> None:
+        self.student, self.objective, self.optimizer, self.labels = student, objective, optimizer, labels
+        self.view, self.normalise, self.teach, self.recipe = view, normalise, teach, recipe
+        self.epoch = torch.ones((), device=labels.device)
+        self.totals: dict[str, Tensor] = {}
+        self.plan: Plan | None = None
+        self.preacts = "preacts" in objective.needs
+
+    def begin(self, plan: Plan, epoch: int) -> None:
+        """Start an epoch: take its plan, set the epoch that objectives see, clear the sums."""
+        self.plan = plan
+        self.epoch.fill_(epoch)
+        for total in self.totals.values():
+            total.zero_()
+
+    def __call__(self, start: int, size: int) -> None:
+        """Train on rows [start, start + size) of the plan."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.compute(slice(start, start + size))
+
+    def compute(self, rows: slice | Tensor) -> None:
+        plan = self.plan
+        assert plan is not None
+        index, targets = plan.index[rows], [t[rows] for t in plan.targets]
+        labels = self.labels[index]
+        images = self.view(index, plan.view[rows])
+        strong = None if plan.strong is None else self.normalise(plan.strong[rows])
+        teachers = self.teach(images, targets)
+        strong_teacher = None if strong is None else self.teach(strong, [])[0]
+        with autocast(self.recipe, labels.device):
+            student = self.student(images, preacts=self.preacts)
+            strong_student = None if strong is None else self.student(strong, preacts=self.preacts)
+        batch = Batch(labels, student, teachers, self.epoch, index, strong_student, strong_teacher)
+        terms = self.objective(batch)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+        self.optimizer.step()
+        self._count(labels, batch, terms, loss)
+
+    @torch.no_grad()
+    def _count(self, labels: Tensor, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
+        correct = (self.objective.predict(batch.student).argmax(1) == labels).sum()
+        sums = {"loss": loss * len(labels), "correct": correct}
+        sums |= {f"loss_{name}": term * len(labels) for name, term in terms.items()}
+        for name, value in sums.items():
+            if name not in self.totals:
+                self.totals[name] = torch.zeros((), dtype=torch.float64, device=labels.device)
+            self.totals[name] += value.detach().reshape(())
+
+
+class GraphStep(Step):
+    """The same step captured once per batch size as a CUDA graph, optimiser and gather included.
+
+    The rows come from a cursor on the device that the graph itself advances, so an epoch is nothing but replays.
+    """
+
+    def begin(self, plan: Plan, epoch: int) -> None:
+        if self.plan is None:
+            super().begin(plan, epoch)
+            self.cursor = torch.zeros((), dtype=torch.int64, device=self.labels.device)
+            self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+            return
+        kept = self.plan  # the graphs read from these very tensors
+        for mine, new in zip(kept.tensors(), plan.tensors(), strict=True):
+            mine.copy_(new)
+        super().begin(kept, epoch)
+
+    def __call__(self, start: int, size: int) -> None:
+        if size not in self.graphs:
+            self.graphs[size] = self._capture(size)
+            self.cursor.fill_(start)
+        elif start == 0:
+            self.cursor.zero_()
+        self.graphs[size].replay()
+
+    def _advance(self, size: int) -> None:
+        self.compute(self.cursor + torch.arange(size, device=self.labels.device))
+        self.cursor += size
+
+    def _capture(self, size: int) -> torch.cuda.CUDAGraph:
+        """Warm up on a side stream, put every changed tensor back, capture. The graph has not run when this returns."""
+        live = self._state()
+        saved = {name: tensor.clone() for name, tensor in live.items()}
+        rng = torch.cuda.get_rng_state()
+        self.cursor.zero_()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.optimizer.zero_grad(set_to_none=True)
+                self.cursor.zero_()
+                self._advance(size)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimizer.zero_grad(set_to_none=True)  # gradients are born in the graph's own memory
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._advance(size)
+        with torch.no_grad():
+            for name, tensor in self._state().items():
+                tensor.copy_(saved[name]) if name in saved else tensor.zero_()
+        torch.cuda.set_rng_state(rng)
+        return graph
+
+    def _state(self) -> dict[str, Tensor]:
+        return pack(self.student, self.objective, self.optimizer) | {f"sum.{k}": v for k, v in self.totals.items()}
