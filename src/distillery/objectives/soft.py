@@ -23,12 +23,13 @@ def tempered(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 def kl_rows(student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """KL(softmax(teacher/T) || softmax(student/T)) of each row.
 
-    (B, C) logits in, (B,) divergences out, no T^2 factor. Finite for any finite logits: both sides stay in log space,
-    and a class whose teacher probability underflows to zero counts zero, as its limit says.
+    (B, C) logits in, (B,) divergences out, no T^2 factor. Finite for any finite logits, and so is its gradient with
+    respect to both sides and to the temperature: a teacher probability that underflows is held at the smallest normal
+    number, where its logarithm exists and its share of the sum is nil.
     """
     log_q = F.log_softmax(tempered(student, temperature), dim=1)
-    log_p = F.log_softmax(tempered(teacher, temperature), dim=1)
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    p = tempered(teacher, temperature).softmax(dim=1)
+    return F.kl_div(log_q, p.clamp(min=torch.finfo(p.dtype).tiny), reduction="none").sum(dim=1)
 
 
 def kl_rows_without(left_out: Tensor, student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
