@@ -39,7 +39,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     with making(layout, output) as volatile:
         data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
         needs = signatures.needs(spec)
-        networks = [] if not needs else _teachers(study, layout, pair, data, device, recipe)
+        networks = [] if not needs else open_teachers(study, layout, pair, data, device, recipe)
         source, how = _source(layout, study, pair, needs, networks, recipe, data)
         weights: dict[str, Tensor] = {}
         runs, checkpoints = [], []
@@ -95,11 +95,11 @@ def _context(data: Dataset, student: Network, teachers: list[Network]) -> Contex
 
 @torch.no_grad()
 def _on_train(network: Network, data: Dataset, dtype: torch.dtype) -> Outputs:
-    parts = [network(data.normalise(images).to(dtype)) for images in data.train_images.split(1000)]
+    parts = [network(data.normalise(images, dtype)) for images in data.train_images.split(1000)]
     return Outputs(torch.cat([p.logits for p in parts]), torch.cat([p.pooled for p in parts if p.pooled is not None]))
 
 
-def _teachers(
+def open_teachers(
     study: Study, layout: Layout, pair: str, data: Dataset, device: torch.device, recipe: Recipe
 ) -> list[Network]:
     networks = []
@@ -134,8 +134,8 @@ def _source(
         why = "the strong view cannot be enumerated"
     elif "pooled" in needs and not study.cache.pooled:
         why = "the table holds no pooled features (cache.pooled)"
-    elif recipe.augmentation != study.recipe.augmentation or recipe.validation:
-        why = why or "the table was built for another augmentation or split"
+    elif recipe.augmentation != study.recipe.augmentation:
+        why = why or "the table was built for another augmentation"
     if why is not None:
         return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
     tables = [ViewTable.open(layout.table(n), r) for n, r in zip(names, records, strict=True)]

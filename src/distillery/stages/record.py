@@ -23,8 +23,8 @@ from distillery.layout import Layout, code_files, tracked
 from distillery.study import Study, read_params
 
 
-def describe(stage: str, inputs: list[Path], params: Path, method: Any = None, **wildcards: str) -> dict[str, Any]:
-    """Build the record's common part. Raises DistilleryError if an input is missing, naming the stage that makes it."""
+def describe(stage: str, inputs: list[Path], params: Path, loss: Any = None, /, **wildcards: str) -> dict[str, Any]:
+    """Build the record's common part; `loss` is the method, for `distill`. Raises DistilleryError if an input is missing, naming the stage that makes it."""
     for path in inputs:
         if not path.exists():
             raise DistilleryError(f"{stage} needs {path}, which is not there: run the stages before it (`snakemake {path}`)")
@@ -34,7 +34,7 @@ def describe(stage: str, inputs: list[Path], params: Path, method: Any = None, *
         **wildcards,
         "params": values,
         "params_sha256": artifacts.sha256_json(values),
-        "code_sha256": artifacts.sha256_tree([Path(f) for f in code_files(stage, method=method)]),
+        "code_sha256": artifacts.sha256_tree([Path(f) for f in code_files(stage, method=loss)]),
         "inputs": {str(path): artifacts.sha256_file(path) for path in inputs},
         "environment": artifacts.environment(),
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator
 
 import torch
 
+from distillery.data.views import seed_for
 from distillery.study import Recipe
 
 
@@ -41,12 +41,6 @@ def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContext
         # The weight cache would hold casts from before the update when a captured step is replayed.
         return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()
-
-
-def seed_for(*parts: object) -> int:
-    """A 63-bit seed that is a pure function of `parts`, the same on every machine."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextlib.contextmanager

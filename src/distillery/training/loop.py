@@ -18,13 +18,13 @@ from torch import Tensor
 
 from distillery.artifacts import DistilleryError
 from distillery.data.dataset import Dataset
-from distillery.data.views import Views, draw, order
+from distillery.data.views import Views, draw, order, seed_for
 from distillery.models.base import Network
 from distillery.objectives.base import Objective
 from distillery.study import Recipe
 from distillery.teachers.source import TeacherSource
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
-from distillery.training.device import autocast, dtype_of, seed_for
+from distillery.training.device import autocast, dtype_of
 from distillery.training.step import GraphStep, Plan, Step
 
 Report = Callable[[dict[str, Any]], None]
@@ -98,7 +98,7 @@ def fit(
     padded = views.pad(data.train_images)
 
     def normalise(images: Tensor) -> Tensor:
-        return data.normalise(images).to(dtype_of(recipe), memory_format=layout)
+        return data.normalise(images, dtype_of(recipe)).contiguous(memory_format=layout)
 
     def view(index: Tensor, drawn: Tensor) -> Tensor:
         return normalise(views.take(padded, index, drawn))
@@ -184,7 +184,7 @@ def _plan(
     count, device = len(data.train_labels), data.train_images.device
     index = order(seed, epoch, count)
     drawn = draw(seed, epoch, count, views.count)[index]
-    targets = teacher.rows(index, drawn) if teacher else []
+    targets = teacher.rows(data.rows.cpu()[index], drawn) if teacher else []
     strong = None
     if "strong" in objective.needs:
         from distillery.data.strong import strong_views
@@ -210,7 +210,7 @@ def test(trainee: Trainee, data: Dataset, recipe: Recipe, batch_size: int = 1000
         for start in range(0, len(labels), batch_size):
             target = labels[start : start + batch_size]
             with autocast(recipe, images.device):
-                batch = data.normalise(images[start : start + batch_size]).to(dtype_of(recipe))
+                batch = data.normalise(images[start : start + batch_size], dtype_of(recipe))
                 logits = trainee.objective.predict(trainee.student(batch)).float()
             hits = logits.topk(min(5, logits.shape[1])).indices == target[:, None]
             right1, right5 = right1 + hits[:, 0].sum(), right5 + hits.sum()

@@ -1,0 +1,119 @@
+"""The canonical arrays as tensors, ready to be put on a device."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillery.artifacts import StaleInput, load_tensors, read_json, sha256_array
+from distillery.data.views import normalise, seed_for
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """A data set in memory.
+
+    Attributes:
+        train_images, test_images: (N, C, H, W) uint8.
+        train_labels, test_labels: (N,) int64.
+        class_names: name of every label.
+        scale: pixel value of full brightness.
+        mean, std: per channel, in units of `scale`.
+        rows: (N,) int64 positions of the training images in the canonical arrays, and so in a view table: all of them
+            unless a validation split is held out.
+        val_images, val_labels: the held-out split, if there is one.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rows: Tensor
+    val_images: Tensor | None = None
+    val_labels: Tensor | None = None
+
+    @classmethod
+    def load(cls, folder: Path, verify: bool = False) -> Dataset:
+        """Read arrays.safetensors and data.json from `folder`.
+
+        The size of the file is always compared with data.json; with `verify` the hash of every array is.
+
+        Raises:
+            DistilleryError: if a file is missing or damaged.
+            StaleInput: if the arrays are not those of data.json.
+        """
+        path = Path(folder) / "arrays.safetensors"
+        record, tensors = read_json(Path(folder) / "data.json"), load_tensors(path)
+        found = {k: sha256_array(t) for k, t in tensors.items()} if verify else record.get("sha256")
+        if path.stat().st_size != record.get("bytes") or found != record.get("sha256"):
+            raise StaleInput(f"{path} is not the file that data.json beside it describes; run the data stage again")
+        images = {s: tensors[f"{s}_images"].permute(0, 3, 1, 2).contiguous() for s in ("train", "test")}
+        return cls(
+            train_images=images["train"],
+            train_labels=tensors["train_labels"].long(),
+            test_images=images["test"],
+            test_labels=tensors["test_labels"].long(),
+            class_names=tuple(record["class_names"]),
+            scale=record["scale"],
+            mean=tuple(record["mean"]),
+            std=tuple(record["std"]),
+            rows=torch.arange(len(tensors["train_labels"])),
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        return self.train_images.shape[1]
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """Return the data set with every tensor on `device`."""
+        tensors: dict[str, Any] = {k: v.to(device) for k in _FIELDS if isinstance(v := getattr(self, k), Tensor)}
+        return dataclasses.replace(self, **tensors)
+
+    def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Map uint8 (B, C, H, W) images to zero mean and unit deviation per channel."""
+        return normalise(images, self.mean, self.std, self.scale, dtype)
+
+    def evaluation_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return images and labels of "test" and, where one is held out, of "val"."""
+        splits = {"test": (self.test_images, self.test_labels)}
+        if self.val_images is not None and self.val_labels is not None:
+            splits["val"] = (self.val_images, self.val_labels)
+        return splits
+
+    def hold_out(self, fraction: float, seed: int = 0) -> Dataset:
+        """Move `fraction` of each class from the training to the validation images; the same ones for the same seed."""
+        if fraction == 0:
+            return self
+        generator = torch.Generator().manual_seed(seed_for(seed, "validation"))
+        labels, held = self.train_labels.cpu(), []
+        for label in range(self.num_classes):
+            members = (labels == label).nonzero().squeeze(1)
+            order = torch.randperm(len(members), generator=generator)
+            held.append(members[order[: round(len(members) * fraction)]])
+        keep = torch.ones(len(labels), dtype=torch.bool)
+        keep[torch.cat(held)] = False
+        keep = keep.to(self.train_labels.device)
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[keep],
+            train_labels=self.train_labels[keep],
+            rows=self.rows[keep],
+            val_images=self.train_images[~keep],
+            val_labels=self.train_labels[~keep],
+        )
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Dataset))

@@ -1,0 +1,145 @@
+"""params.yaml: what is accepted, and one clear sentence for what is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from distillery.artifacts import DistilleryError
+from distillery.objectives import signatures
+from distillery.study import Study, expand_seeds
+from distillery.validation import check
+
+STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
+
+
+@pytest.fixture
+def params() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def refuse(params: dict[str, Any]) -> str:
+    with pytest.raises(DistilleryError) as caught:
+        check(params)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_every_ready_made_study_is_valid(path: Path) -> None:
+    study = Study.load(path)
+    assert study.study == path.stem.replace("-", "_") or study.study == path.stem
+    assert study.runs()
+
+
+def test_params_yaml_is_the_digits_study(params: dict[str, Any]) -> None:
+    assert params == yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
+
+
+def test_unknown_keys_name_the_nearest(params: dict[str, Any]) -> None:
+    params["methods"]["kd"]["temprature"] = 4
+    params["recipe"]["epoch"] = 3
+    said = refuse(params)
+    assert "unknown key 'recipe.epoch': did you mean 'epochs'?" in said
+    del params["recipe"]["epoch"]
+    assert "methods.kd: unknown key 'temprature': did you mean 'temperature'?" in refuse(params)
+
+
+def test_unknown_names_are_refused(params: dict[str, Any]) -> None:
+    pair = next(iter(params["pairs"].values()))
+    pair["student"] = "resnet8x5"
+    assert "unknown architecture 'resnet8x5': did you mean 'resnet8x4'?" in refuse(params)
+    pair["student"], pair["teacher"] = "resnet8", "resnet21"
+    assert "unknown teacher 'resnet21'" in refuse(params)
+    pair["teacher"] = next(iter(params["teachers"]))
+    params["methods"]["kd"]["objective"] = "kdd"
+    assert "unknown objective 'kdd': did you mean 'kd'?" in refuse(params)
+    params["methods"]["kd"] = {"objective": "kd", "plugins": {"standardize": {}}}
+    assert "unknown plug-in 'standardize': did you mean 'standardise'?" in refuse(params)
+    params["methods"]["kd"] = {"objective": "kd", "plus": {"crdd": {}}}
+    assert "plus: unknown objective 'crdd'" in refuse(params)
+    params["methods"]["kd"] = {"objective": "kd", "pairs": {"nobody-nothing": {"temperature": 2}}}
+    assert "unknown pair 'nobody-nothing'" in refuse(params)
+
+
+def test_wrong_values_are_refused(params: dict[str, Any]) -> None:
+    params["recipe"]["lr"] = -1
+    assert "recipe.lr: greater than 0, not -1" in refuse(params)
+    params["recipe"]["lr"] = 0.1
+    params["methods"]["kd"]["temperature"] = "hot"
+    assert "methods.kd: temperature: a valid number, not 'hot'" in refuse(params)
+    params["methods"]["kd"]["temperature"] = 4
+    teacher = next(iter(params["teachers"]))
+    params["teachers"][teacher]["recipe"] = {"epohcs": 3}
+    assert f"teachers.{teacher}.recipe: unknown key 'epohcs': did you mean 'epochs'?" in refuse(params)
+
+
+def test_settings_of_a_pair_are_checked_and_applied(params: dict[str, Any]) -> None:
+    pair = next(iter(params["pairs"]))
+    params["methods"]["kd"]["pairs"] = {pair: {"temperature": 7}}
+    method = check(params).methods["kd"]
+    assert method.for_pair(pair).hyper["temperature"] == 7
+    assert method.for_pair("another").hyper["temperature"] == 4
+    params["methods"]["kd"]["pairs"] = {pair: {"heat": 7}}
+    assert "unknown key 'heat'" in refuse(params)
+
+
+def test_seeds(params: dict[str, Any]) -> None:
+    assert expand_seeds("0-4") == (0, 1, 2, 3, 4)
+    assert expand_seeds(3) == expand_seeds("3") == (3,)
+    params["seeds"] = [0, 1, "1-2"]
+    assert "seeds: 1 given twice" in refuse(params)
+    params["seeds"] = ["2-1"]
+    assert "neither a seed (0) nor a block" in refuse(params)
+
+
+@pytest.mark.parametrize("section", ["methods", "pairs", "seeds"])
+def test_empty_sections_are_refused(params: dict[str, Any], section: str) -> None:
+    params[section] = [] if section == "seeds" else {}
+    assert section in refuse(params)
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(DistilleryError, match="there is no"):
+        Study.load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("study: [")
+    with pytest.raises(DistilleryError, match="not valid YAML"):
+        Study.load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("- a list")
+    with pytest.raises(DistilleryError, match="must be a mapping"):
+        Study.load(tmp_path / "params.yaml")
+
+
+def test_reading_a_study_does_not_import_torch() -> None:
+    code = "import sys; from distillery.study import Study; Study.load(); import distillery.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_signatures_agree_with_the_classes() -> None:
+    """What is read from the syntax tree is what Python itself sees."""
+    import importlib
+    import inspect
+
+    for group, package in ((signatures.objectives(), ""), (signatures.plugins(), ".plugins")):
+        for name, signature in group.items():
+            cls = getattr(importlib.import_module(f"distillery.objectives{package}.{name}"), signature.cls)
+            real = {
+                p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY
+            }
+            assert {k: default for k, (_, default) in signature.hyper.items()} == real, name
+            assert signature.doc, f"{name} has no docstring"
+            if signature.kind == "Objective":
+                assert signature.needs == cls.needs, name
+
+
+def test_a_method_depends_on_its_own_files_only(params: dict[str, Any]) -> None:
+    study = check(params)
+    files = {p.name for p in signatures.sources(study.methods["kd_ls"])}
+    assert {"kd.py", "standardise.py", "soft.py", "base.py", "build.py"} <= files
+    assert "dkd.py" not in files

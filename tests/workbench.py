@@ -1,0 +1,88 @@
+"""A throw-away working copy of the repository with a tiny study, for tests that run the engines for real."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from conftest import ROOT
+
+BIN = Path(sys.executable).parent
+
+
+class Workbench:
+    """Files of the repository as they are now (committed or not), in a git repository of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        )
+        for name in listed.stdout.decode().split("\0"):
+            source, target = ROOT / name, root / name
+            if name and (source.exists() or source.is_symlink()) and not name.startswith(("results/", "tests/")):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target, follow_symlinks=False)
+        (root / "dvc.lock").unlink(missing_ok=True)
+        self.git("init", "-q", "-b", "main")
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "a working copy")
+
+    def git(self, *args: str) -> str:
+        return self.run("git", "-c", "user.name=tester", "-c", "user.email=tester@example.invalid", *args).stdout
+
+    def env(self) -> dict[str, str]:
+        """The environment of a user who activated the virtual environment and works in this copy."""
+        keep = {k: v for k, v in os.environ.items() if not k.startswith(("SNAKEMAKE", "DVC_", "DISTILLERY_"))}
+        return keep | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "src"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        }
+
+    def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=self.root, env=self.env() | env, capture_output=True, text=True)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} failed ({done.returncode}):\n{done.stdout}\n{done.stderr}\n{self.logs()}")
+        return done
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.env() | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def logs(self) -> str:
+        return "\n".join(f"== {p}\n{p.read_text()[-2000:]}" for p in sorted(self.root.glob("artifacts/*/logs/**/*.log")))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return yaml.safe_load((self.root / "params.yaml").read_text())
+
+    @params.setter
+    def params(self, value: dict[str, Any]) -> None:
+        (self.root / "params.yaml").write_text(yaml.safe_dump(value, sort_keys=False))
+
+    def tiny(self, epochs: int = 2, methods: tuple[str, ...] = ("ce", "kd"), seeds: tuple[int | str, ...] = (0,)) -> None:
+        """Shrink the digits study to something that trains in a second."""
+        params = self.params
+        params["recipe"] |= {"epochs": epochs, "milestones": [epochs]}
+        for teacher in params["teachers"].values():
+            teacher["recipe"] = {"epochs": 1}
+        params["methods"] = {m: params["methods"][m] for m in methods}
+        params["seeds"] = list(seeds)
+        params["tables"]["baseline"] = methods[0]
+        self.params = params
+        self.git("commit", "-qam", "a tiny study")
