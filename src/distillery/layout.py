@@ -99,7 +99,8 @@ class Layout:
 
     def provenance(self, output: Path) -> Path:
         """What differs between two identical runs (times, host, revision) lies beside the outputs, undeclared."""
-        return self.artifacts / "provenance" / output.relative_to(self.artifacts).with_suffix(".json")
+        within = next(p for p in (self.artifacts, self.results) if output.is_relative_to(p))
+        return self.artifacts / "provenance" / output.relative_to(within).with_suffix(".json")
 
     def log(self, stage: str, *key: str) -> Path:
         return self.artifacts / "logs" / Path(stage, *key or ("log",)).with_suffix(".log")
@@ -108,8 +109,10 @@ class Layout:
         return self.artifacts / "benchmarks" / Path(stage, *key or ("benchmark",)).with_suffix(".tsv")
 
     def table_files(self) -> dict[str, Path]:
-        names = ("table.md", "table.csv", "table.tex", "summary.json")
-        return {Path(n).suffix[1:]: self.results / n for n in names}
+        """What the `tables` stage writes: for readers, for programs (table.json), for `dvc metrics` (summary.json)."""
+        names = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex"}
+        names |= {"table": "table.json", "summary": "summary.json"}
+        return {key: self.results / name for key, name in names.items()}
 
 
 def code_files(stage: str, root: Path = Path(), method: Any = None) -> list[str]:

@@ -1,0 +1,107 @@
+"""All measured runs of a study, cell by cell, and for every missing run the reason. Other files are ignored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distillery import artifacts
+from distillery.artifacts import DistilleryError
+from distillery.evaluation.statistics import Summary, summarise
+from distillery.layout import Layout, tracked
+from distillery.study import Study, expand_seeds, read_params
+
+
+@dataclass
+class Cell:
+    """One entry of a table: the runs of one pair and method.
+
+    Attributes:
+        expected: the seeds that the study declares.
+        runs: what `evaluate` measured, by seed, in the order of `expected`.
+        missing: for each seed without a result, the reason.
+        facts: what the cell's runs share (cost, recipe, objective, teachers, ...); empty without a run.
+    """
+
+    pair: str
+    method: str
+    expected: tuple[int, ...]
+    runs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def top1(self, convention: str) -> dict[int, float]:
+        """Test accuracy in percent by seed: of the last epoch ("last"), or of the best one on the test set ("best")."""
+        return {seed: accuracy(run, convention) for seed, run in self.runs.items()}
+
+    def summary(self, convention: str) -> Summary:
+        return summarise(list(self.top1(convention).values()))
+
+
+def accuracy(measured: dict[str, Any], convention: str) -> float:
+    """Top-1 of a run or teacher under a convention."""
+    return measured["last" if convention == "last" else "test_best"]["top1"]
+
+
+@dataclass
+class Results:
+    """A study and its cells, in the order of params.yaml."""
+
+    study: Study
+    cells: dict[tuple[str, str], Cell]
+
+    def __iter__(self) -> Iterator[Cell]:
+        return iter(self.cells.values())
+
+    def column(self, pair: str) -> list[Cell]:
+        return [cell for cell in self if cell.pair == pair]
+
+    def first(self, pair: str | None = None) -> dict[str, Any]:
+        """The facts of the first cell that has any, of one pair or of the study; {} if none has."""
+        return next((c.facts for c in self if c.facts and pair in (None, c.pair)), {})
+
+    @property
+    def complete(self) -> bool:
+        return not any(cell.missing for cell in self)
+
+
+def metrics_files(study: Study) -> list[Path]:
+    """The metrics files of the study that exist."""
+    layout = Layout(study.study)
+    return [path for cell in study.cells() if (path := layout.metrics(*cell)).exists()]
+
+
+def load(study: Study, params: Path) -> Results:
+    """Read every metrics file of the study. Files of cells or seeds that it does not declare are not looked at."""
+    layout, raw = Layout(study.study), read_params(params)
+    cells = {(p, m): Cell(p, m, ()) for p in study.pairs for m in study.methods}
+    for pair, method, block in study.cells():
+        cell, seeds = cells[pair, method], expand_seeds(block)
+        cell.expected += seeds
+        record, problem = _read(layout.metrics(pair, method, block), raw, pair, method, block)
+        found = {run["seed"]: run for run in record.pop("runs", [])}
+        for seed in seeds:
+            if seed in found:
+                cell.runs[seed] = found[seed]
+            else:
+                cell.missing[seed] = problem or f"{layout.metrics(pair, method, block)} holds no seed {seed}"
+        if found and not cell.facts:
+            cell.facts = record
+    return Results(study, cells)
+
+
+def _read(path: Path, raw: dict[str, Any], pair: str, method: str, block: str) -> tuple[dict[str, Any], str]:
+    """Return a metrics file and "", or an empty record and why it does not count."""
+    if not path.exists():
+        return {}, "no result yet"
+    try:
+        record = artifacts.read_json(path)
+    except DistilleryError as error:
+        return {}, str(error)
+    now = json.loads(tracked("distill", raw, pair=pair, method=method, seed=block))
+    if record.get("trained_params_sha256") != artifacts.sha256_json(now):
+        return {}, "trained with other parameters than params.yaml has now; run the study again"
+    return record, ""

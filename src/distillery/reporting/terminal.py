@@ -1,0 +1,46 @@
+"""The main table on a terminal, from the written results."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from distillery.artifacts import DistilleryError, read_json
+from distillery.layout import Layout
+from distillery.reporting.formats import cell_text
+from distillery.reporting.table import Entry, Table
+from distillery.study import Study
+
+
+def show(study: Study, console: Console | None = None) -> None:
+    """Print the study's table. Raises DistilleryError if the `tables` stage has not written it yet."""
+    path = Layout(study.study).table_files()["table"]
+    if not path.exists():
+        raise DistilleryError(
+            f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
+        )
+    console = console or Console()
+    table = Table.from_json(read_json(path)["table"])
+    console.print(_rich(table))
+    for note in table.notes:
+        console.print(note, style="dim", highlight=False, markup=False)
+    for line in table.missing:
+        console.print(f"missing: {line}", style="yellow", highlight=False, markup=False)
+
+
+def _rich(table: Table) -> RichTable:
+    shown = RichTable(title=table.title, title_style="bold", caption_style="dim")
+    shown.add_column("method")
+    for column in table.columns:
+        shown.add_column(f"{column.teacher}\n→ {column.student}", justify="right")
+    for i, row in enumerate(table.rows):
+        follows = table.rows[i + 1].kind if i + 1 < len(table.rows) else row.kind
+        style = "dim" if row.kind == "teacher" else ""
+        cells = [_entry(row.entries[c.pair]) for c in table.columns]
+        shown.add_row(row.label, *cells, style=style, end_section=row.kind != "method" and follows == "method")
+    return shown
+
+
+def _entry(entry: Entry) -> str:
+    difference = "" if entry.difference is None else f"{entry.difference:+.2f}"
+    return f"{cell_text(entry)} {difference:>6}"
