@@ -30,6 +30,7 @@ __all__ = [
     "revision",
     "save_tensors",
     "scratch",
+    "sha256_array",
     "sha256_file",
     "sha256_json",
     "sha256_tree",
@@ -141,6 +142,11 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise _unreadable(path, error) from error
     except SafetensorError as error:
         raise _damaged(path, error) from error
+
+
+def sha256_array(array: Any) -> str:
+    """Hash the bytes of a torch tensor or numpy array in C order."""
+    return hashlib.sha256(_raw(array)).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillery.artifacts import StaleInput, load_tensors, read_json, sha256_array
+from distillery.artifacts import StaleInput, load_tensors, read_json, read_metadata, sha256_array
 from distillery.data.views import normalise, seed_for
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dataset:
     """A data set in memory.
 
@@ -45,7 +45,8 @@ class Dataset:
     def load(cls, folder: Path, verify: bool = False) -> Dataset:
         """Read arrays.safetensors and data.json from `folder`.
 
-        The size of the file is always compared with data.json; with `verify` the hash of every array is.
+        That the file is the one of data.json is always checked by the content hash it names; with `verify` every array
+        is hashed again.
 
         Raises:
             DistilleryError: if a file is missing or damaged.
@@ -53,8 +54,8 @@ class Dataset:
         """
         path = Path(folder) / "arrays.safetensors"
         record, tensors = read_json(Path(folder) / "data.json"), load_tensors(path)
-        found = {k: sha256_array(t) for k, t in tensors.items()} if verify else record.get("sha256")
-        if path.stat().st_size != record.get("bytes") or found != record.get("sha256"):
+        hashes = {k: sha256_array(t) for k, t in tensors.items()} if verify else record.get("sha256")
+        if read_metadata(path).get("content") != record.get("content") or hashes != record.get("sha256"):
             raise StaleInput(f"{path} is not the file that data.json beside it describes; run the data stage again")
         images = {s: tensors[f"{s}_images"].permute(0, 3, 1, 2).contiguous() for s in ("train", "test")}
         return cls(

@@ -1,0 +1,148 @@
+"""CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 colour images of 32x32, 100 classes, from an archive or a local mirror.
+
+Either way the rows are sorted by (fine label, official file name), so both give the same bytes and the same hashes,
+which are built in below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distillery.artifacts import DistilleryError, sha256_array
+from distillery.data.arrays import Arrays
+
+MIRROR_VARIABLE = "DISTILLERY_CIFAR100"
+
+# The field's protocol (mdistiller and RepDistiller lineages), in units of 255.
+MEAN = [0.5071, 0.4867, 0.4408]
+STD = [0.2675, 0.2565, 0.2761]
+
+# sha256 of the raw bytes of the canonical arrays, in C order.
+SHA256 = {
+    "train_images": "2aa2e92a742ec0fbd361b0b1386394899dfac5a05c448330d3371fd9b63b3e87",
+    "train_labels": "24e451cae1d0bb4af05bb556f43f7442043340bdc64d9e1896c2ad19efa810d1",
+    "train_coarse": "0a1c20789b0ca58c74a571ab4b81032a177c0ad1dce9af08b818cb933aebfec3",
+    "test_images": "2716d826d85ee9ca7f948fb4dc3b3d7515225d1a436d1c4b7e6975855da3d9ee",
+    "test_labels": "7335f3ca04ad4876c5479947470a13b869b8fe2143b1077bb51b95a0c23892b1",
+    "test_coarse": "ec767882fa772b8151c635fbc960deee46f5a8b971c422579fe770c28c70e8a0",
+}
+
+_FIELDS = {"images": "images", "fine_labels": "labels", "coarse_labels": "coarse"}  # names in a mirror -> canonical
+Split = dict[str, np.ndarray]  # images, labels, coarse and filenames of one split
+
+
+def load(options: dict[str, Any]) -> Arrays:
+    """Read CIFAR-100 from a mirror folder if one is named, else from the official archive.
+
+    Options:
+        mirror: folder with train_classes_*.npz, test.npz and cifar100_labels.json; the environment variable
+            DISTILLERY_CIFAR100 names one too.
+        download_dir: where the archive is kept; default ~/.cache/distillery.
+        subset: {classes, train_per_class, test_per_class}: the first classes of the alphabet, and of each the images
+            whose file names hash lowest; for quick studies.
+        url, md5: another address of the archive, and md5 sums {archive, train, test, meta} of another archive.
+        sha256: expected hashes of the canonical arrays, where they are not the official ones.
+    """
+    mirror = options.get("mirror") or os.environ.get(MIRROR_VARIABLE)
+    if mirror:
+        splits, names, origin = *_read_mirror(Path(mirror).expanduser()), str(mirror)
+    else:
+        from distillery.data.cifar100_archive import read_archive
+
+        splits, names, origin = *read_archive(options), "the downloaded archive"
+    splits = {split: _sort(rows) for split, rows in splits.items()}
+    _check(_tensors(splits), {**SHA256, **(options.get("sha256") or {})}, origin)
+    subset = options.get("subset") or {}
+    if subset:
+        splits, names = _take_subset(splits, names, subset)
+    return Arrays(_tensors(splits), names, 255.0, MEAN, STD, {"subset": subset} if subset else {})
+
+
+def _read_mirror(folder: Path) -> tuple[dict[str, Split], list[str]]:
+    parts = {"train": sorted(folder.glob("train_classes_*.npz")), "test": [folder / "test.npz"]}
+    if not parts["train"]:
+        raise DistilleryError(
+            f"{folder} holds no train_classes_*.npz: it is no CIFAR-100 mirror; correct `data.mirror` in params.yaml "
+            f"or the environment variable {MIRROR_VARIABLE}"
+        )
+    labels = folder / "cifar100_labels.json"
+    try:
+        names = json.loads(labels.read_text())["fine_label_names"]
+    except (OSError, ValueError, KeyError) as error:
+        raise _bad_mirror(labels, error) from error
+    splits = {}
+    for split, files in parts.items():
+        pieces = [_read_npz(file) for file in files]
+        splits[split] = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    return splits, names
+
+
+def _read_npz(file: Path) -> Split:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            return {_FIELDS.get(key, key): content[key] for key in (*_FIELDS, "filenames")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
+        raise _bad_mirror(file, error) from error
+
+
+def _bad_mirror(file: Path, error: Exception) -> DistilleryError:
+    reason = "it is missing" if isinstance(error, FileNotFoundError) else f"it is damaged or cut short: {error}"
+    return DistilleryError(f"cannot read {file} of the CIFAR-100 mirror ({reason}); copy the mirror again")
+
+
+def _sort(rows: Split) -> Split:
+    """Bring the rows into canonical order: by fine label, then by official file name (as bytes)."""
+    order = np.lexsort((rows["filenames"], rows["labels"]))
+    return {key: np.ascontiguousarray(array[order]) for key, array in rows.items()}
+
+
+def _tensors(splits: dict[str, Split]) -> dict[str, np.ndarray]:
+    return {f"{split}_{key}": rows[key] for split, rows in splits.items() for key in _FIELDS.values()}
+
+
+def _check(tensors: dict[str, np.ndarray], expected: dict[str, str], origin: str) -> None:
+    for name, array in tensors.items():
+        found = sha256_array(array)
+        if found != expected[name]:
+            raise DistilleryError(
+                f"{origin} is not the official CIFAR-100: {name} has {len(array)} rows and sha256 {found[:12]}..., "
+                f"not {expected[name][:12]}...; fetch it again"
+            )
+
+
+def _take_subset(
+    splits: dict[str, Split], names: list[str], subset: dict[str, int]
+) -> tuple[dict[str, Split], list[str]]:
+    known = ("classes", "train_per_class", "test_per_class")
+    for key, value in subset.items() if isinstance(subset, dict) else [("", subset)]:
+        if key not in known or not isinstance(value, int) or value < 1:
+            raise DistilleryError(
+                f"data.subset{key and '.'}{key} is {value!r}; give whole numbers for {', '.join(known)}"
+            )
+    if subset.get("classes", 1) > len(names):
+        raise DistilleryError(f"data.subset.classes is {subset['classes']}, but there are {len(names)} classes")
+    names = names[: subset.get("classes")]
+    chosen = {}
+    for split, rows in splits.items():
+        wanted = subset.get(f"{split}_per_class")
+        fewest = np.bincount(rows["labels"])[: len(names)].min()
+        if wanted is not None and wanted > fewest:
+            raise DistilleryError(
+                f"data.subset.{split}_per_class is {wanted}, but there are {fewest} images of a class"
+            )
+        # Not the first file names: images found by the same search word sort together.
+        rank = [hashlib.sha256(name).digest() for name in rows["filenames"].tolist()]
+        keep: list[int] = []
+        for label in range(len(names)):
+            members = np.flatnonzero(rows["labels"] == label).tolist()
+            keep += sorted(sorted(members, key=rank.__getitem__)[:wanted])
+        chosen[split] = {key: array[keep] for key, array in rows.items()}
+    return chosen, names

@@ -1,0 +1,127 @@
+"""The official CIFAR-100 archive: downloaded and verified by torchvision, unpickled without running anything."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import pickle
+import socket
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torchvision.datasets import CIFAR100
+from torchvision.datasets.utils import check_integrity
+
+from distillery.artifacts import DistilleryError, scratch
+
+TIMEOUT = 60.0  # seconds without a byte; torchvision itself would wait for ever
+
+
+def read_archive(options: dict[str, Any]) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """Return the splits (images NHWC, labels, coarse, filenames) in official order, and the class names.
+
+    The archive is kept in `download_dir` for the next time; a failure leaves nothing behind.
+    """
+    cache = Path(options.get("download_dir") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "distillery"))
+    archive = cache.expanduser() / CIFAR100.filename
+    official = _with(options)
+    with scratch(archive) as folder:
+        folder.mkdir()
+        if check_integrity(archive, official.tgz_md5):
+            (folder / archive.name).symlink_to(archive.absolute())  # torchvision finds it and only extracts
+        with _explained(official.url):
+            root = official(folder).root
+        content = {name: _unpickle(Path(root, official.base_folder, name)) for name in ("train", "test", "meta")}
+        if not (folder / archive.name).is_symlink():
+            (folder / archive.name).replace(archive)
+    splits = {
+        split: {
+            "images": np.asarray(rows["data"]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
+            "labels": np.array(rows["fine_labels"], dtype=np.uint8),
+            "coarse": np.array(rows["coarse_labels"], dtype=np.uint8),
+            "filenames": np.array(rows["filenames"], dtype="S"),
+        }
+        for split, rows in content.items()
+        if split != "meta"
+    }
+    return splits, list(content["meta"]["fine_label_names"])
+
+
+class _Verified(CIFAR100):
+    """torchvision's download, md5 checks and extraction (with a tar filter), without its unrestricted unpickling."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.download()
+        if not self._check_integrity() or not check_integrity(
+            str(root / self.base_folder / self.meta["filename"]), self.meta["md5"]
+        ):
+            raise RuntimeError("its content does not have the expected md5 sums")
+
+
+def _with(options: dict[str, Any]) -> type[_Verified]:
+    """Set another address and other md5 sums, as the options say."""
+    md5 = options.get("md5") or {}
+
+    class Verified(_Verified):
+        url = options.get("url") or CIFAR100.url
+        tgz_md5 = md5.get("archive", CIFAR100.tgz_md5)
+        train_list: ClassVar = [["train", md5.get("train", CIFAR100.train_list[0][1])]]
+        test_list: ClassVar = [["test", md5.get("test", CIFAR100.test_list[0][1])]]
+        meta: ClassVar = {**CIFAR100.meta, "md5": md5.get("meta", CIFAR100.meta["md5"])}
+
+    return Verified
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Bound every wait on the network, and make one sentence of whatever goes wrong there."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, EOFError, HTTPException, tarfile.TarError, zlib.error) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise  # our disk, not the network: scratch() says what is wrong with the place
+        raise DistilleryError(
+            f"cannot download CIFAR-100 from {url} ({str(error).rstrip('.') or type(error).__name__}); try again, or "
+            "name a local copy by `data.mirror` in params.yaml or by the environment variable DISTILLERY_CIFAR100"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds dictionaries, lists, strings and plain numpy arrays; refuses to look up anything else."""
+
+    _ALLOWED: ClassVar = {
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes in the old pickle protocols
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in it") from None
+
+
+def _unpickle(file: Path) -> dict[str, Any]:
+    """Read one of the official pickles. Its md5 is verified; that it can build nothing but data is a second wall."""
+    try:
+        with file.open("rb") as stream:
+            return _Unpickler(stream, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise DistilleryError(
+            f"the file {file.name} in the CIFAR-100 archive is not the official one ({error}); download it again"
+        ) from error
