@@ -25,9 +25,10 @@ def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     counts = torch.bincount(labels, minlength=logits.shape[1])
     right = torch.bincount(labels[hits[:, 0]], minlength=logits.shape[1])
     per_class = [round(100 * r / n, 6) if n else None for r, n in zip(right.tolist(), counts.tolist(), strict=True)]
+    percent = len(labels) / 100  # divided by, as training does, so that both round alike
     return {
-        "top1": 100 * int(hits[:, 0].sum()) / len(labels),
-        "top5": 100 * int(hits.sum()) / len(labels),
+        "top1": int(hits[:, 0].sum()) / percent,
+        "top5": int(hits.sum()) / percent,
         "per_class": per_class,
         "predictions": pack(predicted),
     }

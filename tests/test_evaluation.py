@@ -1,0 +1,220 @@
+"""What is measured about a student, against scikit-learn, hand-made cases and a real run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from conftest import ROOT
+from sklearn import metrics
+
+from distillery import artifacts, models
+from distillery.artifacts import DistilleryError
+from distillery.cli import app
+from distillery.evaluation import history
+from distillery.evaluation.accuracy import accuracy, pack, unpack
+from distillery.evaluation.calibration import calibration
+from distillery.evaluation.cost import multiply_accumulates
+from distillery.evaluation.fidelity import fidelity, logit_scale
+from distillery.layout import Layout
+
+
+@pytest.fixture
+def sample() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a fair classifier on 2,000 images of 12 classes, and the labels."""
+    generator = torch.Generator().manual_seed(7)
+    labels = torch.randint(0, 12, (2000,), generator=generator)
+    logits = 2 * torch.randn(2000, 12, generator=generator) + 2.5 * F.one_hot(labels, 12)
+    return logits, labels
+
+
+def test_accuracy_agrees_with_scikit_learn(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = sample
+    found, scores = accuracy(logits, labels), logits.numpy()
+    predicted = scores.argmax(1)
+    assert found["top1"] == pytest.approx(100 * metrics.accuracy_score(labels, predicted), abs=1e-9)
+    assert found["top5"] == pytest.approx(100 * metrics.top_k_accuracy_score(labels, scores, k=5), abs=1e-9)
+    recall = metrics.recall_score(labels, predicted, average=None)
+    assert found["per_class"] == pytest.approx(100 * recall, abs=1e-5)
+    assert np.array_equal(unpack(found["predictions"]), predicted)
+
+
+def test_a_class_without_test_images_has_no_accuracy() -> None:
+    found = accuracy(torch.eye(4)[:3], torch.tensor([0, 1, 0]))
+    assert found["per_class"] == [50.0, 100.0, None, None]
+    assert found["top5"] == 100.0  # of four classes
+
+
+def test_packed_predictions_survive(tmp_path: Path) -> None:
+    classes = torch.tensor([0, 1, 999, 65535])
+    artifacts.write_json(tmp_path / "p.json", {"p": pack(classes)})
+    assert unpack(artifacts.read_json(tmp_path / "p.json")["p"]).tolist() == classes.tolist()
+
+
+def test_calibration_agrees_with_scikit_learn_and_the_definition(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = sample
+    found = calibration(logits, labels)
+    p = logits.double().softmax(1).numpy()
+    assert found["nll"] == pytest.approx(metrics.log_loss(labels, p), rel=1e-9)
+    assert found["entropy"] == pytest.approx(-(p * np.log(p)).sum(1).mean(), rel=1e-9)
+    confidence, right = p.max(1), p.argmax(1) == labels.numpy()
+    ece = 0.0
+    for low in range(15):  # the definition, bin by bin
+        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        assert found["reliability"]["images"][low] == inside.sum()
+        if inside.any():
+            ece += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+            assert found["reliability"]["accuracy"][low] == pytest.approx(100 * right[inside].mean(), abs=1e-5)
+        else:
+            assert found["reliability"]["confidence"][low] is None
+    assert found["ece"] == pytest.approx(100 * ece, rel=1e-9)
+
+
+def test_calibration_of_certain_and_of_clueless_outputs() -> None:
+    certain = calibration(torch.tensor([[1e4, 0.0], [1e4, 0.0]]), torch.tensor([0, 1]))
+    assert certain["ece"] == pytest.approx(50.0)
+    assert certain["entropy"] == 0.0
+    assert certain["nll"] == pytest.approx(5e3)  # finite where a probability would have underflown
+    clueless = calibration(torch.zeros(4, 8), torch.tensor([0, 1, 2, 3]))
+    assert clueless["entropy"] == pytest.approx(np.log(8))
+
+
+def test_fidelity_against_numpy(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+    student, _ = sample
+    teacher = student + torch.randn(student.shape, generator=torch.Generator().manual_seed(8))
+    found = fidelity(student, teacher)
+    assert found["agreement"] == pytest.approx(100 * (student.argmax(1) == teacher.argmax(1)).double().mean().item())
+    p, q = (x.double().softmax(1).numpy() for x in (teacher, student))
+    assert found["kl"] == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-9)
+    each = [np.corrcoef(s, t)[0, 1] for s, t in zip(student.double().numpy(), teacher.double().numpy(), strict=True)]
+    assert found["logit_correlation"] == pytest.approx(np.mean(each), rel=1e-9)
+
+
+def test_fidelity_of_a_student_that_only_scales_its_teacher() -> None:
+    teacher = torch.randn(50, 10, generator=torch.Generator().manual_seed(9))
+    found = fidelity(0.1 * teacher + 3, teacher)
+    assert found["agreement"] == 100.0
+    assert found["logit_correlation"] == pytest.approx(1.0)
+    assert found["kl"] > 0.1
+    same = fidelity(teacher, teacher)
+    assert same["kl"] == pytest.approx(0, abs=1e-12)
+    assert (
+        fidelity(torch.zeros(5, 10), teacher[:5])["logit_correlation"] == 0.0
+    )  # constant logits: no direction, no NaN
+
+
+def test_logit_scale_counts_every_logit_once(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, _ = sample
+    found, values = logit_scale(logits), logits.double().numpy()
+    assert found["range"] == pytest.approx((values.max(1) - values.min(1)).mean())
+    assert found["std"] == pytest.approx(values.std(1).mean())
+    assert found["mean"] == pytest.approx(values.mean())
+    start, counts = found["histogram"]["from"], found["histogram"]["counts"]
+    expected, _ = np.histogram(values, bins=np.arange(start, start + len(counts) + 1))
+    assert counts == expected.tolist()
+    assert sum(counts) == values.size
+
+
+ALIASES = {"ResNet18": "resnet18", "ResNet50": "resnet50", "MobileNetV2": "mobilenet_v2"}
+ALIASES |= {"ShuffleNetV1": "shufflenet_v1", "ShuffleNetV2": "shufflenet_v2"}
+
+
+def test_multiply_accumulates_are_the_golden_ones(shared_dir: Path) -> None:
+    index = json.loads((shared_dir / "golden" / "architectures" / "index.json").read_text())
+    assert len(index) > 20
+    for name, facts in index.items():
+        network = models.build(ALIASES.get(name, name), 100)
+        assert multiply_accumulates(network, torch.zeros(1, 3, 32, 32)) == facts["macs"], name
+
+
+def test_the_best_epoch_is_the_first_of_equals_and_is_named() -> None:
+    epochs = [
+        {"epoch": 1, "test_top1": 50.0, "test_top5": 90.0, "val_top1": 55.0},
+        {"epoch": 2},
+        {"epoch": 3, "test_top1": 60.0, "test_top5": 91.0, "val_top1": 54.0},
+        {"epoch": 4, "test_top1": 60.0, "test_top5": 92.0, "val_top1": 55.0},
+    ]
+    assert history.best(epochs, "test_top1") == {"epoch": 3, "top1": 60.0, "top5": 91.0}
+    assert history.best(epochs, "val_top1") == {"epoch": 1, "top1": 50.0, "top5": 90.0, "val_top1": 55.0}
+    assert history.best([{"epoch": 1}], "val_top1") is None
+    assert history.curves(epochs)["test_top1"] == [50.0, None, 60.0, 60.0]
+
+
+PAIR = "resnet8_w2-resnet8_w2"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny study, trained and evaluated through the command line's own functions."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "src").symlink_to(ROOT / "src")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["recipe"] |= {"epochs": 2, "milestones": [1], "validation": 0.2}
+    params["teachers"] = {"resnet8_w2": {"architecture": "resnet8_w2", "recipe": {"validation": 0.0}}}
+    params["pairs"] = {PAIR: {"teacher": "resnet8_w2", "student": "resnet8_w2"}}
+    params["methods"] = {"ce": {"objective": "ce"}, "simkd": {"objective": "simkd"}}
+    params["seeds"], params["tables"] = [3], {"convention": "last"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("data")
+        for stage in ("teacher", "cache"):
+            run(stage, "--teacher", "resnet8_w2")
+        run("pair", "--pair", PAIR)
+        for method in params["methods"]:
+            run("distill", "--pair", PAIR, "--method", method, "--seed", "3")
+            run("evaluate", "--pair", PAIR, "--method", method, "--seed", "3")
+    return folder
+
+
+def run(*argv: str) -> None:
+    app(list(argv), standalone_mode=False)
+
+
+@pytest.mark.parametrize("method", ["ce", "simkd"])
+def test_evaluation_finds_the_accuracy_that_training_ended_with(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.chdir(trained)
+    layout = Layout("digits")
+    record, runs = (artifacts.read_json(f(PAIR, method, "3")) for f in (layout.metrics, layout.runs))
+    (measured,), (trace,) = record["runs"], runs["runs"]
+    last = trace["history"][-1]
+    assert measured["last"] == {"top1": last["test_top1"], "top5": last["test_top5"]}
+    assert measured["nll"] == pytest.approx(last["test_loss"], rel=1e-5)
+    assert measured["test_best"]["top1"] == max(e["test_top1"] for e in trace["history"])
+    assert measured["val_best"]["val_top1"] == max(e["val_top1"] for e in trace["history"])
+    labels, predicted = unpack(record["labels"]), unpack(measured["predictions"])
+    assert 100 * (labels == predicted).mean() == pytest.approx(measured["last"]["top1"])
+    teacher = artifacts.read_json(layout.teacher_record("resnet8_w2"))
+    assert record["teachers"]["resnet8_w2"]["last"]["top1"] == teacher["history"][-1]["test_top1"]
+    forwards = {"ce": 0, "simkd": record["cost"]["images_seen"]}[method]
+    assert record["cost"]["teacher_forwards"] == forwards
+    assert record["cost"]["parameters"] == sum(p.numel() for p in models.build("resnet8_w2", 10, 1).parameters())
+
+
+def test_a_second_evaluation_writes_the_same_bytes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    path = Layout("digits").metrics(PAIR, "ce", "3")
+    before = path.read_bytes()
+    path.unlink()
+    run("evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3")
+    assert path.read_bytes() == before
+
+
+def test_weights_of_another_network_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    path = Layout("digits").students(PAIR, "ce", "3")
+    kept = path.read_bytes()
+    try:
+        other = models.build("resnet8_w4", 10, 1).state_dict()
+        artifacts.save_tensors(path, {f"3.student.{k}": v for k, v in other.items()})
+        with pytest.raises(DistilleryError, match=r"weights of seed 3 do not fit.*train the run again"):
+            run("evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3")
+    finally:
+        path.write_bytes(kept)
