@@ -1,0 +1,43 @@
+"""PKT: Passalis, Tefas, "Learning deep representations with probabilistic knowledge transfer" (arXiv:1803.10837).
+
+Equation 6 as released: the KL divergence is a mean, not a sum, over the B * B entries, hence the weight of 30000. A
+zero feature row, for which the released gradient is NaN, has cosine 0 to every row and a finite gradient here.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.features import pooled, pooled_widths, unit
+from distillery.objectives.soft import full_precision
+
+
+def _probabilities(features: Tensor, eps: float) -> Tensor:
+    """Cosine similarities of the rows of (B, d), mapped to [0, 1], each row normalised to sum 1: (B, B)."""
+    rows = unit(full_precision(features), eps)
+    similarity = (rows @ rows.T + 1) / 2
+    return similarity / similarity.sum(dim=1, keepdim=True)
+
+
+def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
+    """Mean of t * log((t + eps) / (s + eps)) over similarity probabilities of (B, d_s) and (B, d_t) features."""
+    s, t = _probabilities(student, eps), _probabilities(teacher, eps)
+    return (t * ((t + eps) / (s + eps)).log()).mean()
+
+
+class PKT(Objective):
+    """L = ce_weight * CE + feat_weight * pkt_loss on the pooled features. Defaults: mdistiller and RepDistiller."""
+
+    needs = frozenset({"pooled"})
+
+    def __init__(
+        self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 30000.0, eps: float = 1e-7
+    ) -> None:
+        super().__init__(context, ce_weight=ce_weight)
+        pooled_widths(context, "PKT")
+        self.feat_weight = feat_weight
+        self.eps = eps
+
+    def distil(self, batch: Batch) -> dict[str, Tensor]:
+        return {"pkt": self.feat_weight * pkt_loss(*pooled(batch), self.eps)}

@@ -1,0 +1,39 @@
+"""SP: Tung, Mori, "Similarity-preserving knowledge distillation" (arXiv:1907.09682, ICCV 2019), equations 1 to 4."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.features import stage_taps
+from distillery.objectives.soft import full_precision
+
+
+def _similarity(features: Tensor) -> Tensor:
+    """Gram matrix (B, B) of the flattened samples, rows L2-normalised."""
+    flat = full_precision(features).flatten(1)
+    return F.normalize(flat @ flat.T, dim=1)
+
+
+def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared Frobenius distance of the row-normalised Gram matrices over B^2, scalar.
+
+    student, teacher: (B, ...) features of any shapes. A zero sample of the student gives a finite but very large
+    gradient where the teacher's is not zero, as in the released code (normalisation clamped at 1e-12).
+    """
+    return (_similarity(student) - _similarity(teacher)).square().mean()
+
+
+class SP(Objective):
+    """L = ce_weight * CE + feat_weight * sp_loss on the last feature maps. Defaults: mdistiller and RepDistiller."""
+
+    needs = frozenset({"maps"})
+
+    def __init__(self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 3000.0) -> None:
+        super().__init__(context, ce_weight=ce_weight)
+        stage_taps(context, "SP")
+        self.feat_weight = feat_weight
+
+    def distil(self, batch: Batch) -> dict[str, Tensor]:
+        return {"sp": self.feat_weight * sp_loss(batch.student.maps[-1], batch.teacher.maps[-1])}

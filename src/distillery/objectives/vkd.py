@@ -1,0 +1,102 @@
+"""VkD: Miles, Elezi, Deng, "VkD: improving knowledge distillation using orthogonal projections" (arXiv:2403.06213).
+
+The student's features go through a semi-orthogonal projector (orthogonal.py), the teacher's are normalised for the
+task, and smooth-L1 compares them. As released, except that the projector survives weight decay. Where the released
+standardisation divides zero by zero (constant channel, batch of one) the channel counts as 0.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.features import pooled, pooled_widths, standardise
+from distillery.objectives.kd import kd_loss
+from distillery.objectives.orthogonal import OrthogonalProjector
+from distillery.objectives.soft import full_precision
+
+Normalise = Literal["layer_norm", "standardise", "whiten"]
+
+
+@torch.no_grad()
+def whiten(x: Tensor, tolerance: float = 1e-6) -> Tensor:
+    """ZCA whitening over the batch: (B, d) -> (B, d) with mean 0 and identity covariance (unbiased).
+
+    ZCA, the symmetric root of the inverse covariance, because of all whitenings it stays closest to the data: rotations
+    and signs of PCA, and the channel order of Cholesky, would move the target from batch to batch. Directions with less
+    than `tolerance` of the largest deviation (constant channels, batch smaller than the width) are left at zero, so
+    the covariance then is the identity on the span of the batch. The eigenproblem is solved in float64 and on the
+    smaller side (B or d). No gradient: only teachers are whitened.
+    """
+    centred = (full_precision(x) - full_precision(x).mean(dim=0)).double()
+    peak = centred.abs().amax()
+    centred = centred / torch.where(peak > 0, peak, 1.0)
+    tall = len(x) > x.shape[1]
+    values, vectors = torch.linalg.eigh(centred.T @ centred if tall else centred @ centred.T)
+    kept = values > tolerance**2 * values[-1]
+    root = vectors * torch.where(kept, torch.where(kept, values, 1.0).rsqrt(), 0.0) @ vectors.T
+    white = centred @ root if tall else root @ centred
+    return (white * max(len(x) - 1, 1) ** 0.5).to(full_precision(x).dtype)
+
+
+def vkd_loss(projected: Tensor, teacher: Tensor, normalise: Normalise = "layer_norm", beta: float = 1.0) -> Tensor:
+    """Mean smooth-L1 gap of projected student and normalised teacher features, (B, d_t) both, scalar.
+
+    layer_norm: each teacher row, without affine, eps 1e-5; the student is not normalised (classification, released).
+    standardise: each channel of both over the batch (detection, released; the learned scale and bias behind that
+    projector cancel in it but for a sign, so there are none here). whiten: the teacher (generation, paper only).
+    """
+    student, target = full_precision(projected), full_precision(teacher)
+    if normalise == "layer_norm":
+        target = F.layer_norm(target, target.shape[1:], eps=1e-5)
+    elif normalise == "standardise":
+        student, target = standardise(student), standardise(target)
+    else:
+        target = whiten(target)
+    return F.smooth_l1_loss(student, target, beta=beta)
+
+
+class VkD(Objective):
+    """L = ce_weight * CE + feat_weight * vkd_loss of the pooled features + kd_weight * KD at `temperature`.
+
+    Defaults: the released ImageNet set-up (weights 1, KL at temperature 1, layer norm, householder map for non-square
+    and matrix exponential for square projectors). There the student's feature is the mean of its patch tokens; for
+    convolutional networks it is the pooled feature. The detection code weights the feature term with 4.
+    """
+
+    needs = frozenset({"logits", "pooled"})
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        ce_weight: float = 1.0,
+        feat_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        temperature: float = 1.0,
+        normalise: Literal["layer_norm", "standardise", "whiten"] = "layer_norm",
+        orthogonal_map: Literal["auto", "householder", "matrix_exp", "cayley"] = "auto",
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(context, ce_weight=ce_weight)
+        student, teacher = pooled_widths(context, "VkD")
+        self.projector = OrthogonalProjector(student, teacher, orthogonal_map)
+        self.feat_weight, self.kd_weight = feat_weight, kd_weight
+        self.temperature = temperature
+        self.normalise: Normalise = normalise
+        self.beta = beta
+        if normalise == "whiten":
+            self.static = False  # type: ignore[misc]  # the eigensolver reports its status to the host
+
+    def distil(self, batch: Batch) -> dict[str, Tensor]:
+        student, teacher = pooled(batch)
+        loss = vkd_loss(self.projector(student), teacher, self.normalise, self.beta)
+        terms = {"feature": self.feat_weight * loss}
+        if self.kd_weight:
+            pair = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+            terms["kd"] = self.kd_weight * kd_loss(*pair, self.temperature)
+        return terms
