@@ -85,11 +85,13 @@ def by_stage(h: Hyper, x: Inputs, function: Callable[..., Tensor], cls: type, **
     out: Values = {"per_stage": parts.detach(), "loss": parts.sum()}
     if cls is not SP or h["stages"] == "last":  # the class takes the last stage, as released
         out["distiller_loss_kd"] = fb.distilled(cls(ctx, feat_weight=h["feat_weight"], **hyper), rows)
-    return out | {
-        f"grad_stage{i}": gradient(parts.sum(), x[f"student_stage{i}"])
-        for i in range(2)
-        if x[f"student_stage{i}"].requires_grad
-    }
+    return out | stage_gradients(parts.sum(), x)
+
+
+def stage_gradients(loss: Tensor, x: Inputs) -> Values:
+    """Gradients by the student's stages that take part."""
+    parts = {f"grad_stage{i}": x[f"student_stage{i}"] for i in range(2)}
+    return {name: gradient(loss, s) for name, s in parts.items() if s.requires_grad}
 
 
 def at(h: Hyper, x: Inputs) -> Values:
