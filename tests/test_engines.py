@@ -33,7 +33,10 @@ def bench(tmp_path: Path) -> Workbench:
 def outputs(bench: Workbench) -> dict[str, str]:
     """Hash of every declared output."""
     lock = (bench.root / "dvc.lock").read_text()
-    return {path: sha256_file(bench.root / path) for path in sorted(set(re.findall(r"path: ((?:artifacts|results)/\S+)", lock)))}
+    return {
+        path: sha256_file(bench.root / path)
+        for path in sorted(set(re.findall(r"path: ((?:artifacts|results)/\S+)", lock)))
+    }
 
 
 def snakemake_jobs(bench: Workbench) -> Iterator[tuple[str, set[str], set[str]]]:
@@ -60,7 +63,7 @@ def dvc_stages(bench: Workbench) -> Iterator[tuple[str, set[str], set[str], set[
 
 
 def test_both_engines_plan_the_same_jobs(bench: Workbench) -> None:
-    """Same commands, same outputs; every Snakemake input is a DVC dependency or lies in one; same tracked parameters."""
+    """Same commands, outputs, tracked parameters; every Snakemake input is a DVC dependency or lies in one."""
     bench.tiny(methods=("ce", "kd", "kd_ls"), seeds=(0, "1-2"))
     left = {command: (made, read) for command, made, read in snakemake_jobs(bench)}
     right = {command: rest for command, *rest in dvc_stages(bench)}
@@ -91,14 +94,16 @@ def changed_by_dvc(bench: Workbench) -> set[str]:
     """Outputs of the stages whose parameters DVC sees changed."""
     status = json.loads(bench.run("dvc", "status", "--json").stdout)
     stages = {
-        name for name, facts in status.items() if any("params.yaml" in f.get("changed deps", {}) for f in facts if isinstance(f, dict))
+        name
+        for name, facts in status.items()
+        if any("params.yaml" in f.get("changed deps", {}) for f in facts if isinstance(f, dict))
     }
     with Repo(str(bench.root)) as repo:
         return {o.def_path for stage in repo.index.stages if stage.addressing in stages for o in stage.outs}
 
 
 def test_from_nothing_to_tables_and_back(bench: Workbench) -> None:
-    """Snakemake finishes a study, finds nothing to do, agrees with DVC after a commit, and both invalidate the same work."""
+    """Snakemake finishes a study, then finds nothing to do; DVC agrees; both invalidate the same work."""
     assert "total" in bench.run("snakemake", "-n").stdout
     bench.run("snakemake", "--cores", "2")
     for name in RESULTS:

@@ -116,7 +116,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 
 
 def test_reading_a_study_does_not_import_torch() -> None:
-    code = "import sys; from distillery.study import Study; Study.load(); import distillery.cli; print('torch' in sys.modules)"
+    code = "import sys, distillery.cli as cli; cli.Study.load(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -129,9 +129,7 @@ def test_signatures_agree_with_the_classes() -> None:
     for group, package in ((signatures.objectives(), ""), (signatures.plugins(), ".plugins")):
         for name, signature in group.items():
             cls = getattr(importlib.import_module(f"distillery.objectives{package}.{name}"), signature.cls)
-            real = {
-                p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY
-            }
+            real = {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY}
             assert {k: default for k, (_, default) in signature.hyper.items()} == real, name
             assert signature.doc, f"{name} has no docstring"
             if signature.kind == "Objective":

@@ -21,7 +21,10 @@ class Workbench:
     def __init__(self, root: Path) -> None:
         self.root = root
         listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
         )
         for name in listed.stdout.decode().split("\0"):
             source, target = ROOT / name, root / name
@@ -49,7 +52,9 @@ class Workbench:
     def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(command, cwd=self.root, env=self.env() | env, capture_output=True, text=True)
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(command)} failed ({done.returncode}):\n{done.stdout}\n{done.stderr}\n{self.logs()}")
+            raise AssertionError(
+                f"{' '.join(command)} failed ({done.returncode}):\n{done.stdout}\n{done.stderr}\n{self.logs()}"
+            )
         return done
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
@@ -65,7 +70,9 @@ class Workbench:
         )
 
     def logs(self) -> str:
-        return "\n".join(f"== {p}\n{p.read_text()[-2000:]}" for p in sorted(self.root.glob("artifacts/*/logs/**/*.log")))
+        return "\n".join(
+            f"== {p}\n{p.read_text()[-2000:]}" for p in sorted(self.root.glob("artifacts/*/logs/**/*.log"))
+        )
 
     @property
     def params(self) -> dict[str, Any]:
@@ -75,7 +82,9 @@ class Workbench:
     def params(self, value: dict[str, Any]) -> None:
         (self.root / "params.yaml").write_text(yaml.safe_dump(value, sort_keys=False))
 
-    def tiny(self, epochs: int = 2, methods: tuple[str, ...] = ("ce", "kd"), seeds: tuple[int | str, ...] = (0,)) -> None:
+    def tiny(
+        self, epochs: int = 2, methods: tuple[str, ...] = ("ce", "kd"), seeds: tuple[int | str, ...] = (0,)
+    ) -> None:
         """Shrink the digits study to something that trains in a second."""
         params = self.params
         params["recipe"] |= {"epochs": epochs, "milestones": [epochs]}

@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="The reproducibility pipeline for knowledge distillation. A study (params.yaml) goes in, result tables come out.",
+    help="Knowledge distillation, reproducibly: a study (params.yaml) goes in, result tables come out.",
 )
 STAGES, DAILY = "Pipeline stages (run by Snakemake and DVC, or by hand)", "Everyday commands"
 
@@ -105,7 +105,9 @@ def check(params: Params = PARAMS) -> None:
     """Check params.yaml and say what the study would train."""
     study = Study.load(params)
     runs, cells = study.runs(), len(study.pairs) * len(study.methods)
-    print(f"{params} is valid: study {study.study!r}, {len(study.teachers)} teacher(s), {cells} cells, {len(runs)} runs")
+    print(
+        f"{params} is valid: study {study.study!r}, {len(study.teachers)} teacher(s), {cells} cells, {len(runs)} runs"
+    )
 
 
 @app.command(rich_help_panel=DAILY)
@@ -126,7 +128,9 @@ def study(
         raise DistilleryError(f"no study {name!r} in {folder}: {nearest(name, list(known))}")
     edited = PARAMS.exists() and PARAMS.read_bytes() not in {p.read_bytes() for p in known.values()}
     if edited and not force:
-        raise DistilleryError("params.yaml was edited and is in no ready-made study: save it elsewhere, or give --force")
+        raise DistilleryError(
+            "params.yaml was edited and is in no ready-made study: save it elsewhere, or give --force"
+        )
     shutil.copyfile(known[name], PARAMS)
     check(PARAMS)
 

@@ -31,7 +31,11 @@ class Augmentation(_Block):
 
 
 class Recipe(_Block):
-    """The training protocol. Teachers, pairs and methods may override single keys."""
+    """The training protocol. Teachers, pairs and methods may override single keys.
+
+    `tap_preacts` asks the student for its pre-activation taps in every step, as the mdistiller lineage does whether a
+    method uses them or not: its wide residual networks then update three batch normalisations twice per step.
+    """
 
     epochs: int = Field(240, ge=1)
     batch_size: int = Field(64, ge=1)
@@ -48,7 +52,7 @@ class Recipe(_Block):
     channels_last: bool = False
     deterministic: bool = True
     graph: bool = True
-    checkpoint_every: int = Field(1, ge=1)
+    tap_preacts: bool = False
 
     def updated(self, *overrides: dict[str, Any]) -> Recipe:
         """Return the recipe with the keys of `overrides` replaced, later ones last."""
@@ -184,7 +188,7 @@ def read_params(path: Path | str) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise DistilleryError(
-            f"there is no {path} here: run from the repository root, or put a study in place with `distillery study NAME`"
+            f"there is no {path} here: go to the repository root, or put a study in place (`distillery study NAME`)"
         ) from None
     except yaml.YAMLError as error:
         raise DistilleryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None

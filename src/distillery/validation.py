@@ -53,7 +53,8 @@ def _check_names(study: Study) -> list[str]:
     for name, teacher in study.teachers.items():
         if teacher.architecture not in known:
             problems.append(
-                f"teachers.{name}: unknown architecture {teacher.architecture!r}: {nearest(teacher.architecture, known)}"
+                f"teachers.{name}: unknown architecture {teacher.architecture!r}: "
+                f"{nearest(teacher.architecture, known)}"
             )
         if teacher.source == "fetch" and not teacher.urls:
             problems.append(f"teachers.{name}: source is 'fetch' but no urls are given")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -20,12 +20,15 @@ class _Combined(Objective):
         self.partners = nn.ModuleDict({name: partner for name, (_, partner) in partners.items()})
         self.weights = {name: weight for name, (weight, _) in partners.items()}
 
+    def named_partners(self) -> list[tuple[str, Objective]]:
+        return [(name, cast(Objective, partner)) for name, partner in self.partners.items()]
+
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         return self.main.supervised(batch)
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         terms = dict(self.main.distil(batch))
-        for name, partner in self.partners.items():
+        for name, partner in self.named_partners():
             terms |= {f"{name}_{k}": self.weights[name] * v for k, v in partner.distil(batch).items()}
         return terms
 

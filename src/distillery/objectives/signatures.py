@@ -83,7 +83,7 @@ def _read(path: Path) -> Signature | None:
         targets = [item.target] if isinstance(item, ast.AnnAssign) else getattr(item, "targets", [])
         if any(getattr(t, "id", "") == "needs" for t in targets):
             value = item.value  # type: ignore[attr-defined]
-            needs = frozenset(c.value for c in ast.walk(value) if isinstance(c, ast.Constant))
+            needs = frozenset(str(c.value) for c in ast.walk(value) if isinstance(c, ast.Constant))
     module = ast.get_docstring(ast.parse(path.read_text())) or ""
     return Signature(path.stem, node.name, root, hyper, needs, module, path)
 

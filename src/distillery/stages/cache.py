@@ -24,14 +24,18 @@ def run(study: Study, params: Path, teacher: str) -> None:
     output = layout.table(teacher)
     with making(layout, output) as volatile:
         data = Dataset.load(layout.arrays.parent)
-        network = load_network(study.teachers[teacher].architecture, data.num_classes, data.channels, layout.teacher(teacher))
+        network = load_network(
+            study.teachers[teacher].architecture, data.num_classes, data.channels, layout.teacher(teacher)
+        )
         augmentation = study.recipe.augmentation
         views = Views(augmentation.pad, augmentation.flip, data.train_images.shape[-1])
         columns = data.num_classes + (network.head.in_features if cache.pooled else 0)
         size = size_in_bytes(len(data.train_images), views.count, columns, cache)
         facts: dict = {"teacher_sha256": record["inputs"][str(layout.teacher(teacher))], "bytes": size}
         if cache.enabled and size <= cache.budget_gb * 1e9:
-            key = artifacts.sha256_json({"teacher": facts["teacher_sha256"], "params": record["params"]} | record["inputs"])
+            key = artifacts.sha256_json(
+                {"teacher": facts["teacher_sha256"], "params": record["params"]} | record["inputs"]
+            )
             with Progress(f"view table of {teacher}", volatile) as progress:
                 facts |= build(network.to(device), data.to(device), views, cache, output, key, progress.rows)
         else:

@@ -45,7 +45,9 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
         runs, checkpoints = [], []
         for number in expand_seeds(seed):
             trainee = assemble(study.pairs[pair].student, spec, data, networks, number)
-            key = artifacts.sha256_json(record | {"seed": number, "device": str(device), "threads": torch.get_num_threads()})
+            key = artifacts.sha256_json(
+                record | {"seed": number, "device": str(device), "threads": torch.get_num_threads()}
+            )
             checkpoints.append(Checkpoint(layout.checkpoint(pair, method, str(number)), key))
             with Progress(f"{pair} {method} seed {number}", volatile) as progress:
                 history = fit(trainee, data, source, recipe, number, checkpoints[-1], progress)
@@ -106,7 +108,9 @@ def open_teachers(
     recorded = artifacts.read_json(layout.pair(pair))["teachers"]
     for name in study.pairs[pair].teachers:
         if check_teacher(layout, name) != recorded.get(name):
-            raise artifacts.StaleInput(f"teacher {name} changed after pair {pair} was made: run `distillery pair --pair {pair}`")
+            raise artifacts.StaleInput(
+                f"teacher {name} changed after pair {pair} was made: run `distillery pair --pair {pair}`"
+            )
         architecture = study.teachers[name].architecture
         network = load_network(architecture, data.num_classes, data.channels, layout.teacher(name))
         networks.append(network.to(device, dtype_of(recipe)).eval().requires_grad_(False))
@@ -140,5 +144,3 @@ def _source(
         return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
     tables = [ViewTable.open(layout.table(n), r) for n, r in zip(names, records, strict=True)]
     return TableTeachers(tables), "view table"
-
-

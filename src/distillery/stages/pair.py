@@ -1,7 +1,7 @@
 """Stage `pair`: the hashes of the teacher and table that a pair uses.
 
-Engines cannot look a pair's teacher up while they lay out their jobs. Runs depend on this small file instead: it changes,
-and with it the runs, exactly when the pair's own teacher does.
+Engines cannot look a pair's teacher up while they lay out their jobs. Runs depend on this small file instead: it
+changes, and with it the runs, exactly when the pair's own teacher does.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ def run(study: Study, params: Path, pair: str) -> None:
 
 
 def check_teacher(layout: Layout, teacher: str) -> dict[str, str | None]:
-    """Return the hashes of a teacher's weights and table. Raises StaleInput if the table was built from other weights."""
-    weights, table = artifacts.read_json(layout.teacher_record(teacher)), artifacts.read_json(layout.table_record(teacher))
-    found = artifacts.sha256_file(layout.teacher(teacher))
+    """Return the hashes of a teacher's weights and table. Raises StaleInput if they do not belong together."""
+    weights, table = (
+        artifacts.read_json(layout.teacher_record(teacher)),
+        artifacts.read_json(layout.table_record(teacher)),
+    )
+    path = layout.teacher(teacher)
+    found = artifacts.sha256_file(path)
     if found != weights["sha256"]:
-        raise StaleInput(
-            f"{layout.teacher(teacher)} is not the file its record describes: restore it, or delete it and train it again"
-        )
+        raise StaleInput(f"{path} is not the file its record describes: restore it, or delete it and train it again")
     if table["teacher_sha256"] != found:
         raise StaleInput(
-            f"the view table {layout.table(teacher)} was built from another teacher: run `distillery cache --teacher {teacher}`"
+            f"{layout.table(teacher)} was built from another teacher: run `distillery cache --teacher {teacher}`"
         )
     return {"weights": found, "table": table.get("sha256")}

@@ -1,8 +1,8 @@
 """The record that every artefact carries, and the provenance that lies beside it.
 
-The record (a declared output) holds what two identical runs agree on: code, parameters, inputs, versions, hardware. What
-they cannot agree on (wall time, host, git revision, scheduler job) goes to an undeclared file under `provenance/`, so
-that reproducing a study reproduces every recorded hash.
+The record (a declared output) holds what two identical runs agree on: code, parameters, inputs, versions, hardware.
+What they cannot agree on (wall time, host, git revision, scheduler job) goes to an undeclared file under `provenance/`,
+so that reproducing a study reproduces every recorded hash.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ from distillery.study import Study, read_params
 
 
 def describe(stage: str, inputs: list[Path], params: Path, loss: Any = None, /, **wildcards: str) -> dict[str, Any]:
-    """Build the record's common part; `loss` is the method, for `distill`. Raises DistilleryError if an input is missing, naming the stage that makes it."""
+    """Build the common part of a record; `loss` is the method, for `distill`.
+
+    Raises DistilleryError if an input is missing, and says how to make it.
+    """
     for path in inputs:
         if not path.exists():
-            raise DistilleryError(f"{stage} needs {path}, which is not there: run the stages before it (`snakemake {path}`)")
+            raise DistilleryError(
+                f"{stage} needs {path}, which is not there: run the stages before it (`snakemake {path}`)"
+            )
     values = json.loads(tracked(stage, read_params(params), **wildcards))
     return {
         "stage": stage,

@@ -30,7 +30,9 @@ def run(study: Study, params: Path, teacher: str) -> None:
         with seeded(spec.seed, "init"):
             network = models.build(spec.architecture, data.num_classes, data.channels)
         with torch.no_grad():
-            context = Context(data.num_classes, data.train_labels, network.eval()(data.normalise(data.test_images[:1]).cpu()))
+            context = Context(
+                data.num_classes, data.train_labels, network.eval()(data.normalise(data.test_images[:1]).cpu())
+            )
         trainee = Trainee(network, CE(context))
         key = artifacts.sha256_json(record | {"seed": spec.seed})
         checkpoint = Checkpoint(layout.checkpoint("teachers", teacher), key)

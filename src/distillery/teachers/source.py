@@ -18,7 +18,7 @@ class TeacherSource(Protocol):
     """What the fit loop asks of teachers."""
 
     def rows(self, index: Tensor, view: Tensor) -> list[Tensor]:
-        """Cached outputs of an epoch's (image, view) pairs, one (N, columns) tensor per teacher; [] if none are cached."""
+        """Cached outputs of an epoch's (image, view) pairs, (N, columns) per teacher; [] if none are cached."""
 
     def teach(self, images: Tensor, rows: list[Tensor]) -> tuple[Outputs, ...]:
         """Outputs of every teacher for one batch, from the cached rows where there are any, else from the images."""

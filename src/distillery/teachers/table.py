@@ -1,7 +1,7 @@
 """The view table: a teacher's outputs for every view of every training image, exact under augmentation.
 
-A teacher in evaluation mode is a function of (image, view). The CIFAR augmentation has 162 views of an image, so one pass
-over all of them replaces the live teacher for every method and every seed, at the price of 162 epochs of forwards.
+A teacher in evaluation mode is a function of (image, view). The CIFAR augmentation has 162 views of an image, so one
+pass over all of them replaces the live teacher for every method and seed, at the price of 162 epochs of forwards.
 Caches keyed by the image alone are wrong under augmentation.
 """
 
@@ -22,6 +22,8 @@ from distillery.data.views import Views
 from distillery.models.base import Network, Outputs
 from distillery.study import Cache
 
+FLUSH_ROWS = 1_000_000  # rows between two notes of how far a build has come
+
 
 @dataclass
 class ViewTable:
@@ -33,15 +35,21 @@ class ViewTable:
 
     @classmethod
     def open(cls, path: Path, record: dict[str, Any]) -> ViewTable:
-        """Map a finished table and check it against its record. Raises StaleInput if the file is not the recorded one."""
+        """Map a finished table. Raises StaleInput if the file is not the one that its record describes."""
         shape, dtype = tuple(record["shape"]), np.dtype(record["dtype"])
         expected = int(np.prod(shape)) * dtype.itemsize
         if not path.exists() or path.stat().st_size != expected:
             found = f"has {path.stat().st_size:,}" if path.exists() else "is missing, not"
-            raise StaleInput(f"the view table {path} {found} of {expected:,} bytes: delete it and run the cache stage again")
+            raise StaleInput(
+                f"the view table {path} {found} of {expected:,} bytes: delete it and run the cache stage again"
+            )
         if sha256_file(path) != record["sha256"]:
-            raise StaleInput(f"the view table {path} is not the one its record describes: delete it and run cache again")
-        values = torch.from_numpy(np.memmap(path, dtype, "c", shape=shape))  # "c": torch wants writable, the file is not
+            raise StaleInput(
+                f"the view table {path} is not the one its record describes: delete it and run cache again"
+            )
+        values = torch.from_numpy(
+            np.memmap(path, dtype, "c", shape=shape)
+        )  # "c": torch wants writable, the file is not
         return cls(values, record["views"], record["num_classes"])
 
     def rows(self, index: Tensor, view: Tensor) -> Tensor:
@@ -70,8 +78,8 @@ def build(
 ) -> dict[str, Any]:
     """Write the whole table to `path` and return the facts of its record.
 
-    Resumable: rows go to a `.partial` file beside `path`, with the number of finished images next to it under `key` (the
-    hash of teacher, data, augmentation, dtype); an interrupted build continues there, one of another key starts over.
+    Resumable: rows go to a `.partial` file beside `path`, with the number of finished images next to it under `key`
+    (the hash of teacher, data, augmentation, dtype); an interrupted build continues there, another key starts over.
     """
     network.eval()
     images = data.train_images
@@ -95,7 +103,7 @@ def build(
             values = torch.cat([out.logits, _pooled(out)], 1) if cache.pooled else out.logits
             table[start * views.count : start * views.count + len(values)] = values.cpu().numpy()
             since += len(values)
-            if since >= 1_000_000:
+            if since >= FLUSH_ROWS:
                 table.flush()
                 write_json(note, {"key": key, "images": int(index[-1]) + 1})
                 since = 0
@@ -107,7 +115,9 @@ def build(
         with atomic_path(path) as temporary:
             partial.replace(temporary)
     except OSError as error:
-        raise DistilleryError(f"cannot write the view table {path}: {error.strerror}; free space or lower cache.dtype") from None
+        raise DistilleryError(
+            f"cannot write the view table {path}: {error.strerror}; free space or lower cache.dtype"
+        ) from None
     note.unlink(missing_ok=True)
     return {
         "sha256": digest,

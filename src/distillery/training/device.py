@@ -21,9 +21,10 @@ def set_up(recipe: Recipe) -> torch.device:
     device = torch.device(os.environ.get("DISTILLERY_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if recipe.deterministic and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # cuBLAS is deterministic only with a fixed workspace
     torch.use_deterministic_algorithms(recipe.deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it guards against bugs we do not have, at a cost
     torch.backends.cudnn.benchmark = not recipe.deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"
     torch.set_flush_denormal(True)  # subnormal activations of a dying network slow a CPU down tenfold

@@ -48,7 +48,7 @@ class Trainee:
         return [p for m in (self.student, self.objective) for p in m.parameters() if p.requires_grad]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights that make predictions: the student's, and the objective's where it predicts in the student's place."""
+        """The weights that predict: the student's, and the objective's where it predicts in the student's place."""
         weights = {f"student.{k}": v for k, v in self.student.state_dict().items()}
         if type(self.objective).predict is not Objective.predict:
             weights |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
@@ -63,7 +63,12 @@ def make_optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe, device:
     """
     lr = torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr
     optimizer = torch.optim.SGD(
-        parameters, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov, fused=True
+        parameters,
+        lr=lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+        fused=True,
     )
     for p in parameters:
         optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -71,7 +76,7 @@ def make_optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe, device:
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The rate of an epoch counted from 1: divided after each milestone (the first epoch at the lower rate is m + 1)."""
+    """The rate of an epoch counted from 1: it drops after each milestone m, so epoch m + 1 is the first below."""
     return recipe.lr * recipe.lr_decay ** sum(epoch > m for m in recipe.milestones)
 
 
@@ -91,7 +96,7 @@ def fit(
     """
     device, student, objective = data.train_images.device, trainee.student, trainee.objective
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    student.to(device, dtype_of(recipe), memory_format=layout)
+    student.to(device, dtype_of(recipe)).to(memory_format=layout)
     objective.to(device, dtype_of(recipe))
     optimizer = make_optimizer(trainee.parameters(), recipe, device)
     views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
@@ -180,7 +185,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _plan(
     views: Views, teacher: TeacherSource | None, objective: Objective, data: Dataset, seed: int, epoch: int
 ) -> Plan:
-    """Lay out one epoch: a permutation of the training set, one view per image, the cached targets of just these views."""
+    """Lay out one epoch: an order of the training set, one view per image, the cached targets of just these views."""
     count, device = len(data.train_labels), data.train_images.device
     index = order(seed, epoch, count)
     drawn = draw(seed, epoch, count, views.count)[index]
@@ -204,7 +209,7 @@ def test(trainee: Trainee, data: Dataset, recipe: Recipe, batch_size: int = 1000
     """Top-1 and top-5 accuracy in percent and cross-entropy, on the test set and (if held out) the validation set."""
     trainee.student.eval()
     trainee.objective.eval()
-    record = {}
+    record: dict[str, float] = {}
     for split, (images, labels) in data.evaluation_splits().items():
         right1 = right5 = loss = torch.zeros((), dtype=torch.float64, device=images.device)
         for start in range(0, len(labels), batch_size):

@@ -13,8 +13,8 @@ from rich.progress import Progress as Bar
 class Progress:
     """Reports epochs (call it with a record of `fit`) or rows (`rows(done, total)`).
 
-    On a terminal one bar; elsewhere a line for the first, the last, and otherwise at most one every `every` seconds. Seconds
-    per epoch are kept in `volatile` for the provenance file.
+    On a terminal one bar; elsewhere a line for the first, the last, and otherwise at most one every `every` seconds.
+    Seconds per epoch are kept in `volatile` for the provenance file.
     """
 
     def __init__(self, title: str, volatile: dict[str, Any] | None = None, every: float = 10.0) -> None:

@@ -59,7 +59,7 @@ class Step:
         self.epoch = torch.ones((), device=labels.device)
         self.totals: dict[str, Tensor] = {}
         self.plan: Plan | None = None
-        self.preacts = "preacts" in objective.needs
+        self.preacts = recipe.tap_preacts or "preacts" in objective.needs
 
     def begin(self, plan: Plan, epoch: int) -> None:
         """Start an epoch: take its plan, set the epoch that objectives see, clear the sums."""
