@@ -44,5 +44,5 @@ def lookup(name: str) -> tuple[str, str, dict[str, Any]]:
     """Return the row of `NETWORKS` for a name; ValueError naming the nearest known name if there is none."""
     if name not in NETWORKS:
         nearest = difflib.get_close_matches(str(name).lower(), NAMES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"there is no network called {name!r}; did you mean {nearest!r}? (known: {', '.join(NAMES)})")
+        raise ValueError(f"there is no network called {name!r}; did you mean {nearest!r}?")
     return NETWORKS[name]

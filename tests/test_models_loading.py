@@ -1,0 +1,57 @@
+"""Networks by name, and official checkpoints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from distillery.models import build
+from distillery.models.checkpoint import load_official
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    for wrong, nearest in (("ResNet50", "resnet50"), ("wrn40_2", "wrn_40_2"), ("ShuffleV1", "shufflenet_v1")):
+        with pytest.raises(ValueError, match=f"no network called '{wrong}'; did you mean '{nearest}'"):
+            build(wrong, 10)
+
+
+def test_the_names_come_without_torch() -> None:
+    code = "import sys, distillery.models.names as n; assert n.NAMES and 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_official_checkpoints_of_old_frameworks_load() -> None:
+    torch.manual_seed(0)
+    source, target = build("resnet8", 10), build("resnet8", 10)
+    old = {f"module.{k}": t for k, t in source.state_dict().items() if not k.endswith("num_batches_tracked")}
+    images = torch.randn(2, 3, 32, 32)
+    source.eval(), target.eval()
+    assert not torch.equal(source(images).logits, target(images).logits)
+    load_official(target, old)
+    assert torch.equal(source(images).logits, target(images).logits)
+
+
+def test_official_checkpoints_that_do_not_fit_are_refused() -> None:
+    network = build("resnet8", 100)
+    before = {key: t.clone() for key, t in network.state_dict().items()}
+    good = network.state_dict()
+
+    def message(state: dict) -> str:
+        with pytest.raises(ValueError, match="the checkpoint does not fit this ResNet") as caught:
+            load_official(network, state)
+        return str(caught.value)
+
+    assert "missing: conv1.weight)" in message({k: t for k, t in good.items() if k != "conv1.weight"})
+    assert "unexpected: epoch)" in message({**good, "epoch": torch.tensor(3)})
+    assert "of another shape: fc.weight 10x64 for 100x64, fc.bias 10 for 100)" in message(
+        {**good, "fc.weight": torch.zeros(10, 64), "fc.bias": torch.zeros(10)}
+    )
+    assert "of another shape: fc.bias list for 100)" in message({**good, "fc.bias": [0.0] * 100})
+    told = message(build("resnet50", 100).state_dict())
+    assert "missing: " in told and " more; unexpected: " in told and "\n" not in told and len(told) < 700
+    message({"model": good})
+    message({})
+    assert all(torch.equal(t, before[key]) for key, t in network.state_dict().items()), "a refusal changed the network"
