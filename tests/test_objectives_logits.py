@@ -25,8 +25,7 @@ from distillery.objectives.kd import KD, kd_loss
 from distillery.objectives.label_revision import LabelRevision, mean_over, revision_terms
 from distillery.objectives.mlkd import (
     MLKD,
-    batch_rows,
-    class_rows,
+    correlation_rows,
     instance_rows,
     median,
     uncertain_classes,
@@ -201,12 +200,13 @@ def mlkd(hyper: Hyper, s: Tensor, t: Tensor, y: Tensor, s2: Tensor, t2: Tensor, 
     rows = batch(s, t, y, strong=(s2, t2))
     terms = objective(rows)
 
-    def over(level: Callable[..., Tensor], *views: tuple[Tensor, Tensor, float]) -> Tensor:
-        return hyper["kd_weight"] * torch.stack([level(*view) for view in views]).sum(dim=0).mean()
+    def dropped(level: int, *views: tuple[Tensor, Tensor, float]) -> Tensor:
+        rows = torch.stack([correlation_rows(*view)[level] for view in views])
+        return hyper["kd_weight"] * rows.sum(dim=0).mean()
 
     first, last = (hyper["T"], 3.0, 5.0), (2.0, 6.0)
-    by_class = over(class_rows, *[(s2, t2, each) for each in first], *[(s, t, each) for each in last])
-    by_batch = over(batch_rows, *[(s2, t2, each) for each in first + last])
+    by_class = dropped(1, *[(s2, t2, each) for each in first], *[(s, t, each) for each in last])
+    by_batch = dropped(0, *[(s2, t2, each) for each in first + last])
     p = t.softmax(dim=1)
     return {
         "term_kd_weak": terms["kd"],

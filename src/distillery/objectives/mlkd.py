@@ -22,16 +22,13 @@ def instance_rows(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
     return temperature**2 * kl_rows(student, teacher, temperature)
 
 
-def batch_rows(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Batch level: squared rows of P_t P_t' - P_s P_s', (B, C) logits in, (B,) out; P = softmax(z/T), no T^2."""
-    q, p = tempered(student, temperature).softmax(dim=1), tempered(teacher, temperature).softmax(dim=1)
-    return (p @ p.T - q @ q.T).square().sum(dim=1)
+def correlation_rows(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Batch level and class level, (B, C) logits in, (B,) and (C,) out: squared rows of two differences.
 
-
-def class_rows(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Class level: squared rows of P_t' P_t - P_s' P_s, (B, C) logits in, (C,) out; P = softmax(z/T), no T^2."""
+    They are P_t P_t' - P_s P_s' between images and P_t' P_t - P_s' P_s between classes; P = softmax(z/T), no T^2.
+    """
     q, p = tempered(student, temperature).softmax(dim=1), tempered(teacher, temperature).softmax(dim=1)
-    return (p.T @ p - q.T @ q).square().sum(dim=1)
+    return (p @ p.T - q @ q.T).square().sum(dim=1), (p.T @ p - q.T @ q).square().sum(dim=1)
 
 
 def median(values: Tensor) -> Tensor:
@@ -64,20 +61,18 @@ def masked_mean(rows: Tensor, mask: Tensor, masks: Masks) -> Tensor:
 
 
 def weak_terms(
-    student: Tensor, teacher: Tensor, pair: tuple[Tensor, Tensor], temperature: float, masks: Masks
+    student: Tensor, teacher: Tensor, kl: list[Tensor], temperature: float, masks: Masks
 ) -> dict[str, Tensor]:
     """Return the three levels on the weak view, summed over the temperatures {T, 3, 5, 2, 6}, unweighted scalars.
 
-    `student` and `teacher` are the raw (B, C) logits, from which the masks and both correlations come; `pair` are
-    those after the plug-ins, which only the instance level compares (so logit standardisation leaves the rest alone).
+    `student` and `teacher` are the raw (B, C) logits, from which the masks and both correlations come; `kl` are the
+    `instance_rows` at each temperature, taken after the plug-ins (so logit standardisation leaves the rest alone).
     """
-    temperatures = (temperature, *WEAK)
     kept, classes = uncertain_rows(teacher), uncertain_classes(teacher)
-    kl = torch.stack([instance_rows(*pair, t) for t in temperatures]).sum(dim=0)
-    by_class = torch.stack([class_rows(student, teacher, t) for t in temperatures]).sum(dim=0)
-    by_batch = torch.stack([batch_rows(student, teacher, t) for t in temperatures]).sum(dim=0)
+    levels = [correlation_rows(student, teacher, t) for t in (temperature, *WEAK)]
+    by_batch, by_class = (torch.stack(rows).sum(dim=0) for rows in zip(*levels, strict=True))
     return {
-        "kd": masked_mean(kl, kept, masks),
+        "kd": masked_mean(torch.stack(kl).sum(dim=0), kept, masks),
         "class": masked_mean(by_class, classes, masks),
         "batch": masked_mean(by_batch, kept, masks),
     }
@@ -118,9 +113,8 @@ class MLKD(Objective):
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
         weak = self.logits(student, teacher, batch.labels)
         strong = self.logits(batch.strong_student.logits, batch.strong_teacher.logits, batch.labels)
-        terms = weak_terms(student, teacher, weak, self.temperature, self.masks)
-        terms["kd_strong"] = sum(
-            (instance_rows(*strong, t).mean() for t in (self.temperature, *STRONG)),
-            start=sum((instance_rows(*weak, t).mean() for t in WEAK[2:]), start=student.new_zeros(())),
-        )
+        kl = [instance_rows(*weak, t) for t in (self.temperature, *WEAK)]
+        kl_strong = [instance_rows(*strong, t) for t in (self.temperature, *STRONG)] + kl[1 + len(STRONG) :]
+        terms = weak_terms(student, teacher, kl, self.temperature, self.masks)
+        terms["kd_strong"] = torch.stack(kl_strong).sum(dim=0).mean()
         return {name: self.kd_weight * term for name, term in terms.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from distillery.objectives.base import Batch, Context, Objective
-from distillery.objectives.mlkd import batch_rows, class_rows, instance_rows
+from distillery.objectives.mlkd import correlation_rows, instance_rows
 
 
 class MLKDLevels(Objective):
@@ -30,10 +30,8 @@ class MLKDLevels(Objective):
         self.weights = {"instance": instance_weight, "batch": batch_weight, "class": class_weight}
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        raw = (batch.student.logits, batch.teacher.logits)
-        levels = {
-            "instance": instance_rows(*self.logits(*raw, batch.labels), self.temperature),
-            "batch": batch_rows(*raw, self.temperature),
-            "class": class_rows(*raw, self.temperature),
-        }
+        student, teacher = batch.student.logits, batch.teacher.logits
+        by_batch, by_class = correlation_rows(student, teacher, self.temperature)
+        instance = instance_rows(*self.logits(student, teacher, batch.labels), self.temperature)
+        levels = {"instance": instance, "batch": by_batch, "class": by_class}
         return {name: self.weights[name] * rows.mean() for name, rows in levels.items()}

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from distillery.objectives.base import Batch, Context, Objective
-from distillery.objectives.mlkd import weak_terms
+from distillery.objectives.mlkd import WEAK, instance_rows, weak_terms
 from distillery.objectives.soft import full_precision
 
 
@@ -34,5 +34,6 @@ class MLKDSingle(Objective):
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
         pair = self.logits(student, teacher, batch.labels)
-        terms = weak_terms(student, teacher, pair, self.temperature, self.masks)
+        kl = [instance_rows(*pair, t) for t in (self.temperature, *WEAK)]
+        terms = weak_terms(student, teacher, kl, self.temperature, self.masks)
         return {name: self.kd_weight * term for name, term in terms.items()}
