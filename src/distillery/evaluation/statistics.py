@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import integrate, special, stats
+
+ALPHA = 0.05
+SMALLEST = 3  # fewer runs than this are never tested: nothing is bold and nothing gets an arrow
+_FLAT = 1e-9  # points; a spread below this is the rounding of the arithmetic
 
 
 @dataclass(frozen=True)
@@ -29,4 +33,108 @@ def summarise(values: Sequence[float]) -> Summary:
     if n == 1:
         return Summary(mean, None, 1, None)
     sd = float(np.std(values, ddof=1))
-    return Summary(mean, sd, n, float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n))
+    return Summary(mean, sd, n, float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference: its summary over the seeds that both sides have, and the p value of the paired t test.
+
+    `p` is None where nothing can be tested: fewer than three common seeds, or a spread of exactly zero (accuracies are
+    counts of test images, so three equal differences are a coincidence of the grid and no certainty).
+    """
+
+    summary: Summary
+    p: float | None
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
+    """Compare accuracies by seed, `ours` minus `theirs`, with a two-sided paired t test."""
+    differences = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    s = summarise(differences)
+    if s.n < SMALLEST or s.mean is None or s.sd is None or s.sd < _FLAT:
+        return Difference(s, None)
+    return Difference(s, float(stats.ttest_1samp(differences, 0.0).pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for all being looked at together (Holm, Scand. J. Statist. 6, 1979); order is kept."""
+    adjusted, running, m = [0.0] * len(p_values), 0.0, len(p_values)
+    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
+        running = max(running, min(1.0, (m - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def seeds_needed(
+    difference: float, sd: float, power: float = 0.8, alpha: float = ALPHA, limit: int = 10_000
+) -> int | None:
+    """Return how many paired seeds a two-sided t test needs to see a true `difference` with the given power.
+
+    `sd` is that of the paired differences. The smallest n >= 2 counts; None if more than `limit` are needed.
+    """
+    if difference == 0:
+        return None
+    if sd < _FLAT:
+        return 2
+    low, high = 1, 2  # the power of n seeds grows with n: double, then halve the gap
+    while _power(high, abs(difference) / sd, alpha) < power:
+        low, high = high, 2 * high
+        if low >= limit:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(middle, abs(difference) / sd, alpha) >= power else (middle, high)
+    return high if high <= limit else None
+
+
+def _power(n: int, effect: float, alpha: float) -> float:
+    """Power of the two-sided one-sample t test: the noncentral t distribution, integrated over the sample variance.
+
+    scipy's own distribution function is nan for the large effects that a handful of seeds can have.
+    """
+    df, shift = n - 1, effect * math.sqrt(n)
+    critical = stats.t.ppf(1 - alpha / 2, df)
+
+    def given_variance(quantile: float) -> float:
+        bound = critical * math.sqrt(2 * special.gammaincinv(df / 2, quantile) / df)
+        return float(special.ndtr(shift - bound) + special.ndtr(-shift - bound))
+
+    return float(integrate.quad(given_variance, 0, 1)[0])
+
+
+def interquartile_mean(scores: Sequence[Sequence[float]]) -> float:
+    """Mean of the middle half of all runs of all tasks (Agarwal et al., NeurIPS 2021, as rliable computes it).
+
+    `scores` holds one sequence of runs per task (here: per pair).
+    """
+    return float(stats.trim_mean(np.concatenate([np.asarray(s, float) for s in scores]), 0.25))
+
+
+def probability_of_improvement(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
+    """Chance that a run of ours beats one of theirs on a random task, ties counting half (rliable's definition).
+
+    The Mann-Whitney statistic over n x m, averaged over tasks.
+    """
+    tasks = []
+    for x, y in zip(ours, theirs, strict=True):
+        gap = np.asarray(x, float)[:, None] - np.asarray(y, float)[None, :]
+        tasks.append(((gap > 0) + 0.5 * (gap == 0)).mean())
+    return float(np.mean(tasks))
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    *samples: Sequence[Sequence[float]],
+    repeats: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of `statistic(*samples)`, runs drawn anew within each task (stratified, as in rliable)."""
+    generator = np.random.default_rng(seed)
+    values = []
+    for _ in range(repeats):
+        drawn = [[np.asarray(s)[generator.integers(len(s), size=len(s))] for s in sample] for sample in samples]
+        values.append(statistic(*drawn))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
