@@ -23,17 +23,24 @@ def unit(x: Tensor, eps: float = 0.0) -> Tensor:
     return x / (torch.where(zero, 1.0, square).sqrt() + eps)
 
 
+def centre(x: Tensor) -> Tensor:
+    """Columns minus their batch mean, (B, d) -> (B, d). A column that is constant in working precision gives zeros."""
+    centred = x - x.mean(dim=0)
+    noise = 8 * torch.finfo(x.dtype).eps * x.detach().abs().amax(dim=0)
+    return torch.where(centred.detach().abs().amax(dim=0) <= noise.clamp(min=1e-30), 0.0, centred)
+
+
 def standardise(x: Tensor) -> Tensor:
     """Each column to mean 0 and unbiased standard deviation 1 over the batch, (B, d) -> (B, d), no epsilon.
 
-    A constant column (in working precision), and every column of a batch of one, gives zeros without gradient; the
-    released codes (ITRD, VkD detection) divide zero by zero there.
+    A constant column, and every column of a batch of one, gives zeros without gradient; the released codes (ITRD, VkD
+    detection) divide zero by zero there.
     """
-    centred = x - x.mean(dim=0)
-    variance = centred.square().sum(dim=0) / max(len(x) - 1, 1)
-    noise = 8 * torch.finfo(x.dtype).eps * x.detach().abs().amax(dim=0)
-    constant = variance.detach() <= noise.square()
-    return torch.where(constant, 0.0, centred) / torch.where(constant, 1.0, variance).sqrt()
+    centred = centre(x)
+    peak = centred.detach().abs().amax(dim=0)
+    centred = centred / torch.where(peak > 0, peak, 1.0)  # the result ignores the scale, its square may underflow
+    square = centred.square().sum(dim=0)
+    return centred * (max(len(x) - 1, 1) / torch.where(peak > 0, square, 1.0)).sqrt()
 
 
 def average_pool(x: Tensor, size: Sequence[int]) -> Tensor:

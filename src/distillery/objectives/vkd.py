@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillery.objectives.base import Batch, Context, Objective
-from distillery.objectives.features import pooled, pooled_widths, standardise
+from distillery.objectives.features import centre, pooled, pooled_widths, standardise
 from distillery.objectives.kd import kd_loss
 from distillery.objectives.orthogonal import OrthogonalProjector
 from distillery.objectives.soft import full_precision
@@ -32,7 +32,7 @@ def whiten(x: Tensor, tolerance: float = 1e-6) -> Tensor:
     the covariance then is the identity on the span of the batch. The eigenproblem is solved in float64 and on the
     smaller side (B or d). No gradient: only teachers are whitened.
     """
-    centred = (full_precision(x) - full_precision(x).mean(dim=0)).double()
+    centred = centre(full_precision(x)).double()
     peak = centred.abs().amax()
     centred = centred / torch.where(peak > 0, peak, 1.0)
     tall = len(x) > x.shape[1]
@@ -89,8 +89,11 @@ class VkD(Objective):
         self.temperature = temperature
         self.normalise: Normalise = normalise
         self.beta = beta
-        if normalise == "whiten":
-            self.static = False  # type: ignore[misc]  # the eigensolver reports its status to the host
+
+    @property
+    def static(self) -> bool:
+        """False with whitening: the eigensolver reports its status to the host."""
+        return super().static and self.normalise != "whiten"
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
