@@ -74,7 +74,13 @@ class Data(_Block):
 
 
 class Teacher(_Block):
-    """One teacher: trained here by the recipe, or fetched from a released checkpoint."""
+    """One teacher: trained here by the recipe, or fetched from a released checkpoint.
+
+    `urls` are mirrors in order of preference: web addresses, local files or folders, each holding the checkpoint itself
+    or an archive with it as `member`. `sha256` is that of either file. `accuracy` is the published one, in percent: a
+    fetched teacher that misses it by more than 0.3 points is refused. For the teachers in `teachers/released.py` all of
+    these may be left out. `fallback` says what to do when every mirror fails.
+    """
 
     architecture: str
     source: Literal["train", "fetch"] = "train"
@@ -82,8 +88,8 @@ class Teacher(_Block):
     recipe: dict[str, Any] = {}
     urls: tuple[str, ...] = ()
     member: str | None = None
-    sha256: str | None = None
-    accuracy: float | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    accuracy: float | None = Field(None, gt=0, le=100)
     fallback: Literal["none", "train"] = "none"
 
 
@@ -135,6 +141,7 @@ class Tables(_Block):
 
     convention: Literal["last", "best"] = "last"
     baseline: str | None = None
+    resolve: Positive = 0.5
 
 
 class Study(_Block):

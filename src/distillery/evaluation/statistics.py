@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import integrate, special, stats
 
 ALPHA = 0.05
@@ -103,38 +104,37 @@ def _power(n: int, effect: float, alpha: float) -> float:
     return float(integrate.quad(given_variance, 0, 1)[0])
 
 
-def interquartile_mean(scores: Sequence[Sequence[float]]) -> float:
-    """Mean of the middle half of all runs of all tasks (Agarwal et al., NeurIPS 2021, as rliable computes it).
-
-    `scores` holds one sequence of runs per task (here: per pair).
-    """
-    return float(stats.trim_mean(np.concatenate([np.asarray(s, float) for s in scores]), 0.25))
+Scores = Sequence[ArrayLike]
+"""One (..., runs) array per task (here: per pair); leading axes are repetitions of the bootstrap."""
 
 
-def probability_of_improvement(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
+def interquartile_mean(scores: Scores) -> np.ndarray:
+    """Mean of the middle half of all runs of all tasks (Agarwal et al., NeurIPS 2021, as rliable computes it)."""
+    return np.asarray(stats.trim_mean(np.concatenate([np.asarray(s, float) for s in scores], axis=-1), 0.25, axis=-1))
+
+
+def probability_of_improvement(ours: Scores, theirs: Scores) -> np.ndarray:
     """Chance that a run of ours beats one of theirs on a random task, ties counting half (rliable's definition).
 
     The Mann-Whitney statistic over n x m, averaged over tasks.
     """
     tasks = []
     for x, y in zip(ours, theirs, strict=True):
-        gap = np.asarray(x, float)[:, None] - np.asarray(y, float)[None, :]
-        tasks.append(((gap > 0) + 0.5 * (gap == 0)).mean())
-    return float(np.mean(tasks))
+        gap = np.asarray(x, float)[..., :, None] - np.asarray(y, float)[..., None, :]
+        tasks.append(((gap > 0) + 0.5 * (gap == 0)).mean(axis=(-2, -1)))
+    return np.mean(tasks, axis=0)
 
 
 def bootstrap(
-    statistic: Callable[..., float],
-    *samples: Sequence[Sequence[float]],
-    repeats: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
+    statistic: Callable[..., np.ndarray], *samples: Scores, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of `statistic(*samples)`, runs drawn anew within each task (stratified, as in rliable)."""
+    """95 % percentile interval of `statistic(*samples)`, runs drawn anew within each task (stratified, as rliable)."""
     generator = np.random.default_rng(seed)
-    values = []
-    for _ in range(repeats):
-        drawn = [[np.asarray(s)[generator.integers(len(s), size=len(s))] for s in sample] for sample in samples]
-        values.append(statistic(*drawn))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+
+    def draw(runs: ArrayLike) -> np.ndarray:
+        values = np.asarray(runs, float)
+        return values[generator.integers(len(values), size=(repeats, len(values)))]
+
+    drawn = statistic(*([draw(runs) for runs in sample] for sample in samples))
+    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])
     return float(low), float(high)

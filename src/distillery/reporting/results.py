@@ -35,15 +35,16 @@ class Cell:
 
     def top1(self, convention: str) -> dict[int, float]:
         """Test accuracy in percent by seed: of the last epoch ("last"), or of the best one on the test set ("best")."""
-        return {seed: accuracy(run, convention) for seed, run in self.runs.items()}
+        found = {seed: accuracy(run, convention) for seed, run in self.runs.items()}
+        return {seed: value for seed, value in found.items() if value is not None}
 
     def summary(self, convention: str) -> Summary:
         return summarise(list(self.top1(convention).values()))
 
 
-def accuracy(measured: dict[str, Any], convention: str) -> float:
-    """Top-1 of a run or teacher under a convention."""
-    return measured["last" if convention == "last" else "test_best"]["top1"]
+def accuracy(measured: dict[str, Any], convention: str) -> float | None:
+    """Top-1 of a run or teacher under a convention; None if it has none (a fetched teacher has no best epoch)."""
+    return measured.get("last" if convention == "last" else "test_best", {}).get("top1")
 
 
 @dataclass

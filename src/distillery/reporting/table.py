@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Any
 
 from distillery.evaluation.statistics import summarise
+from distillery.reporting import budget
+from distillery.reporting.aggregate import Aggregate, across_pairs
 from distillery.reporting.results import Cell, Results, accuracy
+from distillery.reporting.verdicts import Verdict, against_baseline, best_of_columns
 
 CONVENTIONS = {
     "last": "the last epoch",
@@ -16,16 +20,30 @@ CONVENTIONS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell as it is shown: accuracy in percent over n of `expected` runs, and the difference to the baseline."""
+    """One cell as it is shown.
+
+    Attributes:
+        mean, sd, n, ci95: accuracy in percent over the n runs of the `expected` ones; `values` by `seeds`.
+        difference, difference_ci95: to the baseline, over the seeds that both have, and half its 95 % interval.
+        p: of the paired test of that difference, corrected over the table; None if it was not tested.
+        mark: "better" or "worse" than the baseline where the test supports it.
+        best: it beats every other method of its column, tested likewise.
+        seeds_needed: to resolve a difference of `tables.resolve` points to the baseline.
+    """
 
     mean: float | None
     sd: float | None
     n: int
     expected: int
     ci95: float | None = None
-    difference: float | None = None
     values: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
+    difference: float | None = None
+    difference_ci95: float | None = None
+    p: float | None = None
+    mark: str | None = None
+    best: bool = False
+    seeds_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class Row:
     label: str
     kind: str  # "teacher" | "alone" | "method"
     entries: dict[str, Entry]
+    footnote: str = ""  # the letter of the footnote, if the row has one
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,9 @@ class Table:
     baseline: str | None
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    aggregates: tuple[Aggregate, ...]
     notes: tuple[str, ...]
+    footnotes: tuple[str, ...]
     missing: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -69,9 +90,10 @@ class Table:
             Row(**{**row, "entries": {p: Entry(**entry) for p, entry in row["entries"].items()}})
             for row in content["rows"]
         )
-        lists = {k: tuple(content[k]) for k in ("notes", "missing")}
-        columns = tuple(Column(**column) for column in content["columns"])
-        return cls(**{**content, **lists, "columns": columns, "rows": rows})
+        lists: dict[str, Any] = {k: tuple(content[k]) for k in ("notes", "footnotes", "missing")}
+        lists["columns"] = tuple(Column(**column) for column in content["columns"])
+        lists["aggregates"] = tuple(Aggregate(**aggregate) for aggregate in content["aggregates"])
+        return cls(**{**content, **lists, "rows": rows})
 
 
 def build(results: Results) -> Table:
@@ -79,57 +101,84 @@ def build(results: Results) -> Table:
     study, convention = results.study, results.study.tables.convention
     alone = [m for m, spec in study.methods.items() if spec.objective == "ce" and not spec.plus]
     order = alone + [m for m in study.methods if m not in alone]
+    verdicts, best, notes = against_baseline(results), best_of_columns(results), budget.footnotes(results)
+    letters = {method: _letter(i) for i, method in enumerate(m for m in order if m in notes)}
     rows = [_teacher_row(results)]
     for method in order:
-        entries = {pair: _entry(results, results.cells[pair, method]) for pair in study.pairs}
-        rows.append(
-            Row(method, study.methods[method].label or method, "alone" if method in alone else "method", entries)
-        )
-    columns = [Column(n, " + ".join(p.teachers), p.student) for n, p in study.pairs.items()]
+        entries = {
+            pair: _entry(results.cells[pair, method], convention, verdicts.get((pair, method)), (pair, method) in best)
+            for pair in study.pairs
+        }
+        kind = "alone" if method in alone else "method"
+        rows.append(Row(method, study.methods[method].label or method, kind, entries, letters.get(method, "")))
     return Table(
         title=f"{study.study}: test accuracy in percent, {CONVENTIONS[convention].partition(' (')[0]}",
         study=study.study,
         convention=convention,
         baseline=study.tables.baseline,
-        columns=tuple(columns),
+        columns=tuple(Column(n, " + ".join(p.teachers), p.student) for n, p in study.pairs.items()),
         rows=tuple(rows),
-        notes=tuple(_notes(results)),
+        aggregates=tuple(across_pairs(results)),
+        notes=tuple(_notes(results, verdicts)),
+        footnotes=tuple(f"{letters[m]}: {notes[m]}" for m in letters),
         missing=tuple(_missing(results)),
     )
+
+
+def _letter(i: int) -> str:
+    return chr(ord("a") + i % 26) * (1 + i // 26)
 
 
 def _teacher_row(results: Results) -> Row:
     convention, entries = results.study.tables.convention, {}
     for pair in results.study.pairs:
         teachers = results.first(pair).get("teachers", {})
-        values = [accuracy(teacher, convention) for teacher in teachers.values()]
-        summary = summarise(values)
-        entries[pair] = Entry(summary.mean, summary.sd, summary.n, len(results.study.pairs[pair].teachers))
+        values = [v for teacher in teachers.values() if (v := accuracy(teacher, convention)) is not None]
+        s = summarise(values)
+        entries[pair] = Entry(s.mean, s.sd, s.n, len(results.study.pairs[pair].teachers))
     return Row("teacher", "teacher", "teacher", entries)
 
 
-def _entry(results: Results, cell: Cell) -> Entry:
-    convention, baseline = results.study.tables.convention, results.study.tables.baseline
+def _entry(cell: Cell, convention: str, verdict: Verdict | None, best: bool) -> Entry:
     values, s = cell.top1(convention), cell.summary(convention)
-    difference = None
-    if baseline and baseline != cell.method:
-        other = results.cells[cell.pair, baseline].top1(convention)
-        differences = [values[seed] - other[seed] for seed in values if seed in other]
-        difference = summarise(differences).mean
-    return Entry(s.mean, s.sd, s.n, len(cell.expected), s.ci95, difference, tuple(values.values()), tuple(values))
+    entry = Entry(s.mean, s.sd, s.n, len(cell.expected), s.ci95, tuple(values.values()), tuple(values), best=best)
+    if verdict is None:
+        return entry
+    d = verdict.difference.summary
+    return replace(
+        entry,
+        difference=d.mean,
+        difference_ci95=d.ci95,
+        p=verdict.p,
+        mark=verdict.mark,
+        seeds_needed=verdict.seeds_needed,
+    )
 
 
-def _notes(results: Results) -> list[str]:
+def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[str]:
     """What a reader must know to read the numbers."""
-    study = results.study
-    notes = [
-        f"Test accuracy of {CONVENTIONS[study.tables.convention]}; mean ± standard deviation (n runs, one per seed)."
-    ]
+    study, tables = results.study, results.study.tables
+    notes = [f"Test accuracy of {CONVENTIONS[tables.convention]}; mean ± standard deviation (n runs, one per seed)."]
     if count := results.first().get("test_images"):
         notes.append(f"{count:,} test images: one image is {100 / count:.2g} points.")
-    if study.tables.baseline:
-        label = study.methods[study.tables.baseline].label or study.tables.baseline
-        notes.append(f"Differences are to {label}, paired by seed.")
+    if not tables.baseline:
+        return notes
+    label = study.methods[tables.baseline].label or tables.baseline
+    tested = [v for v in verdicts.values() if v.p is not None]
+    rule = (
+        f"Differences are to {label}. ▲ better, ▼ worse: t test paired by seed, p < 0.05 after Holm's correction over "
+    )
+    comparisons = f"{len(tested)} comparison{'s' if len(tested) != 1 else ''}"
+    untested = len(verdicts) - len(tested)
+    also = (
+        f"; {untested} cell{'s' if untested != 1 else ''} could not be tested (fewer than 3 common seeds, or no spread)"
+    )
+    notes.append(f"{rule}{comparisons}{also if untested else ''}. Bold: better than every other method of its column.")
+    if needed := [v.seeds_needed for v in tested if v.seeds_needed]:
+        notes.append(
+            f"To resolve {tables.resolve:g} points to {label} with 80 % power takes {round(median(needed))} seeds "
+            f"(median over the cells, {min(needed)} to {max(needed)}), for one comparison."
+        )
     return notes
 
 

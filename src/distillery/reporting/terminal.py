@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from distillery.artifacts import DistilleryError, read_json
 from distillery.layout import Layout
-from distillery.reporting.formats import cell_text
+from distillery.reporting.formats import MARKS, accuracy_text, aggregate_header, aggregate_rows, count_text
 from distillery.reporting.table import Entry, Table
 from distillery.study import Study
 
@@ -22,7 +23,12 @@ def show(study: Study, console: Console | None = None) -> None:
     console = console or Console()
     table = Table.from_json(read_json(path)["table"])
     console.print(_rich(table))
-    for note in table.notes:
+    if table.aggregates:
+        across = RichTable(*aggregate_header(table), title="across pairs (95 % bootstrap interval)", title_style="bold")
+        for texts in aggregate_rows(table):
+            across.add_row(*map(escape, texts))
+        console.print(across)
+    for note in (*table.notes, *table.footnotes):
         console.print(note, style="dim", highlight=False, markup=False)
     for line in table.missing:
         console.print(f"missing: {line}", style="yellow", highlight=False, markup=False)
@@ -37,10 +43,12 @@ def _rich(table: Table) -> RichTable:
         follows = table.rows[i + 1].kind if i + 1 < len(table.rows) else row.kind
         style = "dim" if row.kind == "teacher" else ""
         cells = [_entry(row.entries[c.pair]) for c in table.columns]
-        shown.add_row(row.label, *cells, style=style, end_section=row.kind != "method" and follows == "method")
+        label = f"{row.label} ({row.footnote})" if row.footnote else row.label
+        shown.add_row(escape(label), *cells, style=style, end_section=row.kind != "method" and follows == "method")
     return shown
 
 
 def _entry(entry: Entry) -> str:
     difference = "" if entry.difference is None else f"{entry.difference:+.2f}"
-    return f"{cell_text(entry)} {difference:>6}"
+    text = f"[bold]{accuracy_text(entry)}[/]" if entry.best else accuracy_text(entry)
+    return f"{text} {count_text(entry)} {difference:>6}{MARKS[entry.mark]:2}"

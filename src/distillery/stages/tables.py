@@ -7,7 +7,7 @@ from typing import Any
 
 from distillery import artifacts
 from distillery.layout import Layout
-from distillery.reporting import formats, results, table
+from distillery.reporting import formats, latex, results, table
 from distillery.stages.record import describe, making
 from distillery.study import Study
 
@@ -21,7 +21,7 @@ def run(study: Study, params: Path) -> None:
         main = table.build(found)
         _write(files["markdown"], formats.markdown(main))
         _write(files["csv"], formats.comma_separated(main))
-        _write(files["latex"], formats.latex(main))
+        _write(files["latex"], latex.latex(main))
         artifacts.write_json(files["summary"], summary(main))
         artifacts.write_json(files["table"], {"record": record, "table": main.to_json()})
 
