@@ -1,5 +1,5 @@
 # `make demo` and `make test` are the two commands of README; everything else is detail.
-CORES ?= $(shell nproc)
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc)
 PY := .venv/bin/python
 # One OpenMP thread per job: two threads beside another busy process measured 10 to 30 times slower than one.
 export OMP_NUM_THREADS ?= 1

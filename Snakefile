@@ -1,11 +1,10 @@
 # The pipeline for Snakemake: `snakemake --cores 2` here, `snakemake --profile slurm` on a cluster.
 # Paths, dependencies and commands come from src/distillery/layout.py; dvc.yaml says the same to DVC.
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]  # jobs find `distillery`
+shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # jobs find `distillery` of this environment
 
 from snakemake.exceptions import WorkflowError
 

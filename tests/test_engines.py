@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import signal
@@ -39,18 +37,16 @@ def outputs(bench: Workbench) -> dict[str, str]:
     }
 
 
-def snakemake_jobs(bench: Workbench) -> Iterator[tuple[str, set[str], set[str]]]:
-    """(command, outputs, inputs) of every job, from Snakemake's own summary."""
-    tsv = bench.run("snakemake", "--detailed-summary", "--nolock", "--cores", "1").stdout
-    jobs: dict[str, tuple[set[str], set[str]]] = {}
-    for row in csv.DictReader(io.StringIO(tsv), delimiter="\t"):
-        if row["shellcmd"] == "-":
-            continue
-        command = re.sub(r"\s*> \S+ 2>&1$", "", " ".join(row["shellcmd"].split()))
-        made, read = jobs.setdefault(command, (set(), set()))
-        made.add(row["output_file"])
-        read.update(filter(None, row["input-file(s)"].split(",")))
-    return ((command, made, read) for command, (made, read) in jobs.items())
+def snakemake_jobs(bench: Workbench) -> dict[str, tuple[set[str], set[str]]]:
+    """Command -> (outputs, inputs) of every job, from Snakemake's own dry run."""
+    plan = bench.run("snakemake", "--dry-run", "--printshellcmds", "--forceall", "--nolock", "--cores", "1").stdout
+    jobs = {}
+    for block in plan.split("\n\n"):
+        facts = dict(line.strip().split(": ", 1) for line in block.splitlines() if ": " in line)
+        if facts.get("Shell command", "None") != "None":
+            command = re.sub(r"\s*> \S+ 2>&1$", "", facts["Shell command"])
+            jobs[command] = (set(facts["output"].split(", ")), set(facts["input"].split(", ")))
+    return jobs
 
 
 def dvc_stages(bench: Workbench) -> Iterator[tuple[str, set[str], set[str], set[str]]]:
@@ -65,7 +61,7 @@ def dvc_stages(bench: Workbench) -> Iterator[tuple[str, set[str], set[str], set[
 def test_both_engines_plan_the_same_jobs(bench: Workbench) -> None:
     """Same commands, outputs, tracked parameters; every Snakemake input is a DVC dependency or lies in one."""
     bench.tiny(methods=("ce", "kd", "kd_ls"), seeds=(0, "1-2"))
-    left = {command: (made, read) for command, made, read in snakemake_jobs(bench)}
+    left = snakemake_jobs(bench)
     right = {command: rest for command, *rest in dvc_stages(bench)}
     assert left.keys() == right.keys()
     assert len(left) == 5 + 2 * 3 * 2

@@ -11,7 +11,6 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torch import Tensor
 
-from distillery.artifacts import DistilleryError
 from distillery.data import strong
 from distillery.data.strong import OPERATIONS, strong_views
 
@@ -108,9 +107,10 @@ def test_strong_views_change_the_images_but_keep_something_of_them(images: Tenso
     assert torch.stack(alike).nan_to_num().mean() > 0.3
 
 
-def test_grey_images_are_refused_in_one_sentence() -> None:
-    with pytest.raises(DistilleryError, match="needs colour images; choose another method or data source"):
-        strong_views(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.arange(2), 0, 1)
+def test_grey_images_are_colour_images_with_three_equal_channels(images: Tensor) -> None:
+    grey, index = images[:100, :1].contiguous(), torch.arange(100)
+    colour = strong_views(grey.expand(-1, 3, -1, -1).contiguous(), index, 0, 1)
+    assert torch.equal(strong_views(grey, index, 0, 1), colour[:, :1])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")

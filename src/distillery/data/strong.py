@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.artifacts import DistilleryError
 from distillery.data.views import Views, seed_for
 
 FILL = (125, 123, 114)  # of the cutout, about the mean colour
@@ -26,28 +25,27 @@ def strong_views(images: Tensor, index: Tensor, seed: int, epoch: int, pad: int 
     """Return the strong views of images[index], in that order.
 
     Args:
-        images: (N, 3, S, S) uint8, the whole training set: image i's draw depends on its place in it.
+        images: (N, C, S, S) uint8, the whole training set: image i's draw depends on its place in it. Grey images
+            (C = 1) are treated as colour images with three equal channels.
         index: (B,) int64, on the CPU: the operations are sorted out there, without waiting for the device.
 
     Returns:
-        (B, 3, S, S) uint8 on the device of `images`.
+        (B, C, S, S) uint8 on the device of `images`.
     """
-    if images.shape[1] != 3:
-        raise DistilleryError("a method with strong views needs colour images; choose another method or data source")
     n, views = len(images), Views(pad, flip, images.shape[-1])
     generator = torch.Generator().manual_seed(seed_for(seed, epoch, "strong"))
     view = torch.randint(views.count, (n,), generator=generator)[index].to(images.device)
     chosen = torch.randint(len(OPERATIONS), (n, 2), generator=generator)[index]
     strength = torch.rand((n, 2), generator=generator, dtype=torch.float64)[index]
     cut = torch.rand((n, 3), generator=generator, dtype=torch.float64)[index].to(images.device)
-    batch = views.take(views.pad(images), index.to(images.device), view)
+    batch = views.take(views.pad(images), index.to(images.device), view).expand(-1, 3, -1, -1).clone()
     for step in range(2):
         for number, (low, high, operation) in enumerate(OPERATIONS.values()):
             rows = (chosen[:, step] == number).nonzero().squeeze(1)
             magnitude = (low + (high - low) * strength[rows, step]).to(images.device)
             rows = rows.to(images.device)
             batch[rows] = operation(batch[rows], magnitude)
-    return _cutout(batch, *cut.T)
+    return _cutout(batch, *cut.T)[:, : images.shape[1]]
 
 
 def _cutout(images: Tensor, side: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ def _plan(
     if "strong" in objective.needs:
         from distillery.data.strong import strong_views
 
-        strong = strong_views(data.train_images, index, seed, epoch)
+        strong = strong_views(data.train_images, index, seed, epoch, views.margin, views.flip)
     return Plan(index.to(device), drawn.to(device), [t.to(device) for t in targets], strong)
 
 
