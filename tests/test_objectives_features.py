@@ -489,8 +489,9 @@ def test_vid_variances_are_fixed_unless_asked_for() -> None:
     ctx = fb.context(run("resnet8", 8, 4), run("resnet8x4", 8, 4))
     for train in (False, True):
         objective = VID(ctx, train_variance=train)
-        assert all(p.requires_grad == train for p in objective.log_scales)
-        assert [math.log1p(math.exp(p[0].item())) for p in objective.log_scales] == pytest.approx([5.0] * 3, abs=1e-4)
+        scales = [getattr(objective, f"log_scale{i}") for i in range(3)]
+        assert [isinstance(scale, torch.nn.Parameter) for scale in scales] == [train] * 3
+        assert [math.log1p(math.exp(scale[0].item())) for scale in scales] == pytest.approx([5.0] * 3, abs=1e-4)
 
 
 def test_itrd_embeds_for_the_mutual_term_only_if_the_widths_differ() -> None:

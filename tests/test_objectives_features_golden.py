@@ -117,14 +117,14 @@ def vid(h: Hyper, x: Inputs) -> Values:
     for i, regress in enumerate(objective.regressors):
         regress.load_state_dict({k: x[f"regressor{i}.{k}"] for k in ("0.weight", "2.weight", "4.weight")})
         with torch.no_grad():
-            objective.log_scales[i].fill_(out["log_scale_init"])
+            getattr(objective, f"log_scale{i}").fill_(out["log_scale_init"])
     loss = fb.distilled(objective, rows)
     out |= {"distiller_loss_kd": loss, "loss": loss / h["feat_weight"]}
     for i, (regress, (s, t)) in enumerate(zip(objective.regressors, stages(rows), strict=True)):
         small, target = align(s, t)
-        parts.append(vid_loss(regress(small), objective.log_scales[i], target, h["eps"]))
+        parts.append(vid_loss(regress(small), getattr(objective, f"log_scale{i}"), target, h["eps"]))
         weights += [(f"grad_regressor{i}.{k}", p) for k, p in regress.named_parameters()]
-        weights += [(f"grad_log_scale{i}", objective.log_scales[i])]
+        weights += [(f"grad_log_scale{i}", getattr(objective, f"log_scale{i}"))]
     found = {k: gradient(out["loss"], p) for k, p in weights}
     return out | {"per_stage": torch.stack(parts)} | found | stage_gradients(out["loss"], x)
 

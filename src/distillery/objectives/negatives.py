@@ -43,9 +43,9 @@ class ClassSampler(nn.Module):
         each other where their stretches of the permutation overlap.
         """
         total, device = len(self.labels), self.labels.device
-        shuffled = torch.rand(total, dtype=torch.float64, device=device).argsort()
+        shuffled = torch.rand(total, dtype=torch.float64, device=device).argsort().repeat(2)
         start = torch.randint(total, (len(labels), 1), device=device)
-        candidates = shuffled[(start + torch.arange(self.window, device=device)) % total]
+        candidates = shuffled[start + torch.arange(self.window, device=device)]
         other = self.labels[candidates] != labels[:, None]
         rank = other.cumsum(1) - 1
         slot = torch.where(other & (rank < self.count), rank, self.count)  # the last slot takes what is not wanted

@@ -59,14 +59,16 @@ class VID(Objective):
         self.eps = eps
         widths = [(s.shape[1], t.shape[1]) for s, t in stage_taps(context, "VID")]
         self.regressors = nn.ModuleList(regressor(s, t) for s, t in widths)
-        start = start_log_scale(init_variance, eps)
-        self.log_scales = nn.ParameterList(
-            nn.Parameter(torch.full((t,), start), requires_grad=train_variance) for _, t in widths
-        )
+        for i, (_, channels) in enumerate(widths):
+            log_scale = torch.full((channels,), start_log_scale(init_variance, eps))
+            if train_variance:
+                self.register_parameter(f"log_scale{i}", nn.Parameter(log_scale))
+            else:
+                self.register_buffer(f"log_scale{i}", log_scale)
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         terms = []
-        for (student, teacher), regress, log_scale in zip(stages(batch), self.regressors, self.log_scales, strict=True):
+        for i, (student, teacher) in enumerate(stages(batch)):
             s, t = align(student, teacher)
-            terms.append(vid_loss(regress(s), log_scale, t, self.eps))
+            terms.append(vid_loss(self.regressors[i](s), getattr(self, f"log_scale{i}"), t, self.eps))
         return {"vid": self.feat_weight * torch.stack(terms).sum()}
