@@ -21,6 +21,7 @@ from distillery.objectives import signatures
 from distillery.objectives.adain import AdaIN, adain, statistics
 from distillery.objectives.at import AT
 from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.build import build
 from distillery.objectives.cc import CC, cc_loss
 from distillery.objectives.crd import CRD
 from distillery.objectives.features import average_pool, standardise, unit
@@ -38,6 +39,7 @@ from distillery.objectives.simkd import SimKD
 from distillery.objectives.sp import SP
 from distillery.objectives.vid import VID
 from distillery.objectives.vkd import VkD, vkd_loss, whiten
+from distillery.study import Method
 
 CASES = {
     "vkd": (VkD, {}),
@@ -247,6 +249,25 @@ def test_training_the_student_and_the_modules_lowers_the_term() -> None:
             (fb.total(terms) / max(1.0, abs(history[0]))).backward()
             optimizer.step()
         assert sum(history[-3:]) < sum(history[:3]), (case, history)
+
+
+def test_partners_bring_their_needs_and_keep_the_main_prediction() -> None:
+    own = over(run("resnet8", 8, 4), lambda x: x.clone().requires_grad_())
+    other = run("resnet8x4", 8, 4)
+    ctx = fb.context(own, other, teacher_model=network("resnet8x4"))
+    both = build(Method(objective="wttm", plus={"crd": {}, "itrd": {"weight": 0.5}}), ctx)
+    terms = both(fb.batch(own, other))
+    assert set(terms) == {"ce", "wttm", "crd_crd", "itrd_correlation", "itrd_mutual"}
+    assert both.static
+    assert both.needs == {"logits", "pooled"}
+    last = build(Method(objective="kd", plus={"kdsvd": {}, "ofd": {}}), ctx)
+    assert not last.static
+    assert last.needs == {"logits", "maps", "preacts"}
+    first = build(Method(objective="simkd", plus={"kd": {}}), ctx)
+    main = first.main
+    assert isinstance(main, SimKD)
+    torch.testing.assert_close(first.predict(own), main.predict(own))
+    assert not torch.equal(first.predict(own), own.logits)
 
 
 def test_refusals() -> None:

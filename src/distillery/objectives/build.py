@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from distillery.models.base import Outputs
 from distillery.objectives import signatures
 from distillery.objectives.base import Batch, Context, Objective, Plugin, Selector
 
@@ -19,6 +20,11 @@ class _Combined(Objective):
         self.main = main
         self.partners = nn.ModuleDict({name: partner for name, (_, partner) in partners.items()})
         self.weights = {name: weight for name, (weight, _) in partners.items()}
+        self.needs = main.needs.union(*(p.needs for _, p in self.named_partners()))  # type: ignore[misc]
+
+    @property
+    def static(self) -> bool:
+        return super().static and self.main.static and all(p.static for _, p in self.named_partners())
 
     def named_partners(self) -> list[tuple[str, Objective]]:
         return [(name, cast(Objective, partner)) for name, partner in self.partners.items()]
@@ -31,6 +37,13 @@ class _Combined(Objective):
         for name, partner in self.named_partners():
             terms |= {f"{name}_{k}": self.weights[name] * v for k, v in partner.distil(batch).items()}
         return terms
+
+    @property
+    def predicts(self) -> bool:
+        return self.main.predicts
+
+    def predict(self, outputs: Outputs) -> Tensor:
+        return self.main.predict(outputs)
 
 
 def _make(signature: signatures.Signature, *args: Any, **hyper: Any) -> Any:

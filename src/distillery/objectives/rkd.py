@@ -51,8 +51,10 @@ def rkd_terms(student: Tensor, teacher: Tensor, squared: bool = False, eps: floa
 
 
 class RKD(Objective):
-    """L = ce_weight * CE + feat_weight * (distance_weight * distance + angle_weight * angle) of `rkd_terms` on the
-    pooled features. Defaults: mdistiller and RepDistiller."""
+    """L = ce_weight * CE + feat_weight * (distance_weight * distance + angle_weight * angle) on the pooled features.
+
+    The terms are those of `rkd_terms`. Defaults: mdistiller and RepDistiller.
+    """
 
     needs = frozenset({"pooled"})
 
