@@ -135,17 +135,18 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, wait: bool = False) -> Iterator[None]:
     """Hold the making of `path` for this process alone. The kernel lets go when the process ends, however it ends.
 
     Raises:
-        DistilleryError: if another process (or another thread) holds it, or the folder cannot be written.
+        DistilleryError: if another process (or another thread) holds it, unless told to wait for that one; or if the
+            folder cannot be written.
     """
     path = Path(path)
     name = path.with_name(f".{path.name}.lock")
     with _blame(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(name, path)
+        descriptor = _acquire(name, path, wait)
     try:
         yield
     finally:
@@ -153,7 +154,7 @@ def lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(name: Path, path: Path) -> int:
+def _acquire(name: Path, path: Path, wait: bool) -> int:
     """Open and lock the file `name`; return its descriptor."""
     while True:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
@@ -162,9 +163,12 @@ def _acquire(name: Path, path: Path) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "unknown"
-                raise DistilleryError(
-                    f"another process is already making {path} ({holder}); wait for it or stop it"
-                ) from None
+                if not wait:
+                    raise DistilleryError(
+                        f"another process is already making {path} ({holder}); wait for it or stop it"
+                    ) from None
+                print(f"waiting for another process ({holder}) that is making {path}", flush=True)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                     raise
