@@ -12,6 +12,8 @@ from distillery.data import SOURCES
 from distillery.models.names import NAMES as ARCHITECTURES
 from distillery.objectives import signatures
 from distillery.study import Recipe, Study, expand_seeds
+from distillery.teachers.released import DATA as RELEASED_FOR
+from distillery.teachers.released import RELEASED, is_remote, source_of
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -26,7 +28,8 @@ def check(params: dict[str, Any], where: str = "params.yaml") -> Study:
         study = Study.model_validate(params)
     except ValidationError as error:
         raise DistilleryError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
-    problems = [*_check_names(study), *_check_methods(study), *_check_recipes(study), *_check_seeds(study)]
+    checks = (_check_names, _check_fetched, _check_methods, _check_recipes, _check_seeds)
+    problems = [problem for check_part in checks for problem in check_part(study)]
     if problems:
         raise DistilleryError("\n".join(f"{where}: {p}" for p in problems))
     return study
@@ -56,8 +59,6 @@ def _check_names(study: Study) -> list[str]:
                 f"teachers.{name}: unknown architecture {teacher.architecture!r}: "
                 f"{nearest(teacher.architecture, known)}"
             )
-        if teacher.source == "fetch" and not teacher.urls:
-            problems.append(f"teachers.{name}: source is 'fetch' but no urls are given")
     for name, pair in study.pairs.items():
         if pair.student not in known:
             problems.append(f"pairs.{name}: unknown architecture {pair.student!r}: {nearest(pair.student, known)}")
@@ -68,6 +69,23 @@ def _check_names(study: Study) -> list[str]:
     baseline = study.tables.baseline
     if baseline is not None and baseline not in study.methods:
         problems.append(f"tables.baseline: unknown method {baseline!r}: {nearest(baseline, list(study.methods))}")
+    return problems
+
+
+def _check_fetched(study: Study) -> list[str]:
+    problems = []
+    for name, teacher in study.teachers.items():
+        source = source_of(teacher, study.data)
+        if teacher.source == "fetch" and not source.urls:
+            problems.append(
+                f"teachers.{name}: source is 'fetch' but no urls are given, and the released teachers known here are "
+                f"{', '.join(RELEASED)} for {RELEASED_FOR}, not {teacher.architecture} for {study.data.source}"
+            )
+        for url in teacher.urls:
+            if not url or ("://" in url and not is_remote(url)):
+                problems.append(f"teachers.{name}.urls: {url!r} is neither an http(s) address nor a path")
+        if teacher.member and (teacher.member.startswith("/") or ".." in teacher.member.split("/")):
+            problems.append(f"teachers.{name}.member: {teacher.member!r} leads out of the archive")
     return problems
 
 

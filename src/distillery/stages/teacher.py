@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,9 +16,11 @@ from distillery.objectives.base import Context
 from distillery.objectives.ce import CE
 from distillery.stages.record import describe, making
 from distillery.study import Study
+from distillery.teachers.fetch import NoMirror, fetch, verify
+from distillery.teachers.released import source_of
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import seeded, set_up
-from distillery.training.loop import Trainee, fit
+from distillery.training.loop import Trainee, fit, test
 from distillery.training.progress import Progress
 
 
@@ -36,16 +41,46 @@ def run(study: Study, params: Path, teacher: str) -> None:
         trainee = Trainee(network, CE(context))
         key = artifacts.sha256_json(record | {"seed": spec.seed})
         checkpoint = Checkpoint(layout.checkpoint("teachers", teacher), key)
-        with Progress(f"teacher {teacher}", volatile) as progress:
-            history = fit(trainee, data, None, recipe, spec.seed, checkpoint, progress)
+        made = _fetch(study, teacher, trainee, data, volatile) if spec.source == "fetch" else {}
+        if "fetched" not in made:
+            with Progress(f"teacher {teacher}", volatile) as progress:
+                history = fit(trainee, data, None, recipe, spec.seed, checkpoint, progress)
+            made |= {"seed": spec.seed, "recipe": recipe.model_dump(mode="json"), "history": history}
         artifacts.save_tensors(output, {k: v.cpu() for k, v in network.state_dict().items()})
         facts = {
             "architecture": spec.architecture,
-            "seed": spec.seed,
-            "recipe": recipe.model_dump(mode="json"),
             "sha256": artifacts.sha256_file(output),
             "parameters": sum(p.numel() for p in network.parameters()),
-            "history": history,
         }
-        artifacts.write_json(layout.teacher_record(teacher), record | facts)
+        artifacts.write_json(layout.teacher_record(teacher), record | facts | made)
         checkpoint.discard()
+
+
+def _fetch(study: Study, teacher: str, trainee: Trainee, data: Dataset, volatile: dict[str, Any]) -> dict[str, Any]:
+    """Fill the student of `trainee` with released weights, and say where they are from and how good they were found.
+
+    If no mirror helps and the study wants the teacher trained then, the network is left alone and only that is said.
+    """
+    source = source_of(study.teachers[teacher], study.data)
+    try:
+        with Progress(f"fetch {teacher}") as progress:
+
+            def megabytes(done: int, total: int | None) -> None:
+                if total:  # a server that does not say how much is to come gets no bar
+                    progress.show(math.ceil(done / 1e6), math.ceil(total / 1e6), "MB", "")
+
+            found = fetch(teacher, trainee.student, source, megabytes)
+    except NoMirror as error:
+        if study.teachers[teacher].fallback != "train":
+            raise
+        print(f"teacher {teacher} is trained here, because every mirror failed: {error.listed}", flush=True)
+        volatile["mirrors"] = error.failures  # not in the record: which way a host is dead differs from day to day
+        return {"fallback": "trained here, because every mirror failed", "mirrors": list(error.failures)}
+    trainee.student.to(data.test_images.device)
+    recipe = study.recipe_for_teacher(teacher).updated({"precision": "float32"})  # whatever students are trained in
+    scores = test(trainee, data, recipe)
+    verify(teacher, scores["test_top1"], source, found)
+    published = "nothing" if source.accuracy is None else f"{source.accuracy:.2f} %"
+    measured = scores["test_top1"]
+    print(f"teacher {teacher}: {measured:.2f} % measured, {published} published, from {found.url}", flush=True)
+    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy}}

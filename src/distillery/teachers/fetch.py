@@ -1,0 +1,168 @@
+"""A released teacher: the first mirror's checkpoint that fits. Nothing in it is run, nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from distillery.artifacts import DistilleryError
+from distillery.models.base import Network
+from distillery.models.checkpoint import load_official
+from distillery.teachers.download import Report, Unusable, kept, opened
+from distillery.teachers.released import Source, is_remote
+
+TOLERANCE = 0.3  # points between measured and published accuracy
+SUFFIXES = (".pth", ".pt", ".safetensors")
+SHOWN = 6  # members of an archive named in an error message
+
+
+class _Damaged(Unusable):
+    """What a mirror offers is not what was asked for, and not worth keeping."""
+
+
+class NoMirror(DistilleryError):
+    """No mirror gave a usable checkpoint. `failures` says why, by mirror."""
+
+    def __init__(self, teacher: str, failures: dict[str, str]) -> None:
+        self.failures = failures
+        self.listed = "; ".join(f"{url} ({why})" for url, why in failures.items())
+        super().__init__(
+            f"teacher {teacher} cannot be fetched from any of its mirrors: {self.listed}; name another mirror or a "
+            f"local copy in `teachers.{teacher}.urls`, or train it here by `fallback: train`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Where a checkpoint came from: the mirror, the hash of its file, and where that is an archive the member's."""
+
+    url: str
+    sha256: str
+    member: str | None
+    member_sha256: str | None
+
+
+def fetch(teacher: str, network: Network, source: Source, report: Report | None = None) -> Fetched:
+    """Fill `network` from the first mirror of `source` whose checkpoint fits it.
+
+    What already lies on this machine (local mirrors, earlier downloads) is tried first, then the network, each in the
+    order of the study. A download that turns out not to be the checkpoint is not kept.
+
+    Raises:
+        NoMirror: if no mirror helps; the network is then as it was.
+        DistilleryError: if the cache folder cannot be written.
+    """
+    here = [url for url in source.urls if not is_remote(url) or kept(url).exists()]
+    failures: dict[str, str] = {}
+    for url in [*here, *filter(is_remote, source.urls)]:
+        try:
+            with opened(_within(url, source.member), report) as file:
+                content, found = _read(file, url, source)
+            try:
+                load_official(network, _state_dict(content))
+            except (ValueError, RuntimeError) as error:
+                raise Unusable(_one_line(error)) from None
+            return found
+        except Unusable as error:
+            failures[url] = str(error)
+            if isinstance(error, _Damaged) and is_remote(url):
+                with suppress(OSError):  # a shared read-only cache stays as it is
+                    kept(url).unlink()
+    raise NoMirror(teacher, {url: failures[url] for url in source.urls})
+
+
+def verify(teacher: str, measured: float, source: Source, found: Fetched) -> None:
+    """Refuse a teacher whose accuracy (percent) is not the published one. Raises DistilleryError."""
+    if source.accuracy is not None and round(abs(measured - source.accuracy), 6) > TOLERANCE:
+        raise DistilleryError(
+            f"teacher {teacher} from {found.url} reaches {measured:.2f} % on the test set, more than {TOLERANCE} "
+            f"points from its published {source.accuracy:.2f} %: take another mirror, or correct "
+            f"`teachers.{teacher}.accuracy` if this is another teacher"
+        )
+
+
+def _within(url: str, member: str | None) -> str:
+    """Point into a local mirror that is a folder: an unpacked archive."""
+    if is_remote(url) or not Path(url).expanduser().is_dir():
+        return url
+    if member is None:
+        raise Unusable("is a folder; name the checkpoint in it as `member`")
+    return str(Path(url) / member)
+
+
+def _read(file: io.BufferedReader, url: str, source: Source) -> tuple[bytes, Fetched]:
+    """Return the bytes of the checkpoint and what they were taken from. Raises Unusable."""
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    try:
+        archive = tarfile.is_tarfile(file)
+        file.seek(0)
+        member, content = _extract(file, source.member) if archive else (None, file.read())
+    except Unusable as error:
+        if source.sha256 and source.sha256.lower() != digest:
+            raise _Damaged(str(error)) from None
+        raise
+    except Exception as error:  # whatever a damaged archive makes tarfile and its decompressors say
+        raise _Damaged(f"not a readable archive: {_one_line(error)}") from None
+    inner = hashlib.sha256(content).hexdigest() if member else None
+    if source.sha256 and source.sha256.lower() not in (digest, inner):
+        raise _Damaged(f"its sha256 is {digest[:12]}..., not {source.sha256[:12]}...")
+    return content, Fetched(url, digest, member, inner)
+
+
+def _extract(file: io.BufferedReader, wanted: str | None) -> tuple[str, bytes]:
+    """Read one member of an archive into memory; no path of the archive ever reaches the disk."""
+    with tarfile.open(fileobj=file) as archive:
+        members = {info.name.removeprefix("./"): info for info in archive}
+        if not members:  # a run of zeros, too, passes for an archive
+            raise _Damaged("an empty archive")
+        offered = [name for name, info in members.items() if info.isreg() and name.endswith(SUFFIXES)]
+        name = wanted or (offered[0] if len(offered) == 1 else "")
+        if name not in members:
+            shown = (offered or list(members))[: SHOWN + 1]
+            listed = ", ".join(shown[:SHOWN]) + (", ..." if len(shown) > SHOWN else "")
+            fault = f"has no member {wanted}" if wanted else "does not hold just one checkpoint, so name it as `member`"
+            raise Unusable(f"{fault} (it holds {listed})")
+        try:
+            info = tarfile.data_filter(members[name], tempfile.gettempdir())
+        except tarfile.FilterError as error:
+            raise _Damaged(f"its member {name} is unsafe: {_one_line(error)}") from None
+        stream = archive.extractfile(info) if info.isreg() else None
+        if stream is None:
+            raise Unusable(f"its member {name} is not a plain file")
+        return name, stream.read()
+
+
+def _state_dict(content: bytes) -> Mapping[str, Tensor]:
+    """Read safetensors or torch's own formats, old and new. The weights lie under `model`, or are all there is."""
+    try:
+        if content[8:9] == b"{":  # safetensors: eight bytes of length, then JSON; no torch file looks so
+            loaded: Any = safetensors.torch.load(content)
+        else:
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # anything may be wrong with a file from elsewhere, and torch has no error of its own
+        asked = re.search(r"unsupported global:?\s+(?:GLOBAL\s+)?([\w.]+)", str(error), re.IGNORECASE)
+        if asked:
+            raise _Damaged(f"not a plain checkpoint: its pickle asks for {asked[1]}, which was refused") from None
+        # Not torch's own words: they advise to load the file without weights_only.
+        raise _Damaged(f"not a checkpoint, or a damaged one ({type(error).__name__})") from None
+    weights = loaded.get("model", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):
+        raise _Damaged("not a checkpoint, since it holds no state dict, neither alone nor under `model`")
+    return weights
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).partition("\n")[0].split())[:300].rstrip(".") or type(error).__name__

@@ -1,0 +1,72 @@
+"""The released CIFAR-100 teachers: where they lie and how good they are published to be. Nothing here needs torch.
+
+The files are RepDistiller's (Tian et al., ICLR 2020), trained for 240 epochs; mdistiller released the same ones in
+one archive. Accuracies are those that both print: the last epoch's, on the test set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distillery.study import Data, Teacher
+
+ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
+SINGLE = "http://shape2prog.csail.mit.edu/repo"
+DATA = "cifar100"  # what they were trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a teacher comes from and what it must be.
+
+    Attributes:
+        urls: mirrors in order: http(s) addresses, or local files and folders.
+        member: the checkpoint within an archive or folder.
+        sha256: of the file that a mirror offers, or of the checkpoint in it; None if unknown.
+        accuracy: published top-1 accuracy in percent; None if nothing was published.
+    """
+
+    urls: tuple[str, ...]
+    member: str | None
+    sha256: str | None
+    accuracy: float | None
+
+
+def _released(name: str, accuracy: float, sha256: str | None = None) -> Source:
+    folder = f"{name}_vanilla/ckpt_epoch_240.pth"
+    return Source((ARCHIVE, f"{SINGLE}/{folder}"), f"cifar_teachers/{folder}", sha256, accuracy)
+
+
+# By our name of the architecture; the releases' own names differ in one case.
+RELEASED = {
+    "resnet56": _released("resnet56", 72.34),
+    "resnet110": _released("resnet110", 74.31),
+    "resnet32x4": _released(
+        # Independent users of either mirror report this hash.
+        *("resnet32x4", 79.42, "22aa12e2b632b19ddde155ccf2388671842ddd304824b3095e0a7fff364beb4f")
+    ),
+    "resnet50": _released("ResNet50", 79.34),
+    "wrn_40_2": _released("wrn_40_2", 75.61),
+    "vgg13": _released("vgg13", 74.64),
+}
+UNKNOWN = Source((), None, None, None)
+
+
+def source_of(teacher: Teacher, data: Data) -> Source:
+    """Return the teacher's block of params.yaml, completed from `RELEASED` where the study says nothing.
+
+    The hash is completed only for the mirrors it belongs to. The accuracy is completed for other mirrors too: a copy of
+    a released teacher is held to what it promises, and whoever offers another teacher says how good that one is.
+    """
+    known = RELEASED.get(teacher.architecture, UNKNOWN) if data.source == DATA else UNKNOWN
+    return Source(
+        urls=teacher.urls or known.urls,
+        member=teacher.member or known.member,
+        sha256=teacher.sha256 or (None if teacher.urls else known.sha256),
+        accuracy=known.accuracy if teacher.accuracy is None else teacher.accuracy,
+    )
+
+
+def is_remote(url: str) -> bool:
+    """Tell a web address from a path."""
+    return url.lower().startswith(("http://", "https://"))
