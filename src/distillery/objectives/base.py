@@ -186,6 +186,11 @@ class Objective(nn.Module):
                 return {name: share * term for name, term in terms.items()} | {"ce_unselected": (1 - share) * plain}
         return {**self.supervised(batch), **self.distil(batch)}
 
+    @property
+    def predicts(self) -> bool:
+        """Whether the objective's own modules take part in the prediction, and so belong to the trained student."""
+        return type(self).predict is not Objective.predict
+
     def predict(self, outputs: Outputs) -> Tensor:
         """Return the logits the trained student is judged by (SimKD puts the teacher's head here)."""
         return outputs.logits

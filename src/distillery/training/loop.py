@@ -50,7 +50,7 @@ class Trainee:
     def state_dict(self) -> dict[str, Tensor]:
         """The weights that predict: the student's, and the objective's where it predicts in the student's place."""
         weights = {f"student.{k}": v for k, v in self.student.state_dict().items()}
-        if type(self.objective).predict is not Objective.predict:
+        if self.objective.predicts:
             weights |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         return weights
 
@@ -95,79 +95,78 @@ def fit(
     SIGTERM (after writing the checkpoint).
     """
     device, student, objective = data.train_images.device, trainee.student, trainee.objective
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    student.to(device, dtype_of(recipe)).to(memory_format=layout)
+    student.to(device, dtype_of(recipe)).to(memory_format=_layout(recipe))
     objective.to(device, dtype_of(recipe))
     optimizer = make_optimizer(trainee.parameters(), recipe, device)
     views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
-    padded = views.pad(data.train_images)
-
-    def normalise(images: Tensor) -> Tensor:
-        return data.normalise(images, dtype_of(recipe)).contiguous(memory_format=layout)
-
-    def view(index: Tensor, drawn: Tensor) -> Tensor:
-        return normalise(views.take(padded, index, drawn))
-
-    graphed = device.type == "cuda" and recipe.graph and objective.static
-    step = (GraphStep if graphed else Step)(
-        student, objective, optimizer, data.train_labels, view, normalise, teacher.teach if teacher else _nobody, recipe
-    )
+    step = _make_step(trainee, data, views, teacher, optimizer, recipe)
     state = State()
     if checkpoint and (found := checkpoint.load()):
         state, tensors = found
         unpack(tensors, student, objective, optimizer)
-        step.totals = {k[4:]: v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
-    resumed = state.step > 0
-    stop = _Stop()
-    saved = time.monotonic()
+        step.totals = {k.removeprefix("sum."): v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
 
     def save() -> None:
         if checkpoint:
-            sums = {f"sum.{k}": v for k, v in step.totals.items()}
+            sums = {f"sum.{name}": total for name, total in step.totals.items()}
             checkpoint.save(state, pack(student, objective, optimizer) | sums)
 
-    count = len(data.train_labels)
-    with stop:
+    count, size, saved = len(data.train_labels), recipe.batch_size, time.monotonic()
+    with _Stop() as stop:
         while state.epoch < recipe.epochs:
             epoch, began = state.epoch + 1, time.monotonic()
-            _set_rate(optimizer, learning_rate(recipe, epoch))
-            sums = {k: v.clone() for k, v in step.totals.items()} if resumed else {}
-            step.begin(_plan(views, teacher, objective, data, seed, epoch), epoch)
-            if resumed:
-                for name, value in sums.items():
-                    step.totals[name].copy_(value)
-            else:
+            rate = learning_rate(recipe, epoch)
+            _set_rate(optimizer, rate)
+            step.begin(_plan(views, teacher, objective, data, seed, epoch), epoch, fresh=state.step == 0)
+            if state.step == 0:
                 torch.manual_seed(seed_for(seed, "epoch", epoch))
-            resumed = False
             student.train()
             objective.train()
-            while state.step * recipe.batch_size < count:
-                start = state.step * recipe.batch_size
-                step(start, min(recipe.batch_size, count - start))
+            for start in range(state.step * size, count, size):
+                step(start, min(size, count - start))
                 state.step += 1
                 if stop.asked:
                     save()
                     raise Preempted
-            record = _record(step, count, epoch, learning_rate(recipe, epoch))
-            if not math.isfinite(record["loss"]):
-                raise DistilleryError(
-                    f"the training loss is {record['loss']} in epoch {epoch}: lower `recipe.lr` or the method's weights"
-                )
+            record = _record(step, count, epoch, rate)
             if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
                 record |= test(trainee, data, recipe)
-            state.history.append(record)
-            state.epoch, state.step = epoch, 0
+            state = State(epoch, 0, [*state.history, record])
             if report:
                 report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
-            if checkpoint and (time.monotonic() - saved >= checkpoint.seconds or stop.asked):
+            if checkpoint and time.monotonic() - saved >= checkpoint.seconds:
                 save()
                 saved = time.monotonic()
-            if stop.asked and state.epoch < recipe.epochs:
-                raise Preempted
     save()
     student.eval()
     objective.eval()
     return state.history
+
+
+def _layout(recipe: Recipe) -> torch.memory_format:
+    return torch.channels_last if recipe.channels_last else torch.contiguous_format
+
+
+def _make_step(
+    trainee: Trainee,
+    data: Dataset,
+    views: Views,
+    teacher: TeacherSource | None,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+) -> Step:
+    """Join student, objective, views and teachers into one step: captured on CUDA, eager elsewhere."""
+    padded, device = views.pad(data.train_images), data.train_images.device
+
+    def normalise(images: Tensor) -> Tensor:
+        return data.normalise(images, dtype_of(recipe)).contiguous(memory_format=_layout(recipe))
+
+    def view(index: Tensor, drawn: Tensor) -> Tensor:
+        return normalise(views.take(padded, index, drawn))
+
+    kind = GraphStep if device.type == "cuda" and recipe.graph and trainee.objective.static else Step
+    teach = teacher.teach if teacher else _nobody
+    return kind(trainee.student, trainee.objective, optimizer, data.train_labels, view, normalise, teach, recipe)
 
 
 def _nobody(images: Tensor, targets: list[Tensor]) -> tuple:
@@ -200,6 +199,10 @@ def _plan(
 
 def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
     sums = {name: total.item() for name, total in step.totals.items()}
+    if not math.isfinite(sums["loss"]):
+        raise DistilleryError(
+            f"the training loss is {sums['loss'] / count} in epoch {epoch}: lower `recipe.lr` or the method's weights"
+        )
     record: dict[str, Any] = {"epoch": epoch, "lr": rate, "train_top1": 100 * sums.pop("correct") / count}
     return record | {name: total / count for name, total in sums.items()}
 
@@ -235,8 +238,9 @@ class _Stop:
     def _ask(self, *_: object) -> None:
         self.asked = True
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Stop:
         self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGUSR1)}
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():

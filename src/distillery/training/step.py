@@ -61,12 +61,13 @@ class Step:
         self.plan: Plan | None = None
         self.preacts = recipe.tap_preacts or "preacts" in objective.needs
 
-    def begin(self, plan: Plan, epoch: int) -> None:
-        """Start an epoch: take its plan, set the epoch that objectives see, clear the sums."""
+    def begin(self, plan: Plan, epoch: int, fresh: bool = True) -> None:
+        """Start an epoch: take its plan, set the epoch that objectives see, clear the sums (if it starts afresh)."""
         self.plan = plan
         self.epoch.fill_(epoch)
-        for total in self.totals.values():
-            total.zero_()
+        if fresh:
+            for total in self.totals.values():
+                total.zero_()
 
     def __call__(self, start: int, size: int) -> None:
         """Train on rows [start, start + size) of the plan."""
@@ -109,16 +110,16 @@ class GraphStep(Step):
     The rows come from a cursor on the device that the graph itself advances, so an epoch is nothing but replays.
     """
 
-    def begin(self, plan: Plan, epoch: int) -> None:
+    def begin(self, plan: Plan, epoch: int, fresh: bool = True) -> None:
         if self.plan is None:
-            super().begin(plan, epoch)
+            super().begin(plan, epoch, fresh)
             self.cursor = torch.zeros((), dtype=torch.int64, device=self.labels.device)
             self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
             return
         kept = self.plan  # the graphs read from these very tensors
         for mine, new in zip(kept.tensors(), plan.tensors(), strict=True):
             mine.copy_(new)
-        super().begin(kept, epoch)
+        super().begin(kept, epoch, fresh)
 
     def __call__(self, start: int, size: int) -> None:
         if size not in self.graphs:
