@@ -29,6 +29,7 @@ class Synthetic:
         (root / "src").symlink_to(ROOT / "src")
         self.write_params(params)
         self.labels = torch.arange(IMAGES) % CLASSES
+        self.teacher_accuracy = 90.0
 
     def write_params(self, params: dict[str, Any]) -> None:
         self.content = params
@@ -49,7 +50,7 @@ class Synthetic:
     def cell(self, pair: str, method: str, block: str, accuracies: list[float], **facts: Any) -> None:
         """Write the metrics of one job whose runs end with the given accuracies."""
         study, seeds = self.study, expand_seeds(block)
-        teacher = self.logits(90, 0)
+        teacher = self.logits(self.teacher_accuracy, 0)
         recipe = study.recipe_for(pair, method).model_dump(mode="json")
         runs = []
         for seed, accuracy in zip(seeds, accuracies, strict=True):
@@ -69,7 +70,7 @@ class Synthetic:
             "images_seen": 1000 * recipe["epochs"],
         }
         cost |= {"teacher_outputs": "view table", "teacher_forwards": 0, "device": "cpu", "threads": 1}
-        architecture = {"architecture": "resnet20_w8", "parameters": 70000, "macs": 9000}
+        size = {"parameters": 70000, "macs": 9000, "test_best": {"epoch": 2, "top1": self.teacher_accuracy + 0.5}}
         record = {
             "stage": "evaluate",
             **{"pair": pair, "method": method, "seed": block, "architecture": study.pairs[pair].student},
@@ -78,13 +79,15 @@ class Synthetic:
             "trained_params_sha256": artifacts.sha256_json(raw),
             "test_images": IMAGES,
             "labels": pack(self.labels),
-            "data": {"source": study.data.source, "class_names": [str(i) for i in range(CLASSES)]},
+            "data": {
+                "source": study.data.source,
+                "class_names": [str(i) for i in range(CLASSES)],
+                "counts": {"train": 50_000, "test": 10_000},
+            },
             "macs": 1000,
             "cost": cost,
             "teachers": {
-                name: architecture
-                | {"test_best": {"epoch": 2, "top1": 90.5, "top5": 100.0}}
-                | measure(teacher, self.labels)
+                name: {"architecture": study.teachers[name].architecture} | size | measure(teacher, self.labels)
                 for name in study.pairs[pair].teachers
             },
             "runs": runs,
@@ -93,8 +96,9 @@ class Synthetic:
 
 
 def params(**changes: Any) -> dict[str, Any]:
-    """The digits study with one pair, three methods and three seeds, changed at the top level."""
+    """A study of digits with one pair, three methods, three seeds and 30 epochs, changed at the top level."""
     content = yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
+    content["recipe"] |= {"epochs": 30}
     content["pairs"] = {"a-b": {"teacher": "resnet20_w8", "student": "resnet8_w2"}}
     content["methods"] = {
         "kd": {"objective": "kd", "label": "KD"},

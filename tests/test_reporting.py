@@ -15,7 +15,7 @@ from synthetic_study import Synthetic, params
 
 from distillery.artifacts import DistilleryError
 from distillery.layout import Layout
-from distillery.reporting import budget, formats, latex, results, table
+from distillery.reporting import budget, comma_separated, latex, markdown, results, table
 from distillery.reporting.terminal import show
 from distillery.stages import tables
 
@@ -71,7 +71,7 @@ def test_missing_runs_show_with_n_and_are_listed(synthetic: Synthetic) -> None:
     main = main_table(synthetic)
     assert entry(synthetic, "ce").mean is None
     assert main.missing == ("a-b, ce, seeds 0, 1, 2: no result yet",)
-    text = formats.markdown(main)
+    text = markdown.markdown(main)
     assert "| student alone |               — (0 of 3) |" in text
     assert "Missing runs:\n\n- a-b, ce, seeds 0, 1, 2: no result yet" in text
     assert "--- (0 of 3)" in latex.latex(main)
@@ -86,7 +86,7 @@ def test_a_seed_missing_within_a_file_is_missed(synthetic: Synthetic) -> None:
     assert (found.n, found.expected) == (2, 3)
     assert found.mark is None  # two runs are never tested
     assert main_table(synthetic).missing == (f"a-b, kd_10, seed 2: {path} holds no seed 2",)
-    assert "85.50 ± 0.71 (2 of 3)" in formats.markdown(main_table(synthetic))
+    assert "85.50 ± 0.71 (2 of 3)" in markdown.markdown(main_table(synthetic))
 
 
 def test_results_of_other_parameters_do_not_count(synthetic: Synthetic) -> None:
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_a_missing_run_not_a_crash(synthetic: Synthetic) -> No
 
 
 def test_files_that_are_not_of_the_study_are_ignored(synthetic: Synthetic) -> None:
-    before = formats.markdown(main_table(synthetic)), formats.comma_separated(main_table(synthetic))
+    before = markdown.markdown(main_table(synthetic)), comma_separated.cells(main_table(synthetic))
     layout = Layout("digits")
     kept = layout.metrics("a-b", "kd", "0-2")
     for stray in (
@@ -115,7 +115,7 @@ def test_files_that_are_not_of_the_study_are_ignored(synthetic: Synthetic) -> No
     ):
         stray.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(kept, stray)
-    assert (formats.markdown(main_table(synthetic)), formats.comma_separated(main_table(synthetic))) == before
+    assert (markdown.markdown(main_table(synthetic)), comma_separated.cells(main_table(synthetic))) == before
 
 
 def test_no_arrow_and_no_bold_with_two_seeds_however_large_the_difference(synthetic: Synthetic) -> None:
@@ -124,7 +124,7 @@ def test_no_arrow_and_no_bold_with_two_seeds_however_large_the_difference(synthe
     synthetic.cell("a-b", "ce", "0-1", [10.0, 10.5])
     synthetic.cell("a-b", "kd_10", "0-1", [90.0, 92.0])
     main = main_table(synthetic)
-    text = formats.markdown(main) + latex.latex(main)
+    text = markdown.markdown(main) + latex.latex(main)
     cells = [e for row in main.rows for e in row.entries.values()]
     assert not any(e.best or e.mark for e in cells)
     assert "**" not in text
@@ -142,7 +142,7 @@ def test_bold_needs_every_other_method_beaten(synthetic: Synthetic) -> None:
     synthetic.cell("a-b", "kd_10", "0-5", [85.0, 86.0, 86.75, 85.5, 86.0, 86.5])
     assert entry(synthetic, "kd_10").best
     assert not entry(synthetic, "kd").best
-    assert "**85.96 ± 0.64** (6) ▲" in formats.markdown(main_table(synthetic))
+    assert "**85.96 ± 0.64** (6) ▲" in markdown.markdown(main_table(synthetic))
     assert "\\textbf{85.96} $\\pm$ 0.64 (6)\\,$\\uparrow$" in latex.latex(main_table(synthetic))
 
 
@@ -165,7 +165,7 @@ def test_another_budget_gets_a_footnote_from_the_run_records(synthetic: Syntheti
     main = main_table(synthetic)
     assert main.footnotes == ("a: trained with another budget: epochs 60 instead of 30",)
     assert [row.footnote for row in main.rows] == ["", "", "", "a"]
-    assert "KD\\_10 & more<sup>a</sup>" in formats.markdown(main)
+    assert "KD\\_10 & more<sup>a</sup>" in markdown.markdown(main)
     assert "KD\\_10 \\& more\\textsuperscript{a}" in latex.latex(main)
 
 
@@ -188,11 +188,11 @@ def test_across_pairs_only_for_several_pairs(synthetic: Synthetic) -> None:
     assert kd_10.improvement == pytest.approx((1 + 2 / 9) / 2)
     assert kd_10.improvement_interval is not None
     assert kd_10.improvement_interval[0] < kd_10.improvement < kd_10.improvement_interval[1]
-    assert "probability of improvement on KD" in formats.markdown(main)
+    assert "probability of improvement on KD" in markdown.markdown(main)
 
 
 def test_the_comma_separated_file_holds_every_run(synthetic: Synthetic) -> None:
-    lines = list(csv.DictReader(formats.comma_separated(main_table(synthetic)).splitlines()))
+    lines = list(csv.DictReader(comma_separated.cells(main_table(synthetic)).splitlines()))
     assert len(lines) == 4
     last = lines[-1]
     assert (last["method"], last["label"], last["mark"]) == ("kd_10", "KD_10 & more", "better")

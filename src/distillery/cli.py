@@ -101,6 +101,17 @@ def show(params: Params = PARAMS) -> None:
 
 
 @app.command(rich_help_panel=DAILY)
+def compare(
+    everything: Annotated[bool, typer.Option("--all", help="Also list what cannot be compared, and why.")] = False,
+    params: Params = PARAMS,
+) -> None:
+    """Print the reproduction ledger: the study's cells against published numbers."""
+    from distillery.reporting.terminal import compare as print_ledger
+
+    print_ledger(Study.load(params), everything)
+
+
+@app.command(rich_help_panel=DAILY)
 def check(params: Params = PARAMS) -> None:
     """Check params.yaml and say what the study would train."""
     study = Study.load(params)

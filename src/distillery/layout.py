@@ -111,7 +111,7 @@ class Layout:
     def table_files(self) -> dict[str, Path]:
         """What the `tables` stage writes: for readers, for programs (table.json), for `dvc metrics` (summary.json)."""
         names = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex"}
-        names |= {"table": "table.json", "summary": "summary.json"}
+        names |= {"ledger": "ledger.csv", "table": "table.json", "summary": "summary.json"}
         return {key: self.results / name for key, name in names.items()}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distillery.reporting.formats import MISSING, aggregate_header, aggregate_rows, count_text
 from distillery.reporting.table import Entry, Table
+from distillery.reporting.text import MISSING, aggregate_header, aggregate_rows, count_text
 
 _SPECIAL = {
     **{c: "\\" + c for c in "&%$#_{}"},

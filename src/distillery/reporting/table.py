@@ -9,6 +9,8 @@ from typing import Any
 from distillery.evaluation.statistics import summarise
 from distillery.reporting import budget
 from distillery.reporting.aggregate import Aggregate, across_pairs
+from distillery.reporting.ledger import Comparison, ledger
+from distillery.reporting.published import Published
 from distillery.reporting.results import Cell, Results, accuracy
 from distillery.reporting.verdicts import Verdict, against_baseline, best_of_columns
 
@@ -80,6 +82,7 @@ class Table:
     notes: tuple[str, ...]
     footnotes: tuple[str, ...]
     missing: tuple[str, ...]
+    published: tuple[Comparison, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,6 +96,9 @@ class Table:
         lists: dict[str, Any] = {k: tuple(content[k]) for k in ("notes", "footnotes", "missing")}
         lists["columns"] = tuple(Column(**column) for column in content["columns"])
         lists["aggregates"] = tuple(Aggregate(**aggregate) for aggregate in content["aggregates"])
+        lists["published"] = tuple(
+            Comparison(**{**c, "published": Published(**c["published"])}) for c in content["published"]
+        )
         return cls(**{**content, **lists, "rows": rows})
 
 
@@ -122,6 +128,7 @@ def build(results: Results) -> Table:
         notes=tuple(_notes(results, verdicts)),
         footnotes=tuple(f"{letters[m]}: {notes[m]}" for m in letters),
         missing=tuple(_missing(results)),
+        published=tuple(ledger(results)),
     )
 
 

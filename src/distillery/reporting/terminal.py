@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from distillery.artifacts import DistilleryError, read_json
 from distillery.layout import Layout
-from distillery.reporting.formats import MARKS, accuracy_text, aggregate_header, aggregate_rows, count_text
+from distillery.reporting.ledger import NOT_COMPARABLE
 from distillery.reporting.table import Entry, Table
+from distillery.reporting.text import (
+    LEDGER_HEADER,
+    MARKS,
+    accuracy_text,
+    aggregate_header,
+    aggregate_rows,
+    count_text,
+    ledger_row,
+    tally_text,
+)
 from distillery.study import Study
 
 
-def show(study: Study, console: Console | None = None) -> None:
-    """Print the study's table. Raises DistilleryError if the `tables` stage has not written it yet."""
+def _written(study: Study) -> Table:
+    """The study's table as the `tables` stage wrote it; DistilleryError if it has not."""
     path = Layout(study.study).table_files()["table"]
     if not path.exists():
         raise DistilleryError(
             f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
         )
-    console = console or Console()
-    table = Table.from_json(read_json(path)["table"])
+    return Table.from_json(read_json(path)["table"])
+
+
+def show(study: Study, console: Console | None = None) -> None:
+    """Print the study's table. Raises DistilleryError if the `tables` stage has not written it yet."""
+    console, table = console or Console(), _written(study)
     console.print(_rich(table))
     if table.aggregates:
         across = RichTable(*aggregate_header(table), title="across pairs (95 % bootstrap interval)", title_style="bold")
@@ -32,6 +48,23 @@ def show(study: Study, console: Console | None = None) -> None:
         console.print(note, style="dim", highlight=False, markup=False)
     for line in table.missing:
         console.print(f"missing: {line}", style="yellow", highlight=False, markup=False)
+
+
+def compare(study: Study, everything: bool = False, console: Console | None = None) -> None:
+    """Print the reproduction ledger: comparisons with published numbers; `everything`: what cannot be compared too."""
+    console, table = console or Console(), _written(study)
+    if not table.published:
+        console.print(f"No published number belongs to a cell of study {table.study!r}.")
+        return
+    rows = [c for c in table.published if everything or c.verdict != NOT_COMPARABLE]
+    if rows:
+        shown = RichTable(*LEDGER_HEADER, title=f"{table.study}: against published numbers", title_style="bold")
+        for c in rows:
+            shown.add_row(*map(escape, ledger_row(table, c)))
+        console.print(shown)
+    console.print(tally_text(table), highlight=False)
+    for reason, count in Counter(c.reason for c in table.published if c.verdict == NOT_COMPARABLE).most_common(5):
+        console.print(f"not comparable ({count}): {reason}", style="dim", highlight=False, markup=False)
 
 
 def _rich(table: Table) -> RichTable:

@@ -29,7 +29,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     students, trained_path = layout.students(pair, method, seed), layout.runs(pair, method, seed)
     inputs = [layout.arrays, layout.data, layout.pair(pair), students, trained_path]
     record = describe("evaluate", inputs, params, pair=pair, method=method, seed=seed)
-    trained = artifacts.read_json(trained_path)
+    trained, described = artifacts.read_json(trained_path), artifacts.read_json(layout.data)
     recipe = Recipe.model_validate(trained["recipe"])
     device = set_up(recipe)
     output = layout.metrics(pair, method, seed)
@@ -52,7 +52,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
             "trained_params_sha256": trained["params_sha256"],
             "test_images": len(labels),
             "labels": pack(labels),
-            "data": {"source": study.data.source, "class_names": list(data.class_names)},
+            "data": {k: described[k] for k in ("source", "selection", "counts", "class_names")},
             "macs": _macs(trained["architecture"], data),
             "cost": _cost(trained),
             "teachers": {n: _teacher(layout, n, o, data) for n, o in outputs.items()},

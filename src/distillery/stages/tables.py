@@ -7,7 +7,7 @@ from typing import Any
 
 from distillery import artifacts
 from distillery.layout import Layout
-from distillery.reporting import formats, latex, results, table
+from distillery.reporting import comma_separated, latex, markdown, results, table
 from distillery.stages.record import describe, making
 from distillery.study import Study
 
@@ -19,9 +19,10 @@ def run(study: Study, params: Path) -> None:
     with making(layout, files["table"]):
         found = results.load(study, params)
         main = table.build(found)
-        _write(files["markdown"], formats.markdown(main))
-        _write(files["csv"], formats.comma_separated(main))
+        _write(files["markdown"], markdown.markdown(main))
+        _write(files["csv"], comma_separated.cells(main))
         _write(files["latex"], latex.latex(main))
+        _write(files["ledger"], comma_separated.ledger(main))
         artifacts.write_json(files["summary"], summary(main))
         artifacts.write_json(files["table"], {"record": record, "table": main.to_json()})
 

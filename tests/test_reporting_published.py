@@ -1,0 +1,225 @@
+"""Published numbers: none is lost, each has a source, and a verdict is given only where like is compared with like."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from rich.console import Console
+from scipy import stats
+from synthetic_study import Synthetic
+
+from distillery.evaluation.statistics import Summary
+from distillery.layout import Layout
+from distillery.models.names import NAMES
+from distillery.reporting import ledger, published, results, terminal
+from distillery.reporting.ledger import Comparison
+from distillery.reporting.published import Published
+from distillery.stages import tables
+from distillery.study import Method, Recipe
+
+
+def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:
+    facts = yaml.load((shared_dir / "reference" / "published.yaml").read_text(), Loader=yaml.CSafeLoader)["results"]
+    facts = [f for f in facts if f["metric"] == "top1"]
+    assert len(facts) > 1000
+    for fact in facts:
+        found = published.accuracies(fact["dataset"])[fact["teacher"], fact["student"], fact["method"]]
+        source = tuple(fact[k] for k in ("paper", "table", "kind", "report", "lineage", "source"))
+        same = [(p.value, p.sd) for p in found if (p.paper, p.table, p.kind, p.report, p.lineage, p.source) == source]
+        assert (fact["value"], fact.get("std")) in same
+    total = sum(len(p) for d in {f["dataset"] for f in facts} for p in published.accuracies(d).values())
+    assert total == len(facts) + 2 * 61  # and both accuracies of every released log
+
+
+def test_every_released_log_is_there(shared_dir: Path) -> None:
+    with (shared_dir / "reference" / "official_logs.csv").open() as file:
+        logs = list(csv.DictReader(file))
+    for log in logs:
+        found = published.accuracies("cifar100")[log["teacher"], log["student"], log["method"]]
+        values = {(p.report, p.value) for p in found if p.table.startswith("released training logs")}
+        assert {("best", float(log["best_test_acc"])), ("last", float(log["last_test_acc"]))} <= values
+
+
+def test_the_file_is_small_and_sourced() -> None:
+    assert published.FILE.stat().st_size < 200_000
+    numbers = [p for found in published.accuracies("cifar100").values() for p in found]
+    assert all(p.source and p.paper and p.table for p in numbers)
+    students = {p.student for p in numbers if p.lineage == "mdistiller"}
+    assert students <= set(NAMES)  # our networks go by the same names
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        ({"objective": "ce"}, "student_ce"),
+        ({"objective": "kd"}, "kd"),
+        ({"objective": "kd", "plugins": {"standardise": {}}}, "kd+ls"),
+        ({"objective": "wttm", "plus": {"crd": {"weight": 0.8}}}, "wttm+crd"),
+        ({"objective": "label_revision"}, "lr"),
+        ({"objective": "kd", "plugins": {"revise": {}, "standardise": {}}}, None),
+    ],
+)
+def test_method_blocks_have_published_names(block: dict[str, Any], name: str | None) -> None:
+    assert published.method_name(Method.model_validate(block)) == name
+
+
+def number(**changes: Any) -> Published:
+    base = Published(
+        paper="P", table="T", source="S", lineage="repdistiller", kind="own", report="last",
+        teacher="resnet56", student="resnet20", method="kd", value=70.66,
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+def test_verdict_without_a_published_spread_is_a_prediction_interval() -> None:
+    ours = Summary(71.0, 0.2, 5, 0.25)
+    bound = stats.t.ppf(0.975, 4) * 0.2 * (1 / 5 + 1) ** 0.5
+    assert ledger._verdict(ours, number(value=71.0 - bound)) == "agrees"
+    assert ledger._verdict(ours, number(value=71.0 - bound - 0.01)) == "above"
+    assert ledger._verdict(ours, number(value=71.0 + bound + 0.01)) == "below"
+    tighter = stats.t.ppf(0.975, 4) * 0.2 * (1 / 5 + 1 / 4) ** 0.5  # the mean of four trials scatters less
+    assert ledger._verdict(ours, number(value=71.0 - tighter - 0.01, trials=4)) == "above"
+
+
+def test_verdict_with_a_published_spread_is_welchs() -> None:
+    ours, theirs = [71.0, 71.3, 70.8], number(value=70.66, sd=0.24, trials=5)
+    summary = Summary(sum(ours) / 3, float(stats.tstd(ours)), 3, None)
+    p = stats.ttest_ind_from_stats(summary.mean, summary.sd, 3, 70.66, 0.24, 5, equal_var=False).pvalue
+    assert p > 0.05
+    assert ledger._verdict(summary, theirs) == "agrees"
+    p = stats.ttest_ind_from_stats(summary.mean, summary.sd, 3, 70.3, 0.24, 5, equal_var=False).pvalue
+    assert p < 0.05
+    assert ledger._verdict(summary, replace(theirs, value=70.3)) == "above"
+
+
+def test_one_run_needs_a_published_spread() -> None:
+    one = Summary(71.0, None, 1, None)
+    assert ledger._verdict(one, number()) is None
+    assert ledger._verdict(one, number(sd=0.24, trials=5)) == "agrees"
+    assert ledger._verdict(one, number(value=69.0, sd=0.24, trials=5)) == "above"
+
+
+PAIR = "resnet56-resnet20"
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
+    """A CIFAR-100 study by the published protocol: KD near its published 70.66 (last epoch), and the student alone."""
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "study": "cifar",
+        "data": {"source": "cifar100"},
+        "recipe": Recipe().model_dump(mode="json"),
+        "teachers": {"resnet56": {"architecture": "resnet56"}},
+        "pairs": {PAIR: {"teacher": "resnet56", "student": "resnet20"}},
+        "methods": {"ce": {"objective": "ce"}, "kd": {"objective": "kd"}},
+        "seeds": ["0-2"],
+        "cache": {},
+        "tables": {"baseline": "ce"},
+    }
+    made = Synthetic(tmp_path, content)
+    made.teacher_accuracy = 72.25
+    made.cell(PAIR, "ce", "0-2", [69.0, 69.25, 68.75])
+    made.cell(PAIR, "kd", "0-2", [70.5, 70.75, 71.0])
+    return made
+
+
+def comparisons(made: Synthetic, method: str, **filters: str) -> list[Comparison]:
+    found = ledger.ledger(results.load(made.study, made.params))
+    return [
+        c
+        for c in found
+        if c.method == method and all(getattr(c.published, k).startswith(v) for k, v in filters.items())
+    ]
+
+
+def test_like_is_compared_with_like(synthetic: Synthetic) -> None:
+    (crd,) = comparisons(synthetic, "kd", paper="arXiv:1910.10699")
+    assert (crd.verdict, crd.convention, crd.published.value) == ("agrees", "last", 70.66)
+    assert (crd.mean, crd.n) == (70.75, 3)
+    assert crd.difference == pytest.approx(0.09)
+    (alone,) = comparisons(synthetic, "ce", paper="arXiv:1910.10699")
+    assert (alone.verdict, alone.published.value) == ("agrees", 69.06)
+    quoted = comparisons(synthetic, "kd", kind="quoted")
+    assert quoted
+    assert {c.verdict for c in quoted} == {"not comparable"}
+    assert "quoted from earlier work" in quoted[0].reason
+
+
+def test_a_better_student_is_above(synthetic: Synthetic) -> None:
+    synthetic.cell(PAIR, "kd", "0-2", [72.5, 72.75, 73.0])
+    (crd,) = comparisons(synthetic, "kd", paper="arXiv:1910.10699")
+    assert crd.verdict == "above"
+
+
+def changed(made: Synthetic, method: str, **facts: Any) -> Comparison:
+    made.cell(PAIR, method, "0-2", [70.5, 70.75, 71.0], **facts)
+    (crd,) = comparisons(made, method, paper="arXiv:1910.10699")
+    return crd
+
+
+def test_what_is_not_like_is_not_compared_and_says_why(synthetic: Synthetic) -> None:
+    recipe = Recipe().model_dump(mode="json")
+    cases = {
+        "epochs 30 instead of 240": {"recipe": recipe | {"epochs": 30}},
+        "augmentation flip False, pad 4 instead of flip True, pad 4": {
+            "recipe": recipe | {"augmentation": {"pad": 4, "flip": False}}
+        },
+        "validation 0.1 instead of 0": {"recipe": recipe | {"validation": 0.1}},
+        "temperature 10 instead of 4": {"objective": {"objective": "kd", "temperature": 10.0}},
+        "not the full data set": {"data": {"source": "cifar100", "counts": {"train": 5000, "test": 1000}}},
+    }
+    for reason, facts in cases.items():
+        found = changed(synthetic, "kd", **facts)
+        assert (found.verdict, found.reason) == ("not comparable", reason)
+    synthetic.teacher_accuracy = 75.0
+    assert changed(synthetic, "kd").reason == "another teacher (75.00 % instead of 72.34 %)"
+    assert changed(synthetic, "ce").verdict != "not comparable"  # the student alone has no teacher
+
+
+def test_a_number_of_unknown_convention_needs_the_same_verdict_under_both(synthetic: Synthetic) -> None:
+    cell = results.load(synthetic.study, synthetic.params).cells[PAIR, "kd"]  # last 70.75, best 71.00, sd 0.25
+    assert ledger.compare(cell, number(report="unknown", value=70.9)).verdict == "agrees"
+    assert ledger.compare(cell, number(report="unknown", value=75.0)).verdict == "below"
+    between = ledger.compare(cell, number(report="unknown", value=72.1))
+    assert between.verdict == "not comparable"
+    assert "last or the best epoch, and that decides" in between.reason
+
+
+def test_another_study_has_nothing_to_compare(synthetic: Synthetic) -> None:
+    digits = {"source": "digits", "counts": {"train": 899, "test": 898}}
+    for method in ("ce", "kd"):
+        synthetic.cell(PAIR, method, "0-2", [70.5, 70.75, 71.0], data=digits)
+    assert ledger.ledger(results.load(synthetic.study, synthetic.params)) == []
+
+
+def test_the_ledger_is_written_and_printed(synthetic: Synthetic) -> None:
+    tables.run(synthetic.study, synthetic.params)
+    files = Layout("cifar").table_files()
+    lines = list(csv.DictReader(files["ledger"].read_text().splitlines()))
+    assert {line["verdict"] for line in lines} >= {"agrees", "not comparable"}
+    assert all(line["reason"] for line in lines if line["verdict"] == "not comparable")
+    assert "### Against published numbers" in files["markdown"].read_text()
+    console = Console(width=200, record=True, file=io.StringIO())
+    terminal.compare(synthetic.study, console=console)
+    text = console.export_text()
+    assert f"{len(lines)} published numbers for 2 cells: " in text
+    assert "arXiv:1910.10699 (CRD), README table 1" in text
+
+
+def test_the_default_recipe_is_the_published_protocol() -> None:
+    from distillery.reporting.protocol import RECIPE
+
+    ours = Recipe().model_dump(mode="json")
+    assert {key: ours[key] for key in RECIPE} == RECIPE
+
+
+def test_the_published_file_is_read_where_it_is_installed() -> None:
+    assert published.FILE.is_relative_to(ROOT / "src")
