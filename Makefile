@@ -16,7 +16,7 @@ setup: .venv/ready
 	touch $@
 
 demo: setup  ## run the study in params.yaml on all local cores, then print its table
-	snakemake --cores $(CORES)
+	snakemake --cores $(CORES) --quiet rules
 	distillery show
 
 test: setup lint

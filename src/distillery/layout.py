@@ -22,9 +22,12 @@ CODE: dict[str, tuple[str, ...]] = {
         *("study.py", "data", "models", "training", "teachers"),
         *("objectives/base.py", "objectives/ce.py", "stages/teacher.py"),
     ),
-    "cache": ("data/views.py", "models", "teachers", "stages/cache.py"),
+    "cache": ("data/views.py", "models", "teachers/table.py", "teachers/weights.py", "stages/cache.py"),
     "pair": ("stages/pair.py",),
-    "distill": ("study.py", "data", "models", "training", "teachers", "objectives", "stages/distill.py"),
+    "distill": (
+        *("study.py", "data", "models", "training", "objectives", "stages/distill.py"),
+        *("teachers/source.py", "teachers/table.py", "teachers/weights.py"),
+    ),
     "evaluate": ("models", "evaluation", "objectives/build.py", "stages/evaluate.py"),
     "tables": ("evaluation", "reporting", "stages/tables.py"),
 }
