@@ -1,0 +1,165 @@
+"""Bad input, real kills, two at once, a full disk: one clear sentence, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from workbench import Workbench
+
+from distillery.artifacts import sha256_file
+from distillery.layout import Layout
+
+pytestmark = pytest.mark.slow
+AT = Layout("digits")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """A working copy in which everything before the students is done."""
+    bench = Workbench(tmp_path_factory.mktemp("faults"))
+    bench.tiny(epochs=6)
+    bench.run("snakemake", "--cores", "1", str(AT.pair(pair(bench))))
+    return bench
+
+
+def teacher(bench: Workbench) -> str:
+    return next(iter(bench.params["teachers"]))
+
+
+def pair(bench: Workbench) -> str:
+    return next(iter(bench.params["pairs"]))
+
+
+def distill(bench: Workbench, seed: str = "0", method: str = "kd") -> list[str]:
+    return ["distillery", "distill", "--pair", pair(bench), "--method", method, "--seed", seed]
+
+
+def students(bench: Workbench, seed: str = "0", method: str = "kd") -> Path:
+    return bench.root / AT.students(pair(bench), method, seed)
+
+
+def refused(bench: Workbench, *command: str) -> str:
+    """Run a command that must fail with one sentence and no traceback; return the sentence."""
+    done = bench.run(*command, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("distillery: ")
+    return done.stderr
+
+
+def test_names_that_are_not_in_the_study(bench: Workbench) -> None:
+    said = refused(bench, "distillery", "distill", "--pair", "nobody", "--method", "kd", "--seed", "0")
+    assert "--pair nobody: not in params.yaml" in said
+    said = refused(bench, "distillery", "distill", "--pair", pair(bench), "--method", "kdd", "--seed", "0")
+    assert "did you mean 'kd'?" in said
+    assert "neither a seed" in refused(bench, *distill(bench, "one"))
+    assert "did you mean" in refused(bench, "distillery", "teacher", "--teacher", f"{teacher(bench)}x")
+    said = refused(bench, "distillery", "study", "cifar10")
+    assert "no study 'cifar10'" in said
+
+
+def test_an_edited_study_is_not_overwritten(bench: Workbench) -> None:
+    assert "params.yaml was edited" in refused(bench, "distillery", "study", "digits")
+
+
+def test_both_engines_show_the_sentence(bench: Workbench) -> None:
+    params = bench.params
+    bench.params = params | {"methods": {"kd": {"objective": "kd", "temprature": 2}}}
+    try:
+        done = bench.run("snakemake", "-n", check=False)
+        assert done.returncode
+        assert "unknown key 'temprature': did you mean 'temperature'?" in done.stdout + done.stderr
+    finally:
+        bench.params = params
+
+
+def test_missing_input_says_what_to_run(bench: Workbench) -> None:
+    hidden = bench.root / AT.pair(pair(bench))
+    hidden.rename(hidden.with_suffix(".hidden"))
+    try:
+        assert "run the stages before it" in refused(bench, *distill(bench))
+    finally:
+        hidden.with_suffix(".hidden").rename(hidden)
+
+
+def test_truncated_table_and_swapped_teacher_are_noticed(bench: Workbench) -> None:
+    table, weights = bench.root / AT.table(teacher(bench)), bench.root / AT.teacher(teacher(bench))
+    content = table.read_bytes()
+    table.write_bytes(content[: len(content) // 2])
+    assert "run the cache stage again" in refused(bench, *distill(bench))
+    table.write_bytes(content)
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-8] + bytes(8))
+    assert "is not the file its record describes" in refused(bench, *distill(bench))
+    weights.write_bytes(kept)
+
+
+def test_two_at_once(bench: Workbench) -> None:
+    """The second of two equal commands says so and leaves; the first one finishes."""
+    first = bench.start(*distill(bench, "7"))
+    try:
+        folder, deadline = students(bench, "7").parent, time.monotonic() + 60
+        while not (folder.exists() and any(folder.iterdir())) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(first.pid, signal.SIGSTOP)  # so that it surely is not done before the second has started
+        assert "another process is already making" in refused(bench, *distill(bench, "7"))
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+        out, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, out
+    assert students(bench, "7").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_in_the_middle_and_run_again(bench: Workbench, how: signal.Signals) -> None:
+    bench.run(*distill(bench, "1"))
+    undisturbed = sha256_file(students(bench, "1"))
+    students(bench, "1").unlink()
+    process = bench.start(*distill(bench, "1"), DISTILLERY_CHECKPOINT_SECONDS="0")
+    checkpoint = bench.root / AT.checkpoint(pair(bench), "kd", "1")
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, how)
+    process.communicate(timeout=60)
+    assert process.returncode, "the run was over before it could be killed"
+    assert not students(bench, "1").exists()
+    assert checkpoint.exists()
+    bench.run(*distill(bench, "1"))
+    assert sha256_file(students(bench, "1")) == undisturbed
+    assert not checkpoint.exists()
+
+
+def test_results_that_cannot_be_written(bench: Workbench) -> None:
+    """A read-only results folder. Root may write anywhere, so root gives that right up first."""
+    folder = bench.root / "artifacts" / "digits"
+    humble = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    mode = folder.stat().st_mode
+    folder.chmod(0o500)
+    try:
+        assert "cannot write below" in refused(bench, *humble, *distill(bench))
+    finally:
+        folder.chmod(mode)
+
+
+def test_full_disk(bench: Workbench) -> None:
+    """The outputs of a run lie on a file system without room: one sentence; with room again, the same command works."""
+    folder = students(bench, "3").parent
+    folder.mkdir(parents=True)
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        said = refused(bench, *distill(bench, "3"))
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+    assert "No space left" in said or "disk" in said
+    assert str(AT.students(pair(bench), "kd", "3")) in said
+    bench.run(*distill(bench, "3"))
+    assert students(bench, "3").exists()
+    shutil.rmtree(folder)
