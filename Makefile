@@ -20,7 +20,7 @@ demo: setup  ## run the study in params.yaml on all local cores, then print its 
 	distillery show
 
 test: setup lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(CORES) --dist loadfile
 
 lint: setup
 	ruff check .
