@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "SOURCE_SUFFIXES",
     "DistilleryError",
     "StaleInput",
     "atomic_path",
@@ -163,13 +164,16 @@ def sha256_json(obj: Any) -> str:
     return hashlib.sha256(json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
+SOURCE_SUFFIXES = (".py", ".yaml", ".json", ".html")
+
+
 def sha256_tree(paths: Iterable[Path]) -> str:
-    """Hash source code: name and content of every *.py and *.yaml in the given files and folders, in any order."""
+    """Hash source code: name and content of every source file in the given files and folders, in any order."""
     entries = set()
     for root in map(Path, paths):
         if not root.exists():
             raise DistilleryError(f"{root} is missing: the source tree is not complete, check it out again")
         for file in [root] if root.is_file() else root.rglob("*"):
-            if file.suffix in (".py", ".yaml") and file.is_file() and not file.name.startswith("."):
+            if file.suffix in SOURCE_SUFFIXES and file.is_file() and not file.name.startswith("."):
                 entries.add((file.relative_to(root.parent).as_posix(), sha256_file(file)))
     return sha256_json(sorted(entries))

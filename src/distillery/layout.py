@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distillery.artifacts import SOURCE_SUFFIXES
 from distillery.objectives import signatures
 
 SOURCE = Path("src/distillery")
@@ -112,10 +113,16 @@ class Layout:
         return self.artifacts / "benchmarks" / Path(stage, *key or ("benchmark",)).with_suffix(".tsv")
 
     def table_files(self) -> dict[str, Path]:
-        """What the `tables` stage writes: for readers, for programs (table.json), for `dvc metrics` (summary.json)."""
-        names = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex"}
-        names |= {"ledger": "ledger.csv", "table": "table.json", "summary": "summary.json"}
+        """Files of the `tables` stage: for readers, for programs (table.json), for `dvc metrics` (summary.json)."""
+        names = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex", "report": "report.html"}
+        names |= {"runs": "runs.csv", "curves": "curves.csv", "ledger": "ledger.csv"}
+        names |= {"table": "table.json", "summary": "summary.json"}
         return {key: self.results / name for key, name in names.items()}
+
+    @property
+    def figures(self) -> Path:
+        """A folder, because which figures there are depends on what the study has to show."""
+        return self.results / "figures"
 
 
 def code_files(stage: str, root: Path = Path(), method: Any = None) -> list[str]:
@@ -126,7 +133,7 @@ def code_files(stage: str, root: Path = Path(), method: Any = None) -> list[str]
         if entry == "objectives" and method is not None:
             found |= {SOURCE / "objectives" / p.relative_to(signatures.HERE) for p in signatures.sources(method)}
         else:
-            files = path.rglob("*.py") if path.is_dir() else [path]
+            files = [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES] if path.is_dir() else [path]
             found |= {p.relative_to(root) for p in files}
     return sorted(map(str, found))
 

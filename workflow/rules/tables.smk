@@ -7,6 +7,7 @@ rule tables:
         pairs=[AT.pair(pair) for pair in STUDY.pairs],
         code=code_files("tables"),
     output:
+        figures=directory(AT.figures),
         **AT.table_files(),
     params:
         tracked=tracked("tables", RAW),

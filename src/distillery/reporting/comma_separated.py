@@ -1,9 +1,11 @@
-"""The result tables and the ledger as CSV: unrounded numbers, one line per cell or comparison."""
+"""CSV files: unrounded numbers, one line per cell, run, epoch or comparison."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from distillery.reporting.table import Table
 
@@ -13,34 +15,43 @@ NUMBERS = (
 FIELDS = (
     *("pair", "teacher", "student", "method", "label", "kind", "convention", *NUMBERS, "footnote", "seeds", "values"),
 )
+OURS = ("pair", "method", "convention", "mean", "sd", "n", "difference", "verdict", "reason")
+THEIRS = ("value", "sd", "trials", "paper", "table", "source", "lineage", "kind", "report", "note")
+
+
+def rows(columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
+    """A CSV file: the header, then one line per mapping; nothing for None, six digits for numbers."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _plain(value) for key, value in line.items()} for line in lines)
+    return text.getvalue()
 
 
 def cells(table: Table) -> str:
-    """One line per cell with the unrounded numbers; `seeds` and `values` hold one number per run."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
+    """The main table, one line per cell; `seeds` and `values` hold one number per run."""
+    lines = []
     for row in table.rows:
         for column in table.columns:
             entry = row.entries[column.pair]
-            line = {"pair": column.pair, "teacher": column.teacher, "student": column.student}
+            line: dict[str, Any] = {"pair": column.pair, "teacher": column.teacher, "student": column.student}
             line |= {"method": row.name, "label": row.label, "kind": row.kind, "convention": table.convention}
-            line |= {name: _plain(getattr(entry, name)) for name in NUMBERS} | {"footnote": row.footnote}
-            line |= {"seeds": " ".join(map(str, entry.seeds)), "values": " ".join(map(_plain, entry.values))}
-            writer.writerow(line)
-    return text.getvalue()
+            line |= {name: getattr(entry, name) for name in NUMBERS} | {"footnote": row.footnote}
+            lines.append(line | {"seeds": _listed(entry.seeds), "values": _listed(entry.values)})
+    return rows(FIELDS, lines)
 
 
 def ledger(table: Table) -> str:
     """All comparisons with published numbers, one line each, with the reason where there is no verdict."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = ("paper", "table", "source", "lineage", "kind", "report", "value", "sd", "trials", "note")
-    ours = ("pair", "method", "convention", "mean", "sd", "n", "difference", "verdict", "reason")
-    writer.writerow([*ours, *(f"published_{n}" if n in ("value", "sd", "trials") else n for n in names)])
-    for c in table.published:
-        writer.writerow([*(_plain(getattr(c, n)) for n in ours), *(_plain(getattr(c.published, n)) for n in names)])
-    return text.getvalue()
+    lines = [
+        {name: getattr(c, name) for name in OURS} | {f"published_{name}": getattr(c.published, name) for name in THEIRS}
+        for c in table.published
+    ]
+    return rows([*OURS, *(f"published_{name}" for name in THEIRS)], lines)
+
+
+def _listed(values: Iterable[object]) -> str:
+    return " ".join(map(_plain, values))
 
 
 def _plain(value: object) -> str:

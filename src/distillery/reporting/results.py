@@ -14,6 +14,8 @@ from distillery.evaluation.statistics import Summary, summarise
 from distillery.layout import Layout, tracked
 from distillery.study import Study, expand_seeds, read_params
 
+JOB = ("seed", "params_sha256", "code_sha256", "inputs", "environment")  # of a metrics file's record
+
 
 @dataclass
 class Cell:
@@ -24,6 +26,7 @@ class Cell:
         runs: what `evaluate` measured, by seed, in the order of `expected`.
         missing: for each seed without a result, the reason.
         facts: what the cell's runs share (cost, recipe, objective, teachers, ...); empty without a run.
+        jobs: the record of every metrics file that the runs come from, by path.
     """
 
     pair: str
@@ -32,6 +35,7 @@ class Cell:
     runs: dict[int, dict[str, Any]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def top1(self, convention: str) -> dict[int, float]:
         """Test accuracy in percent by seed: of the last epoch ("last"), or of the best one on the test set ("best")."""
@@ -82,15 +86,17 @@ def load(study: Study, params: Path) -> Results:
     for pair, method, block in study.cells():
         cell, seeds = cells[pair, method], expand_seeds(block)
         cell.expected += seeds
-        record, problem = _read(layout.metrics(pair, method, block), raw, pair, method, block)
+        path = layout.metrics(pair, method, block)
+        record, problem = _read(path, raw, pair, method, block)
         found = {run["seed"]: run for run in record.pop("runs", [])}
         for seed in seeds:
             if seed in found:
                 cell.runs[seed] = found[seed]
             else:
-                cell.missing[seed] = problem or f"{layout.metrics(pair, method, block)} holds no seed {seed}"
-        if found and not cell.facts:
-            cell.facts = record
+                cell.missing[seed] = problem or f"{path} holds no seed {seed}"
+        if found:
+            cell.facts = cell.facts or record
+            cell.jobs[str(path)] = {key: record.get(key) for key in JOB}
     return Results(study, cells)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from distillery.evaluation.statistics import summarise
 from distillery.reporting import budget
 from distillery.reporting.aggregate import Aggregate, across_pairs
+from distillery.reporting.classwise import ClassEffect, effects
 from distillery.reporting.ledger import Comparison, ledger
 from distillery.reporting.published import Published
 from distillery.reporting.results import Cell, Results, accuracy
@@ -83,6 +84,7 @@ class Table:
     footnotes: tuple[str, ...]
     missing: tuple[str, ...]
     published: tuple[Comparison, ...] = ()
+    classwise: tuple[ClassEffect, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,6 +101,7 @@ class Table:
         lists["published"] = tuple(
             Comparison(**{**c, "published": Published(**c["published"])}) for c in content["published"]
         )
+        lists["classwise"] = tuple(ClassEffect(**effect) for effect in content["classwise"])
         return cls(**{**content, **lists, "rows": rows})
 
 
@@ -129,6 +132,7 @@ def build(results: Results) -> Table:
         footnotes=tuple(f"{letters[m]}: {notes[m]}" for m in letters),
         missing=tuple(_missing(results)),
         published=tuple(ledger(results)),
+        classwise=tuple(effects(results)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from distillery import artifacts, models
@@ -30,7 +31,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     inputs = [layout.arrays, layout.data, layout.pair(pair), students, trained_path]
     record = describe("evaluate", inputs, params, pair=pair, method=method, seed=seed)
     trained, described = artifacts.read_json(trained_path), artifacts.read_json(layout.data)
-    recipe = Recipe.model_validate(trained["recipe"])
+    recipe = _recipe(trained, trained_path)
     device = set_up(recipe)
     output = layout.metrics(pair, method, seed)
     with making(layout, output):
@@ -61,6 +62,13 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
         artifacts.write_json(output, record | facts)
 
 
+def _recipe(trained: dict[str, Any], path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(trained["recipe"])
+    except ValidationError:
+        raise DistilleryError(f"{path} was written by another version of Distillery: train the runs again") from None
+
+
 def measure(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """Everything that (N, C) test logits say by themselves; accuracy under `last`, the epoch the weights are from."""
     scores = accuracy(logits, labels)
@@ -72,7 +80,9 @@ def _teacher(layout: Layout, name: str, logits: Tensor, data: Dataset) -> dict[s
     """The same measurements of a teacher, so that a table needs to read nothing but metrics."""
     trained = artifacts.read_json(layout.teacher_record(name))
     size = {"parameters": trained["parameters"], "macs": _macs(trained["architecture"], data)}
-    found = {"architecture": trained["architecture"]} | size | _of_history(trained.get("history", []))
+    origin = {key: trained[key] for key in ("sha256", "seed", "recipe", "params") if key in trained}
+    found = {"architecture": trained["architecture"], "trained": origin} | size
+    found |= _of_history(trained.get("history", []))
     return found | measure(logits, data.test_labels.cpu())
 
 

@@ -1,13 +1,16 @@
-"""Stage `tables`: all metrics of the study become its result tables. The same metrics give the same bytes."""
+"""Stage `tables`: all metrics of the study become its tables, figures and report. Same metrics, same bytes."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from distillery import artifacts
 from distillery.layout import Layout
-from distillery.reporting import comma_separated, latex, markdown, results, table
+from distillery.reporting import comma_separated, latex, markdown, measures, results, table
+from distillery.reporting.figures import curves, draw_all
+from distillery.reporting.page import page
 from distillery.stages.record import describe, making
 from distillery.study import Study
 
@@ -19,12 +22,27 @@ def run(study: Study, params: Path) -> None:
     with making(layout, files["table"]):
         found = results.load(study, params)
         main = table.build(found)
+        drawn = _draw(found, main, layout.figures)
         _write(files["markdown"], markdown.markdown(main))
         _write(files["csv"], comma_separated.cells(main))
         _write(files["latex"], latex.latex(main))
+        _write(files["report"], page(found, main, record, layout.figures, drawn))
+        _write(files["runs"], comma_separated.rows(measures.COLUMNS, measures.by_run(found)))
+        _write(files["curves"], comma_separated.rows(curves.COLUMNS, curves.points(found)))
         _write(files["ledger"], comma_separated.ledger(main))
         artifacts.write_json(files["summary"], summary(main))
         artifacts.write_json(files["table"], {"record": record, "table": main.to_json()})
+
+
+def _draw(found: results.Results, main: table.Table, folder: Path) -> list[str]:
+    """Draw all figures beside the folder and swap it in, so that no figure of an earlier study stays."""
+    with artifacts.scratch(folder) as temporary:
+        temporary.mkdir()
+        drawn = draw_all(found, main, temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    return drawn
 
 
 def summary(main: table.Table) -> dict[str, Any]:
