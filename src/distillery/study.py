@@ -121,8 +121,9 @@ class Method(_Block):
         return dict(self.model_extra or {})
 
     def for_pair(self, pair: str) -> Method:
-        """Return the method with its settings for one pair filled in (and no settings for other pairs)."""
-        merged = self.model_dump() | self.pairs.get(pair, {}) | {"pairs": {}}
+        """Return the method with its settings for one pair filled in; recipes are merged key by key."""
+        settings = self.pairs.get(pair, {})
+        merged = self.model_dump() | settings | {"recipe": self.recipe | settings.get("recipe", {}), "pairs": {}}
         return Method.model_validate(merged)
 
 

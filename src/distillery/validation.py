@@ -105,6 +105,9 @@ def _check_recipes(study: Study) -> list[str]:
     overrides = {f"teachers.{n}.recipe": t.recipe for n, t in study.teachers.items()}
     overrides |= {f"pairs.{n}.recipe": p.recipe for n, p in study.pairs.items()}
     overrides |= {f"methods.{n}.recipe": m.recipe for n, m in study.methods.items()}
+    overrides |= {
+        f"methods.{n}.pairs.{p}.recipe": m.for_pair(p).recipe for n, m in study.methods.items() for p in m.pairs
+    }
     for where, override in overrides.items():
         unknown = [key for key in override if key not in Recipe.model_fields]
         problems += [f"{where}: unknown key {k!r}: {nearest(k, list(Recipe.model_fields))}" for k in unknown]
