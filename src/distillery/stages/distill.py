@@ -142,5 +142,6 @@ def _source(
         why = why or "the table was built for another augmentation"
     if why is not None:
         return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
-    tables = [ViewTable.open(layout.table(n), r) for n, r in zip(names, records, strict=True)]
+    device = data.train_images.device
+    tables = [ViewTable.open(layout.table(n), r).place(device) for n, r in zip(names, records, strict=True)]
     return TableTeachers(tables), "view table"

@@ -53,8 +53,14 @@ class ViewTable:
         return cls(values, record["views"], record["num_classes"])
 
     def rows(self, index: Tensor, view: Tensor) -> Tensor:
-        """Return the (N, columns) outputs of image `index[i]` in view `view[i]`, read from the map."""
-        return self.values[index * self.views + view]
+        """Return the (N, columns) outputs of image `index[i]` in view `view[i]`."""
+        return self.values[(index * self.views + view).to(self.values.device)]
+
+    def place(self, device: torch.device) -> ViewTable:
+        """Copy the table to the device if half of its free memory is enough; else rows are streamed from the map."""
+        if device.type == "cuda" and 2 * self.values.nbytes <= torch.cuda.mem_get_info(device)[0]:
+            self.values = self.values.to(device)
+        return self
 
     def outputs(self, rows: Tensor) -> Outputs:
         """Name the columns of some rows."""
