@@ -148,7 +148,7 @@ def study(
 
 def _first_comment(path: Path) -> str:
     line = path.read_text().partition("\n")[0]
-    return line.removeprefix("#").strip()
+    return line.removeprefix("#").strip().removeprefix(f"{path.stem}:").strip()
 
 
 @app.command(rich_help_panel=DAILY)
