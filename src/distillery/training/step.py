@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -114,6 +115,7 @@ class GraphStep(Step):
         if self.plan is None:
             super().begin(plan, epoch, fresh)
             self.cursor = torch.zeros((), dtype=torch.int64, device=self.labels.device)
+            self.at: int | None = None  # where the cursor stands, as far as the host knows
             self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
             return
         kept = self.plan  # the graphs read from these very tensors
@@ -124,38 +126,42 @@ class GraphStep(Step):
     def __call__(self, start: int, size: int) -> None:
         if size not in self.graphs:
             self.graphs[size] = self._capture(size)
+            self.at = None
+        if start != self.at:
             self.cursor.fill_(start)
-        elif start == 0:
-            self.cursor.zero_()
         self.graphs[size].replay()
+        self.at = start + size
 
     def _advance(self, size: int) -> None:
         self.compute(self.cursor + torch.arange(size, device=self.labels.device))
         self.cursor += size
 
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:
-        """Warm up on a side stream, put every changed tensor back, capture. The graph has not run when this returns."""
-        live = self._state()
-        saved = {name: tensor.clone() for name, tensor in live.items()}
+        """Warm up on a side stream, capture, and leave no trace: the graph has not run when this returns."""
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         rng = torch.cuda.get_rng_state()
-        self.cursor.zero_()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self.optimizer.zero_grad(set_to_none=True)
-                self.cursor.zero_()
+        with self._undone():
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self.cursor.zero_()
+                    self._advance(size)
+            torch.cuda.current_stream().wait_stream(stream)
+            self.optimizer.zero_grad(set_to_none=True)  # gradients are born in the graph's own memory
+            with torch.cuda.graph(graph):
                 self._advance(size)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.optimizer.zero_grad(set_to_none=True)  # gradients are born in the graph's own memory
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._advance(size)
+        torch.cuda.set_rng_state(rng)
+        return graph
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Put every tensor that training steps change back in place on leaving (sums that were not there yet: zero)."""
+        saved = {name: tensor.clone() for name, tensor in self._state().items()}
+        yield
         with torch.no_grad():
             for name, tensor in self._state().items():
                 tensor.copy_(saved[name]) if name in saved else tensor.zero_()
-        torch.cuda.set_rng_state(rng)
-        return graph
 
     def _state(self) -> dict[str, Tensor]:
         return pack(self.student, self.objective, self.optimizer) | {f"sum.{k}": v for k, v in self.totals.items()}
