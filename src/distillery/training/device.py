@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 
@@ -32,7 +33,20 @@ def set_up(recipe: Recipe) -> torch.device:
     torch.backends.cudnn.benchmark = not recipe.deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"
     torch.set_flush_denormal(True)  # subnormal activations of a dying network slow a CPU down tenfold
+    _keep_freed_memory()
     return device
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc's malloc to keep up to 1 GiB of what is freed, as torch's allocator on CUDA does.
+
+    Else every step gives its activations back to the system and faults them in again: 4 to 6 % of a CPU step.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # another C library keeps its own rules
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(trim_threshold, 2**30)
+        libc.mallopt(mmap_threshold, 2**27)
 
 
 def dtype_of(recipe: Recipe) -> torch.dtype:
