@@ -12,8 +12,8 @@ import yaml
 from conftest import ROOT
 
 from distillery import artifacts
-from distillery.evaluation.accuracy import pack
 from distillery.evaluation.fidelity import fidelity
+from distillery.evaluation.packing import pack
 from distillery.layout import Layout, tracked
 from distillery.stages.evaluate import measure
 from distillery.study import Study, expand_seeds
@@ -82,7 +82,7 @@ class Synthetic:
             "environment": artifacts.environment(),
             "trained_params_sha256": artifacts.sha256_json(raw),
             "test_images": IMAGES,
-            "labels": pack(self.labels),
+            "labels": pack(self.labels.numpy()),
             "data": {
                 "source": study.data.source,
                 "class_names": [str(i) for i in range(CLASSES)],

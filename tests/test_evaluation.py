@@ -17,10 +17,11 @@ from distillery import artifacts, models
 from distillery.artifacts import DistilleryError
 from distillery.cli import app
 from distillery.evaluation import history
-from distillery.evaluation.accuracy import accuracy, pack, unpack
+from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
 from distillery.evaluation.cost import multiply_accumulates
 from distillery.evaluation.fidelity import fidelity, logit_scale
+from distillery.evaluation.packing import pack, unpack
 from distillery.layout import Layout
 
 
@@ -52,7 +53,7 @@ def test_a_class_without_test_images_has_no_accuracy() -> None:
 
 def test_packed_predictions_survive(tmp_path: Path) -> None:
     classes = torch.tensor([0, 1, 999, 65535])
-    artifacts.write_json(tmp_path / "p.json", {"p": pack(classes)})
+    artifacts.write_json(tmp_path / "p.json", {"p": pack(classes.numpy())})
     assert unpack(artifacts.read_json(tmp_path / "p.json")["p"]).tolist() == classes.tolist()
 
 

@@ -5,12 +5,12 @@ Plain torch: importing scikit-learn costs every evaluation job more than the ari
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from distillery.evaluation.packing import pack
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -30,15 +30,5 @@ def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         "top1": int(hits[:, 0].sum()) / percent,
         "top5": int(hits.sum()) / percent,
         "per_class": per_class,
-        "predictions": pack(predicted),
+        "predictions": pack(predicted.numpy()),
     }
-
-
-def pack(classes: Tensor) -> str:
-    """Pack class numbers below 65,536 as base64 of little-endian 16-bit integers: a line, not N lines, of JSON."""
-    return base64.b64encode(classes.numpy().astype("<u2").tobytes()).decode()
-
-
-def unpack(text: str) -> np.ndarray:
-    """Undo `pack`: the (N,) predicted classes."""
-    return np.frombuffer(base64.b64decode(text), "<u2").astype(np.int64)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from distillery.evaluation.accuracy import unpack
 from distillery.evaluation.classwise import ClassChange, class_change, disagreement, disagreement_rate
+from distillery.evaluation.packing import unpack
 from distillery.reporting.results import Cell, Results
 
 
@@ -40,6 +41,7 @@ def alone(results: Results, pair: str) -> Cell | None:
     return next((cell for cell in found if cell.runs), None)
 
 
+@lru_cache(maxsize=1024)  # the table and two figures ask for the same
 def against_alone(results: Results, cell: Cell) -> ClassChange | None:
     """Class-wise change from the student trained alone to a distilled one."""
     other = alone(results, cell.pair)
@@ -93,7 +95,7 @@ def effects(results: Results) -> list[ClassEffect]:
     return found
 
 
-def _per_class(cell: Cell) -> list[list[float | None]]:
+def _per_class(cell: Cell) -> list[np.ndarray]:
     return [run["per_class"] for run in cell.runs.values()]
 
 

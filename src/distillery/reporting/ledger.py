@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 from distillery.evaluation.statistics import ALPHA, Summary
 from distillery.reporting.protocol import obstacles
@@ -92,7 +92,7 @@ def _verdict(ours: Summary, entry: Published) -> str | None:
         error, df = sd * math.sqrt(1 + 1 / trials), trials - 1
     else:
         return None
-    bound = float(stats.t.ppf(1 - ALPHA / 2, df)) * error + _ROUNDING
+    bound = float(special.stdtrit(df, 1 - ALPHA / 2)) * error + _ROUNDING
     difference = ours.mean - entry.value
     return AGREES if abs(difference) <= bound else ABOVE if difference > 0 else BELOW
 

@@ -13,7 +13,7 @@ from distillery.reporting import measures
 from distillery.reporting.classwise import ClassEffect
 from distillery.reporting.figures import FIGURES
 from distillery.reporting.pipeline import picture
-from distillery.reporting.provenance import cells, plain_yaml
+from distillery.reporting.provenance import cells, plain
 from distillery.reporting.results import Results
 from distillery.reporting.table import Column, Entry, Row, Table
 from distillery.reporting.text import (
@@ -209,4 +209,4 @@ def _figure(name: str, folder: Path) -> str:
 
 def _environment(record: dict[str, Any]) -> str:
     made = {"tables made on": record["environment"], "code": record["code_sha256"], "params": record["params_sha256"]}
-    return f"<pre>{escape(plain_yaml(made))}</pre>"
+    return f"<pre>{escape(plain(made))}</pre>"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from distillery.layout import Layout
 from distillery.reporting.measures import MEASURES
@@ -16,9 +16,18 @@ from distillery.reporting.text import LEDGER_HEADER, label_of, ledger_row
 RUN_COLUMNS = ("seed", "top1_last", "top1_test_best", "epoch_test_best", "top1_val_best", "nll", "ece", "agreement")
 
 
-def plain_yaml(value: Any) -> str:
+def plain(value: dict[str, Any]) -> str:
     """Readable text of JSON-like data."""
-    return yaml.safe_dump(value, sort_keys=True, allow_unicode=True, width=100).rstrip()
+    return "\n".join(_lines(value))
+
+
+def _lines(value: Any, indent: str = "") -> Iterator[str]:
+    for key, item in sorted(value.items()):
+        if isinstance(item, dict) and item:
+            yield f"{indent}{key}:"
+            yield from _lines(item, indent + "  ")
+        else:
+            yield f"{indent}{key}: {json.dumps(item, ensure_ascii=False) if not isinstance(item, str) else item}"
 
 
 class _Pool:
@@ -28,7 +37,7 @@ class _Pool:
         self.texts: dict[str, int] = {}
 
     def add(self, value: Any) -> int:
-        return self.texts.setdefault(plain_yaml(value), len(self.texts))
+        return self.texts.setdefault(plain(value), len(self.texts))
 
 
 def cells(results: Results, table: Table, record: dict[str, Any]) -> dict[str, Any]:
@@ -70,9 +79,9 @@ def _cell(cell: Cell, table: Table, record: dict[str, Any], recipes: _Pool, envi
             ledger_row(table, c)[2:] for c in table.published if (c.pair, c.method) == (cell.pair, cell.method)
         ],
         "jobs": jobs,
-        "objective": plain_yaml(facts["objective"]) if facts else "",
+        "objective": plain(facts["objective"]) if facts else "",
         "recipe": recipes.add(facts["recipe"]) if facts else 0,
-        "cost": plain_yaml(facts["cost"] | {"macs": facts["macs"]}) if facts else "",
+        "cost": plain(facts["cost"] | {"macs": facts["macs"]}) if facts else "",
     }
 
 
@@ -85,7 +94,7 @@ def _teacher(results: Results, pair: str) -> dict[str, Any]:
         for name, t in teachers.items()
     }
     empty: dict[str, Any] = {"runs": [], "missing": [], "published": [], "jobs": []}
-    return empty | {"title": f"Teacher, {pair}", "facts": plain_yaml(facts)}
+    return empty | {"title": f"Teacher, {pair}", "facts": plain(facts)}
 
 
 def _short(value: Any) -> str:

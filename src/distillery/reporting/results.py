@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distillery import artifacts
 from distillery.artifacts import DistilleryError
 from distillery.evaluation.statistics import Summary, summarise
@@ -17,7 +19,7 @@ from distillery.study import Study, expand_seeds, read_params
 JOB = ("seed", "params_sha256", "code_sha256", "inputs", "environment")  # of a metrics file's record
 
 
-@dataclass
+@dataclass(eq=False)  # compared and hashed by identity
 class Cell:
     """One entry of a table: the runs of one pair and method.
 
@@ -51,7 +53,7 @@ def accuracy(measured: dict[str, Any], convention: str) -> float | None:
     return measured.get("last" if convention == "last" else "test_best", {}).get("top1")
 
 
-@dataclass
+@dataclass(eq=False)
 class Results:
     """A study and its cells, in the order of params.yaml."""
 
@@ -88,7 +90,7 @@ def load(study: Study, params: Path) -> Results:
         cell.expected += seeds
         path = layout.metrics(pair, method, block)
         record, problem = _read(path, raw, pair, method, block)
-        found = {run["seed"]: run for run in record.pop("runs", [])}
+        found = {run["seed"]: _compact(run) for run in record.pop("runs", [])}
         for seed in seeds:
             if seed in found:
                 cell.runs[seed] = found[seed]
@@ -98,6 +100,14 @@ def load(study: Study, params: Path) -> Results:
             cell.facts = cell.facts or record
             cell.jobs[str(path)] = {key: record.get(key) for key in JOB}
     return Results(study, cells)
+
+
+def _compact(run: dict[str, Any]) -> dict[str, Any]:
+    """Keep of a run's curves what is drawn, as arrays: a study of thousands of runs fits into memory."""
+    curves = {name: run["curves"].get(name, []) for name in ("epoch", "test_top1")}
+    run["curves"] = {name: np.array(values, dtype=float) for name, values in curves.items()}  # None becomes nan
+    run["per_class"] = np.array(run["per_class"], dtype=float)
+    return run
 
 
 def _read(path: Path, raw: dict[str, Any], pair: str, method: str, block: str) -> tuple[dict[str, Any], str]:

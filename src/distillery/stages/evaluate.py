@@ -12,10 +12,11 @@ from distillery import artifacts, models
 from distillery.artifacts import DistilleryError
 from distillery.data.dataset import Dataset
 from distillery.evaluation import history
-from distillery.evaluation.accuracy import accuracy, pack
+from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
 from distillery.evaluation.cost import multiply_accumulates
 from distillery.evaluation.fidelity import fidelity, logit_scale
+from distillery.evaluation.packing import pack
 from distillery.evaluation.predict import test_logits
 from distillery.layout import Layout
 from distillery.models.base import Network
@@ -52,7 +53,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
             "recipe": trained["recipe"],
             "trained_params_sha256": trained["params_sha256"],
             "test_images": len(labels),
-            "labels": pack(labels),
+            "labels": pack(labels.numpy()),
             "data": {k: described[k] for k in ("source", "selection", "counts", "class_names")},
             "macs": _macs(trained["architecture"], data),
             "cost": _cost(trained),

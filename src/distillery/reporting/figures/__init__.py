@@ -14,12 +14,15 @@ from distillery.reporting.table import Table
 
 # file name -> (caption, drawing); a drawing gives None where the study has nothing of the kind to show
 FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
-    "curves": ("Test accuracy while training: mean over seeds, band of one standard deviation.", curves.draw),
+    "curves": (
+        "Test accuracy while training: mean over seeds; band of one standard deviation, for up to ten methods.",
+        curves.draw,
+    ),
     "cost": ("Accuracy against what training cost, in multiply-accumulates of student and live teacher.", cost.draw),
     "published": ("Ours against published numbers, only where like is compared with like.", published.draw),
     "classwise": (
         "Change of every class beyond the change of overall accuracy, against the student trained alone. "
-        "Filled: significant by Welch's test, each class for itself.",
+        "Dots: significant by Welch's test, each class for itself; circles or line: the other classes.",
         classwise.draw,
     ),
     "disagreement": (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distillery.evaluation.classwise import ClassChange
 from distillery.evaluation.statistics import ALPHA
 from distillery.reporting.classwise import against_alone, disagreement_with_alone
-from distillery.reporting.figures.style import look, panels, title_of
+from distillery.reporting.figures.style import COLUMNS, look, panels, title_of
 from distillery.reporting.results import Results
 from distillery.reporting.table import Table
+
+FEW = 20  # classes that can be told apart in one strip
 
 
 def draw(results: Results, table: Table) -> Figure | None:
@@ -19,20 +23,32 @@ def draw(results: Results, table: Table) -> Figure | None:
         return None
     pairs = [pair for pair in results.study.pairs if any(p == pair for p, _ in found)]
     methods = [method for method in results.study.methods if any(m == method for _, m in found)]
-    figure, axes = panels([title_of(table, pair) for pair in pairs], height=1.2 + 0.3 * len(methods))
-    for pair, axis in zip(pairs, axes, strict=True):
+    labels = [str(styles[method]["label"]) for method in methods]
+    left = 0.3 + 0.075 * max(map(len, labels))
+    figure, axes = panels(
+        table, [title_of(table, pair) for pair in pairs], height=0.2 * len(methods) + 0.2, left=left, gap=0.3
+    )
+    for i, (pair, axis) in enumerate(zip(pairs, axes, strict=True)):
         for line, method in enumerate(methods):
-            if (pair, method) not in found:
-                continue
-            change, colour = found[pair, method], styles[method]["color"]
-            sure = np.nan_to_num(change.p, nan=1.0) < ALPHA
-            for which, face in ((~sure, "none"), (sure, colour)):
-                axis.scatter(change.change[which], np.full(which.sum(), line), s=14, edgecolors=colour, facecolors=face)
+            if (pair, method) in found:
+                _strip(axis, line, found[pair, method], styles[method]["color"])
         axis.axvline(0, color="#888888", linewidth=0.8)
-        axis.set_yticks(range(len(methods)), [styles[m]["label"] for m in methods])
+        axis.set_yticks(range(len(methods)), labels if i % COLUMNS == 0 else [])
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.set_xlabel("points beyond the overall change")
     return figure
+
+
+def _strip(axis: Axes, line: int, change: ClassChange, colour: str) -> None:
+    """One method: a circle for each class; of many classes, the range of all and a dot for each significant one."""
+    sure = np.nan_to_num(change.p, nan=1.0) < ALPHA
+    if len(change.change) > FEW:
+        ends = np.nanmin(change.change), np.nanmax(change.change)
+        axis.plot(ends, (line, line), color=colour, linewidth=1)
+    else:
+        others = change.change[~sure]
+        axis.plot(others, np.full(len(others), line), "o", markersize=4, color=colour, fillstyle="none")
+    axis.plot(change.change[sure], np.full(sure.sum(), line), "o", markersize=4, color=colour)
 
 
 def draw_disagreement(results: Results, table: Table) -> Figure | None:
@@ -49,7 +65,7 @@ def draw_disagreement(results: Results, table: Table) -> Figure | None:
         return None
     labels = look(table)
     titles = [f"{title_of(table, pair)}, {labels[cell.method]['label']}" for pair, (cell, _) in shown.items()]
-    figure, axes = panels(titles, height=3.6)
+    figure, axes = panels(table, titles, width=3.2, height=2.6, gap=1.0)
     for axis, (cell, matrix) in zip(axes, shown.values(), strict=True):
         off = matrix.astype(float)
         np.fill_diagonal(off, np.nan)

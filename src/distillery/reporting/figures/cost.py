@@ -24,7 +24,7 @@ def draw(results: Results, table: Table) -> Figure | None:
     styles, pairs = look(table), list(results.study.pairs)
     if len({training_macs(cell) for cell in results if cell.runs}) < 2:
         return None  # all runs cost the same: a vertical line tells nothing
-    figure, axes = panels([title_of(table, pair) for pair in pairs])
+    figure, axes = panels(table, [title_of(table, pair) for pair in pairs])
     for pair, axis in zip(pairs, axes, strict=True):
         for cell in results.column(pair):
             s = cell.summary(table.convention)
@@ -36,5 +36,5 @@ def draw(results: Results, table: Table) -> Figure | None:
         axis.set_xscale("log")
         axis.set_xlabel("10⁹ multiply-accumulates of training")
         axis.set_ylabel("test top-1, %")
-    legend(figure, axes)
+    legend(figure, axes, table)
     return figure

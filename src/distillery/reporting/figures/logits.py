@@ -24,7 +24,7 @@ def pooled(measured: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(results: Results, table: Table) -> Figure | None:
     styles, pairs = look(table), list(results.study.pairs)
-    figure, axes = panels([title_of(table, pair) for pair in pairs])
+    figure, axes = panels(table, [title_of(table, pair) for pair in pairs])
     empty = True
     for pair, axis in zip(pairs, axes, strict=True):
         if teachers := list(results.first(pair).get("teachers", {}).values()):
@@ -36,7 +36,8 @@ def draw(results: Results, table: Table) -> Figure | None:
                 left, density = pooled(list(cell.runs.values()))
                 axis.stairs(density, np.append(left, left[-1] + 1), **styles[cell.method])
         axis.set_yscale("log")
+        axis.minorticks_off()
         axis.set_xlabel("logit")
         axis.set_ylabel("share of all logits")
-    legend(figure, axes)
+    legend(figure, axes, table)
     return None if empty else figure

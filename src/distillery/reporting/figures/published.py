@@ -11,7 +11,7 @@ from distillery.reporting.table import Table
 
 
 def draw(results: Results, table: Table) -> Figure | None:
-    figure, (axis,) = panels(["ours against published numbers"], width=4.6, height=4.2)
+    figure, (axis,) = panels(table, ["ours against published numbers"], width=3.8, height=3.8)
     ends: list[float] = []
     for verdict, colour in zip((AGREES, ABOVE, BELOW), COLOURS, strict=False):
         for c in table.published:
@@ -26,5 +26,5 @@ def draw(results: Results, table: Table) -> Figure | None:
     axis.plot([min(ends), max(ends)], [min(ends), max(ends)], color="#888888", linewidth=0.8)
     axis.set_xlabel("published top-1, %")
     axis.set_ylabel("ours, same convention, %")
-    legend(figure, [axis])
+    legend(figure, [axis], table)
     return figure

@@ -28,7 +28,7 @@ def pooled(measured: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(results: Results, table: Table) -> Figure | None:
     styles, pairs = look(table), list(results.study.pairs)
-    figure, axes = panels([title_of(table, pair) for pair in pairs], width=3.4)
+    figure, axes = panels(table, [title_of(table, pair) for pair in pairs], width=2.6, height=2.6)
     empty = True
     for pair, axis in zip(pairs, axes, strict=True):
         axis.plot([0, 100], [0, 100], color="#cccccc", linewidth=0.8)
@@ -40,5 +40,5 @@ def draw(results: Results, table: Table) -> Figure | None:
                 axis.plot(*pooled(list(cell.runs.values())), marker=".", linewidth=1.2, **styles[cell.method])
         axis.set_xlabel("confidence, %")
         axis.set_ylabel("accuracy, %")
-    legend(figure, axes)
+    legend(figure, axes, table)
     return None if empty else figure

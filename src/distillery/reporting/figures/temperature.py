@@ -26,27 +26,27 @@ def families(results: Results, pair: str) -> list[list[tuple[float, str]]]:
 
 
 def draw(results: Results, table: Table) -> Figure | None:
-    pairs = [pair for pair in results.study.pairs if families(results, pair)]
-    if not pairs:
+    groups = {pair: found for pair in results.study.pairs if (found := families(results, pair))}
+    if not groups:
         return None
     counts = {(e.pair, e.method): e for e in table.classwise}
-    figure, axes = panels([title_of(table, pair) for pair in pairs])
+    figure, axes = panels(table, [title_of(table, pair) for pair in groups], gap=1.4, right=0.5)
     rights = [axis.twinx() for axis in axes]
-    for pair, axis, right in zip(pairs, axes, rights, strict=True):
-        for group, colour in zip(families(results, pair), COLOURS, strict=False):
+    for pair, axis, right in zip(groups, axes, rights, strict=True):
+        for group, colour in zip(groups[pair], COLOURS, strict=False):
             temperatures = [t for t, _ in group]
             summaries = [results.cells[pair, m].summary(table.convention) for _, m in group]
-            label = next(row.label for row in table.rows if row.name == group[0][1])
+            label = results.study.methods[group[0][1]].objective
             means, spreads = [s.mean or 0.0 for s in summaries], [s.sd or 0.0 for s in summaries]
-            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=f"{label} …: accuracy")
+            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=f"{label}: accuracy")
             for name, dash in (("sc", "--"), ("tc", ":")):
                 values = [getattr(counts[pair, m], name) for _, m in group]
                 if None not in values:
-                    right.plot(temperatures, values, dash, color=colour, label=f"{label} …: #{name.upper()}")
+                    right.plot(temperatures, values, dash, color=colour, label=f"{label}: #{name.upper()}")
         axis.set_xlabel("temperature")
         axis.set_ylabel("test top-1, %")
         right.set_ylabel("significant classes")
         right.grid(False)
         right.spines["right"].set_visible(True)
-    legend(figure, [*axes, *rights])
+    legend(figure, [*axes, *rights], table)
     return figure

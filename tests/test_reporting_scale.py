@@ -1,0 +1,79 @@
+"""A study of 1,750 runs is aggregated within seconds and in little memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_study
+import yaml
+from synthetic_study import Synthetic, params
+
+from distillery import artifacts
+from distillery.layout import Layout, tracked
+
+PAIRS, METHODS, SEEDS = 10, 35, 5
+
+
+def grow(made: Synthetic) -> None:
+    """Write the metrics of every job: the measurements of one real job under other accuracies, with long curves."""
+    layout, raw = Layout(made.study.study), yaml.safe_load(made.params.read_text())
+    made.cell("p0", "kd_0", f"0-{SEEDS - 1}", [70.0, 71.0, 72.0, 71.5, 70.5])
+    path = made.root / layout.metrics("p0", "kd_0", f"0-{SEEDS - 1}")
+    record = json.loads(path.read_text())
+    generator = np.random.default_rng(0)
+    names = ("lr", "train_top1", "loss", "loss_ce", "loss_kd", "test_top1", "test_top5", "test_loss")
+    for run in record["runs"]:
+        run["curves"] = {name: generator.uniform(0, 100, 240).round(6).tolist() for name in names}
+        run["curves"]["epoch"] = list(range(1, 241))
+    for pair, method, block in made.study.cells():
+        trained = json.loads(tracked("distill", raw, pair=pair, method=method, seed=block))
+        record |= {"pair": pair, "method": method, "trained_params_sha256": artifacts.sha256_json(trained)}
+        for run in record["runs"]:
+            run["last"] = {"top1": round(generator.normal(71, 0.3), 2), "top5": 90.0}
+        target = made.root / layout.metrics(pair, method, block)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(record))
+
+
+@pytest.mark.slow
+def test_a_study_of_1750_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(synthetic_study, "IMAGES", 10_000)
+    monkeypatch.setattr(synthetic_study, "CLASSES", 100)
+    pairs = {f"p{i}": {"teacher": "resnet20_w8", "student": "resnet8_w2"} for i in range(PAIRS)}
+    methods = {"ce": {"objective": "ce"}}
+    methods |= {f"kd_{i}": {"objective": "kd", "temperature": 1 + i / 4} for i in range(METHODS - 1)}
+    seeds = [f"0-{SEEDS - 1}"]
+    made = Synthetic(tmp_path, params(pairs=pairs, methods=methods, seeds=seeds, tables={"baseline": "ce"}))
+    grow(made)
+    for _ in range(3):  # a busy machine makes it slower, never faster
+        seconds, megabytes = aggregate()
+        if seconds < 10:
+            break
+    assert seconds < 10
+    assert megabytes < 500
+    table = (Layout("digits").results / "runs.csv").read_text().splitlines()
+    assert len(table) == 1 + PAIRS * METHODS * SEEDS
+
+
+def aggregate() -> tuple[float, float]:
+    """Run the stage in a process of its own; return its processor time in seconds and its largest memory in MB."""
+    program = "from distillery.cli import main; main(['tables'])"
+    program = f"import atexit; atexit.register(lambda: print(open('/proc/self/status').read())); {program}"
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    peak = re.search(r"VmHWM:\s*(\d+) kB", done.stdout)  # ru_maxrss would count this process, from which it is forked
+    assert peak is not None
+    return used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime, int(peak[1]) / 1000
