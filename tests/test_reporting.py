@@ -210,6 +210,27 @@ def test_the_stage_writes_the_same_bytes_again(synthetic: Synthetic) -> None:
     assert {path: path.read_bytes() for path in files} == before
 
 
+def test_class_wise_effects_are_counted(synthetic: Synthetic) -> None:
+    main = main_table(synthetic)
+    ce, kd_10 = (next(e for e in main.classwise if e.method == name) for name in ("ce", "kd_10"))
+    assert (ce.sc, ce.alone_disagreement) == (None, None)
+    assert kd_10.classes == 5
+    assert kd_10.sc is not None
+    # A seed decides in which order images go wrong: the models differ by those that only the worse one misses.
+    assert kd_10.alone_disagreement == pytest.approx((85 - 79 + 86 - 82 + 86.75 - 80) / 3)
+    assert kd_10.teacher_disagreement is not None
+    assert "### Class-wise effect" in markdown.markdown(main)
+
+
+def test_a_fetched_teacher_has_one_accuracy(synthetic: Synthetic) -> None:
+    synthetic.write_params(synthetic.content | {"tables": {"convention": "best", "baseline": "kd"}})
+    found = results.load(synthetic.study, synthetic.params)
+    for cell in found:
+        for teacher in cell.facts["teachers"].values():
+            del teacher["test_best"]
+    assert table.build(found).rows[0].entries["a-b"].mean == 90.0
+
+
 def test_the_summary_holds_numbers_only(synthetic: Synthetic) -> None:
     tables.run(synthetic.study, synthetic.params)
     summary = json.loads(Layout("digits").table_files()["summary"].read_text())

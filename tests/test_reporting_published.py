@@ -214,6 +214,13 @@ def test_the_ledger_is_written_and_printed(synthetic: Synthetic) -> None:
     assert "arXiv:1910.10699 (CRD), README table 1" in text
 
 
+def test_the_figure_shows_what_was_compared(synthetic: Synthetic) -> None:
+    tables.run(synthetic.study, synthetic.params)
+    text = (Layout("cifar").figures / "published.svg").read_text()
+    assert "agrees" in text
+    assert "published top-1, %" in text
+
+
 def test_the_default_recipe_is_the_published_protocol() -> None:
     from distillery.reporting.protocol import RECIPE
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from distillery.reporting.ledger import NOT_COMPARABLE
 from distillery.reporting.table import Entry, Table
 from distillery.reporting.text import (
+    CLASSWISE_HEADER,
     LEDGER_HEADER,
     MARKS,
     accuracy_text,
     aggregate_header,
     aggregate_rows,
+    classwise_row,
+    classwise_text,
     count_text,
     difference_text,
     label_of,
@@ -42,7 +45,15 @@ def markdown(table: Table) -> str:
     if table.aggregates:
         rows = [[escape(text) for text in row] for row in aggregate_rows(table)]
         lines += ["", "### Across pairs (95 % bootstrap interval)", "", *_grid(aggregate_header(table), rows)]
-    return "\n".join([*lines, *_against_published(table)]) + "\n"
+    return "\n".join([*lines, *_classwise(table), *_against_published(table)]) + "\n"
+
+
+def _classwise(table: Table) -> list[str]:
+    if not any(e.sc is not None or e.tc is not None for e in table.classwise):
+        return []
+    rows = [[escape(label_of(table, e.method)), e.pair, *classwise_row(e)] for e in table.classwise]
+    lines = ["", "### Class-wise effect", "", *_grid(["method", "pair", *CLASSWISE_HEADER], rows)]
+    return [*lines, "", classwise_text(table)]
 
 
 def _against_published(table: Table) -> list[str]:

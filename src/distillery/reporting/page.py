@@ -17,12 +17,15 @@ from distillery.reporting.provenance import cells, plain
 from distillery.reporting.results import Results
 from distillery.reporting.table import Column, Entry, Row, Table
 from distillery.reporting.text import (
+    CLASSWISE_HEADER,
     LEDGER_HEADER,
     MARKS,
     MISSING,
     accuracy_text,
     aggregate_header,
     aggregate_rows,
+    classwise_row,
+    classwise_text,
     count_text,
     difference_text,
     label_of,
@@ -155,32 +158,15 @@ def _measures(results: Results, table: Table) -> str:
 
 def _classwise(table: Table) -> str:
     def line(e: ClassEffect) -> list[Cell]:
-        texts = (label_of(table, e.method), e.pair)
-        counts = [(e.sc, e.sc_holm), (e.tc, e.tc_holm)]
-        found: list[Cell] = [(escape(text), text) for text in texts]
-        found += [(MISSING, "") if n is None else (f"{n} ({holm})", n) for n, holm in counts]
-        rates = (e.alone_disagreement, e.teacher_disagreement)
-        return found + [(MISSING, "") if r is None else (f"{r:.1f}", _sortable(r)) for r in rates]
+        texts = [label_of(table, e.method), e.pair, *classwise_row(e)]
+        numbers = (e.sc, e.tc, e.alone_disagreement, e.teacher_disagreement)
+        values = [*texts[:2], *("" if n is None else repr(n) for n in numbers)]
+        return [(escape(text), value) for text, value in zip(texts, values, strict=True)]
 
     if not table.classwise:
         return ""
-    header = [
-        "method",
-        "pair",
-        "#SC (after Holm)",
-        "#TC (after Holm)",
-        "differs from student alone, %",
-        "differs from teacher, %",
-    ]
-    what = (
-        f"#SC and #TC: classes of {table.classwise[0].classes} that changed significantly more or less than overall "
-        "accuracy, against the student trained alone and against the teacher (Welch's test over the runs; "
-        "arXiv 2410.08407)."
-    )
-    return (
-        grid(header, [("", line(e)) for e in table.classwise], text_columns=(1,))
-        + f'<p class="small">{escape(what)}</p>'
-    )
+    table_ = grid(["method", "pair", *CLASSWISE_HEADER], [("", line(e)) for e in table.classwise], text_columns=(1,))
+    return f'{table_}<p class="small">{escape(classwise_text(table))}</p>'
 
 
 def _ledger(table: Table) -> str:

@@ -144,7 +144,9 @@ def _teacher_row(results: Results) -> Row:
     convention, entries = results.study.tables.convention, {}
     for pair in results.study.pairs:
         teachers = results.first(pair).get("teachers", {})
-        values = [v for teacher in teachers.values() if (v := accuracy(teacher, convention)) is not None]
+        # A fetched teacher has one accuracy, that of its file, whatever the convention.
+        found = (accuracy(t, convention if "test_best" in t else "last") for t in teachers.values())
+        values = [value for value in found if value is not None]
         s = summarise(values)
         entries[pair] = Entry(s.mean, s.sd, s.n, len(results.study.pairs[pair].teachers))
     return Row("teacher", "teacher", "teacher", entries)

@@ -48,6 +48,7 @@ def show(study: Study, console: Console | None = None) -> None:
         console.print(note, style="dim", highlight=False, markup=False)
     for line in table.missing:
         console.print(f"missing: {line}", style="yellow", highlight=False, markup=False)
+    console.print(f"Figures and the provenance of every number: {Layout(study.study).table_files()['report']}")
 
 
 def compare(study: Study, everything: bool = False, console: Console | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distillery.reporting.classwise import ClassEffect
 from distillery.reporting.ledger import NOT_COMPARABLE, Comparison, tally
 from distillery.reporting.table import Aggregate, Entry, Table
 
@@ -71,6 +72,26 @@ def ledger_row(table: Table, c: Comparison) -> list[str]:
     verdict = f"{c.verdict}: {c.reason}" if c.reason else c.verdict
     source = f"{c.published.paper}, {c.published.table}"
     return [label_of(table, c.method), c.pair, c.convention, ours, theirs + trials, difference, verdict, source]
+
+
+CLASSWISE_HEADER = ("#SC (after Holm)", "#TC (after Holm)", "differs from student alone, %", "differs from teacher, %")
+
+
+def classwise_row(e: ClassEffect) -> list[str]:
+    """The class-wise effect of one cell under `CLASSWISE_HEADER`."""
+    counts = ((e.sc, e.sc_holm), (e.tc, e.tc_holm))
+    rates = (e.alone_disagreement, e.teacher_disagreement)
+    found = [MISSING if n is None else f"{n} ({holm})" for n, holm in counts]
+    return found + [MISSING if rate is None else f"{rate:.1f}" for rate in rates]
+
+
+def classwise_text(table: Table) -> str:
+    """What the counts mean."""
+    return (
+        f"#SC and #TC: classes of {table.classwise[0].classes} that changed significantly more or less than overall "
+        "accuracy, against the student trained alone and against the teacher (Welch's test over the runs; "
+        "arXiv 2410.08407)."
+    )
 
 
 def tally_text(table: Table) -> str:

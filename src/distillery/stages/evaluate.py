@@ -81,7 +81,7 @@ def _teacher(layout: Layout, name: str, logits: Tensor, data: Dataset) -> dict[s
     """The same measurements of a teacher, so that a table needs to read nothing but metrics."""
     trained = artifacts.read_json(layout.teacher_record(name))
     size = {"parameters": trained["parameters"], "macs": _macs(trained["architecture"], data)}
-    origin = {key: trained[key] for key in ("sha256", "seed", "recipe", "params") if key in trained}
+    origin = {key: trained[key] for key in ("sha256", "seed", "recipe", "fetched", "fallback") if key in trained}
     found = {"architecture": trained["architecture"], "trained": origin} | size
     found |= _of_history(trained.get("history", []))
     return found | measure(logits, data.test_labels.cpu())
