@@ -7,8 +7,8 @@ rule tables:
         pairs=[AT.pair(pair) for pair in STUDY.pairs],
         code=code_files("tables"),
     output:
-        figures=directory(AT.figures),
-        **AT.table_files(),
+        figures=report(directory(AT.figures), patterns=["{figure}.svg"], category="Figures"),
+        **(AT.table_files() | {"report": report(AT.table_files()["report"], category="Tables")}),
     params:
         tracked=tracked("tables", RAW),
     log:
