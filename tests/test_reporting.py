@@ -129,7 +129,7 @@ def test_no_arrow_and_no_bold_with_two_seeds_however_large_the_difference(synthe
     assert not any(e.best or e.mark for e in cells)
     assert "**" not in text
     assert "\\textbf" not in text
-    assert "2 cells could not be tested" in text
+    assert "2 of 2 could not be tested" in text
 
 
 def test_bold_needs_every_other_method_beaten(synthetic: Synthetic) -> None:

@@ -174,22 +174,29 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
     notes = [f"Test accuracy of {CONVENTIONS[tables.convention]}; mean ± standard deviation (n runs, one per seed)."]
     if count := results.first().get("test_images"):
         notes.append(f"{count:,} test images: one image is {100 / count:.2g} points.")
-    if not tables.baseline:
-        return notes
-    label = study.methods[tables.baseline].label or tables.baseline
+    if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
+        notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
+    if tables.baseline:
+        notes += _about_differences(study.methods[tables.baseline].label or tables.baseline, tables.resolve, verdicts)
+    notes.append(
+        "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
+    )
+    return notes
+
+
+def _about_differences(baseline: str, resolve: float, verdicts: dict[tuple[str, str], Verdict]) -> list[str]:
     tested = [v for v in verdicts.values() if v.p is not None]
-    rule = (
-        f"Differences are to {label}. ▲ better, ▼ worse: t test paired by seed, p < 0.05 after Holm's correction over "
-    )
-    comparisons = f"{len(tested)} comparison{'s' if len(tested) != 1 else ''}"
     untested = len(verdicts) - len(tested)
-    also = (
-        f"; {untested} cell{'s' if untested != 1 else ''} could not be tested (fewer than 3 common seeds, or no spread)"
-    )
-    notes.append(f"{rule}{comparisons}{also if untested else ''}. Bold: better than every other method of its column.")
+    why = f"{untested} of {len(verdicts)} could not be tested (fewer than 3 common seeds, or no spread)"
+    if not tested:
+        return [f"Differences are to {baseline}, paired by seed; {why}."]
+    notes = [
+        f"Differences are to {baseline}, paired by seed; ▲ better, ▼ worse where a t test says so (p < 0.05 after "
+        f"Holm's correction over {len(tested)} comparison{'s' if len(tested) > 1 else ''}{f'; {why}' if untested else ''})."
+    ]
     if needed := [v.seeds_needed for v in tested if v.seeds_needed]:
         notes.append(
-            f"To resolve {tables.resolve:g} points to {label} with 80 % power takes {round(median(needed))} seeds "
+            f"To resolve {resolve:g} points to {baseline} with 80 % power takes {round(median(needed))} seeds "
             f"(median over the cells, {min(needed)} to {max(needed)}), for one comparison."
         )
     return notes
