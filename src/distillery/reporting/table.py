@@ -190,9 +190,10 @@ def _about_differences(baseline: str, resolve: float, verdicts: dict[tuple[str, 
     why = f"{untested} of {len(verdicts)} could not be tested (fewer than 3 common seeds, or no spread)"
     if not tested:
         return [f"Differences are to {baseline}, paired by seed; {why}."]
+    comparisons = f"{len(tested)} comparison{'s' if len(tested) > 1 else ''}" + (f"; {why}" if untested else "")
     notes = [
         f"Differences are to {baseline}, paired by seed; ▲ better, ▼ worse where a t test says so (p < 0.05 after "
-        f"Holm's correction over {len(tested)} comparison{'s' if len(tested) > 1 else ''}{f'; {why}' if untested else ''})."
+        f"Holm's correction over {comparisons})."
     ]
     if needed := [v.seeds_needed for v in tested if v.seeds_needed]:
         notes.append(
