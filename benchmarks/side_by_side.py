@@ -1,0 +1,112 @@
+"""What the benchmarks share: sides timed in turn, the machine they ran on, one table of ratios.
+
+A ratio is the median over the rounds of (time of one side / time of the other in the same round): a neighbour that
+slows the machine down slows both. The range behind it holds the middle half of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+Side = Callable[[], object]  # does some work; a float it returns is its seconds, else it is timed from outside
+clock = time.perf_counter
+
+
+def parser(doc: str | None, **defaults: int) -> argparse.ArgumentParser:
+    """Command-line options that every benchmark has; `defaults` are those of --rounds, --steps, --batch."""
+    made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    made.add_argument("--markdown", action="store_true", help="print Markdown, to paste into benchmarks/results.md")
+    made.add_argument(
+        "--busy", action=_ProcessorTime, nargs=0, help="count processor seconds (busy machine, one thread)"
+    )
+    for name, value in defaults.items():
+        made.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
+    return made
+
+
+class _ProcessorTime(argparse.Action):
+    """Count the seconds that this process was running, not those it waited while others had the processor."""
+
+    def __call__(self, *_: object) -> None:
+        global clock
+        clock = time.process_time
+
+
+def now() -> float:
+    """Seconds on the clock in use, after all work on the device is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return clock()
+
+
+def device() -> torch.device:
+    """The device that distillery trains on here (DISTILLERY_DEVICE overrides)."""
+    return torch.device(os.environ.get("DISTILLERY_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def use_threads(count: int) -> None:
+    """Set the OpenMP threads of this process, and of every later `set_up` in it."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    torch.set_num_threads(count)
+
+
+def alternate(sides: dict[str, Side], rounds: int) -> dict[str, list[float]]:
+    """Run all sides in turn, `rounds` times after one round that does not count; return seconds by side and round."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds + 1):
+        for name, side in sides.items():
+            start = now()
+            taken = side()
+            times[name].append(taken if isinstance(taken, float) else now() - start)
+    return {name: seconds[1:] for name, seconds in times.items()}
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> str:
+    """Median ratio of paired rounds, with the range of the middle half: "2.91 (2.85-2.97)"."""
+    ratios = [a / b for a, b in zip(slow, fast, strict=True)]
+    if len(ratios) < 3:
+        return f"{statistics.median(ratios):.2f}"
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f})"
+
+
+def milliseconds(seconds: Sequence[float], each: int = 1) -> str:
+    """Median of some times, per step."""
+    return f"{1e3 * statistics.median(seconds) / each:.3g}"
+
+
+def machine() -> str:
+    """One line: processor, cores, what helps bfloat16, load, versions, accelerator."""
+    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
+    matrix = "with AMX" if "amx_bf16" in flags else "without AMX"
+    parts = [f"{names[0] if names else platform.processor()} {matrix}", f"{os.cpu_count()} cores"]
+    parts.append(f"load average {os.getloadavg()[0]:.1f}")
+    if device().type == "cuda":
+        parts.append(torch.cuda.get_device_name())
+    if clock is time.process_time:
+        parts.append("busy: processor time, not wall time")
+    return ", ".join([*parts, f"torch {torch.__version__}", time.strftime("%Y-%m-%d")])
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], markdown: bool, note: str = "") -> None:
+    """Print title, machine, table and note."""
+    print(f"### {title}\n" if markdown else title)
+    print(machine() + ("\n" if markdown else ""))
+    print(tabulate(rows, heads, "github" if markdown else "simple", disable_numparse=True))
+    if note:
+        print(f"\n{note}" if markdown else note)

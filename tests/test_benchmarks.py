@@ -1,0 +1,135 @@
+"""The benchmarks run, what they compare is the same training, and their arithmetic is right."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+
+from distillery import models
+from distillery.study import Recipe
+from distillery.teachers.source import LiveTeachers
+from distillery.training.step import Plan
+
+TINY = ["--batch", "8", "--images", "16", "--rounds", "3", "--steps", "1"]
+RUNS = {
+    "reference": [*TINY, "--threads", "1", "--pairs", "resnet8:resnet8", "--workers", "0", "--random"],
+    "limit": [*TINY, "--students", "resnet8"],
+    "deterministic": [*TINY, "--students", "resnet8"],
+    "compile": [*TINY, "--students", "resnet8", "--backend", "eager"],
+    "table": ["--images", "1", "--rounds", "3", "--teachers", "resnet8"],
+    "precision": ["--seeds", "3", "--epochs", "1", "--teacher-epochs", "1"],
+    "packing": [
+        "--batch",
+        "8",
+        "--images",
+        "16",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.2",
+        "--student",
+        "resnet8",
+        "--processes",
+        "1x1",
+    ],
+}
+RATIO = re.compile(r"\| *(\d+\.\d\d)(?: \((\d+\.\d\d)-(\d+\.\d\d)\))? *\|")
+
+
+@pytest.fixture(autouse=True)
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Import benchmarks by name, as their scripts do; undo what they set for the whole process."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("DISTILLERY_DEVICE", "cpu")
+    cudnn, tf32 = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn, tf32
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_prints_a_table(name: str, bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Title, machine, and in every row of times a ratio that is a positive number within its own range."""
+    bench(name).main([*RUNS[name], "--markdown"])
+    out = capsys.readouterr().out
+    assert out.startswith(f"### {name}: ")
+    assert f"torch {torch.__version__}" in out
+    rows = [line for line in out.splitlines() if line.startswith("|")][2:]
+    assert rows
+    if name == "precision":
+        assert "± " in rows[0]
+        assert "95 % interval" in rows[2]
+        return
+    for row in rows:
+        ratios = [[float(n) for n in found if n] for found in RATIO.findall(row)]
+        assert ratios, row
+        for middle, *ends in ratios:
+            assert middle > 0
+            assert not ends or ends[0] <= middle <= ends[1]
+
+
+def test_rounds_alternate_and_the_first_does_not_count(bench: Any) -> None:
+    tools, order, seconds = bench("side_by_side"), [], iter([9.0, 9.0, 4.0, 2.0, 6.0, 2.0, 2.0, 2.0])
+
+    def side(name: str) -> float:
+        order.append(name)
+        return next(seconds)
+
+    times = tools.alternate({"slow": lambda: side("slow"), "fast": lambda: side("fast")}, 3)
+    assert order == ["slow", "fast"] * 4
+    assert times == {"slow": [4.0, 6.0, 2.0], "fast": [2.0, 2.0, 2.0]}
+    assert tools.ratio(times["slow"], times["fast"]) == "2.00 (1.50-2.50)"
+    assert tools.milliseconds(times["slow"], 2) == "2e+03"
+
+
+def test_classic_loop_and_ours_train_alike(bench: Any) -> None:
+    """One step from the same weights on the same views: same loss, same weights after it."""
+    ours_, reference = bench("ours"), bench("reference")
+    data = ours_.pixels(8, None)
+    ours = ours_.Ours("resnet8", data, ours_.random_table(8, 162, 100), Recipe(batch_size=8))
+    torch.manual_seed(0)
+    teacher, student = models.build("resnet14", 100), models.build("resnet8", 100)
+    student.load_state_dict(ours.network.state_dict())
+    classic = reference.Classic(teacher, student, data, 8, 0)
+    index, view = torch.arange(8), torch.arange(8) * 20
+    classic.step(ours.step.view(index, view), data.train_labels[index])
+
+    ours.step.teach = LiveTeachers([teacher], ours.recipe).teach
+    ours.step.begin(Plan(index, view), 1)
+    ours.step(0, 8)
+    assert ours.step.totals["loss"].item() / 8 == pytest.approx(classic.losses[0], rel=1e-5)
+    assert ours.step.totals["correct"].item() / 8 == classic.right[0][0]
+    for mine, other in zip(ours.network.parameters(), student.parameters(), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
+
+
+def test_classic_images_are_among_our_views(bench: Any) -> None:
+    """What torchvision makes of an image is one of its 162 views, to rounding; and not always the same one."""
+    ours_, reference = bench("ours"), bench("reference")
+    data = ours_.pixels(2, None)
+    ours = ours_.Ours("resnet8", data, ours_.random_table(2, 162, 100), Recipe(batch_size=1))
+    views = ours.step.view(torch.zeros(162, dtype=torch.int64), torch.arange(162))
+    images, found = reference.Images(data), set()
+    torch.manual_seed(0)
+    for _ in range(5):
+        image, label = images[0]
+        distance = (views - image).abs().amax((1, 2, 3))
+        assert distance.min() < 1e-5
+        assert label == data.train_labels[0]
+        found.add(int(distance.argmin()))
+    assert len(found) > 1
