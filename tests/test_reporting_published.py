@@ -20,9 +20,10 @@ from distillery.layout import Layout
 from distillery.models.names import NAMES
 from distillery.reporting import ledger, published, results, terminal
 from distillery.reporting.ledger import Comparison
-from distillery.reporting.published import Published
+from distillery.reporting.protocol import differences, hyper_parameters
+from distillery.reporting.published import Published, accuracies, method_name, settings
 from distillery.stages import tables
-from distillery.study import Method, Recipe
+from distillery.study import Method, Recipe, Study
 
 
 def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:
@@ -230,3 +231,20 @@ def test_the_default_recipe_is_the_published_protocol() -> None:
 
 def test_the_published_file_is_read_where_it_is_installed() -> None:
     assert published.FILE.is_relative_to(ROOT / "src")
+
+
+@pytest.mark.parametrize(("study", "lineage"), [("ttm", "repdistiller"), ("ls_rld", "mdistiller")])
+def test_the_papers_studies_use_the_published_settings(study: str, lineage: str) -> None:
+    """No cell of the ready-made studies is "not comparable" for its hyper-parameters."""
+    loaded = Study.load(ROOT / "workflow" / "studies" / f"{study}.yaml")
+    known, compared = accuracies("cifar100"), 0
+    for pair, spec in loaded.pairs.items():
+        for method in (m.for_pair(pair) for m in loaded.methods.values()):
+            name = method_name(method)
+            for entry in known.get((spec.teachers[0], spec.student, name or ""), ()):
+                values, _ = settings("cifar100", entry)
+                theirs = hyper_parameters({"objective": method.objective} | values)
+                if entry.lineage == lineage and values:
+                    assert differences(hyper_parameters(method.model_dump()), theirs) == [], (pair, name, entry.table)
+                    compared += 1
+    assert compared > 100

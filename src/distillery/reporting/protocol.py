@@ -41,16 +41,17 @@ def obstacles(cell: Cell, entry: Published) -> list[str]:
         found.append("not the full data set")
     values, recipe = settings("cifar100", entry)
     expected = RECIPE | {"lr": 0.01 if entry.student in SLOW_STUDENTS else 0.05} | recipe
-    found += _differences(cell.facts["recipe"], expected)
+    found += differences(cell.facts["recipe"], expected)
     if entry.method != "student_ce":
-        found += _differences(
-            _hyper(cell.facts["objective"]), _hyper({"objective": cell.facts["objective"]["objective"]} | values)
+        found += differences(
+            hyper_parameters(cell.facts["objective"]),
+            hyper_parameters({"objective": cell.facts["objective"]["objective"]} | values),
         )
         found += _other_teacher(cell, entry)
     return found
 
 
-def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     names = [name for name, value in theirs.items() if value is not None and ours.get(name) != value]
     return [f"{name} {_text(ours.get(name))} instead of {_text(theirs[name])}" for name in names]
 
@@ -61,12 +62,16 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _hyper(block: dict[str, Any]) -> dict[str, Any]:
+def hyper_parameters(block: dict[str, Any]) -> dict[str, Any]:
     """All hyper-parameters of a method block, defaults filled in. The defaults are those of the paper."""
     method = Method.model_validate(block)
-    signature = signatures.objectives().get(method.objective)
-    defaults = {name: default for name, (_, default) in (signature.hyper if signature else {}).items()}
-    return defaults | method.hyper | {"plus": method.plus}
+    plus = {name: {"weight": 1.0} | _defaults(name) | values for name, values in method.plus.items()}
+    return _defaults(method.objective) | method.hyper | {"plus": plus}
+
+
+def _defaults(objective: str) -> dict[str, Any]:
+    signature = signatures.objectives().get(objective)
+    return {name: default for name, (_, default) in (signature.hyper if signature else {}).items()}
 
 
 def _other_teacher(cell: Cell, entry: Published) -> list[str]:
