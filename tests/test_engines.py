@@ -18,7 +18,7 @@ from distillery.artifacts import sha256_file
 from distillery.layout import PARAMS
 
 pytestmark = pytest.mark.slow
-RESULTS = ("table.md", "table.csv", "table.tex", "summary.json")
+RESULTS = ("table.md", "table.csv", "table.tex", "summary.json", "report.html", "ledger.csv")
 
 
 @pytest.fixture
