@@ -81,7 +81,8 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> str:
 
 def milliseconds(seconds: Sequence[float], each: int = 1) -> str:
     """Median of some times, per step."""
-    return f"{1e3 * statistics.median(seconds) / each:.3g}"
+    found = 1e3 * statistics.median(seconds) / each
+    return f"{found:.3g}" if found < 100 else f"{found:,.0f}"
 
 
 def machine() -> str:

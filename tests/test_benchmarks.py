@@ -94,7 +94,7 @@ def test_rounds_alternate_and_the_first_does_not_count(bench: Any) -> None:
     assert order == ["slow", "fast"] * 4
     assert times == {"slow": [4.0, 6.0, 2.0], "fast": [2.0, 2.0, 2.0]}
     assert tools.ratio(times["slow"], times["fast"]) == "2.00 (1.50-2.50)"
-    assert tools.milliseconds(times["slow"], 2) == "2e+03"
+    assert tools.milliseconds(times["slow"], 2) == "2,000"
 
 
 def test_classic_loop_and_ours_train_alike(bench: Any) -> None:
