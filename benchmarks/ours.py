@@ -64,12 +64,12 @@ class Ours:
         self.source = TableTeachers([self.table.place(device)])
         trainee = assemble(self.student, KD, self.data, [], 0)
         self.network, self.objective = trainee.student, trainee.objective
-        self.network.to(device, dtype_of(self.recipe)).to(memory_format=loop._layout(self.recipe)).train()
+        self.network.to(device, dtype_of(self.recipe)).to(memory_format=loop.memory_format(self.recipe)).train()
         self.objective.to(device, dtype_of(self.recipe)).train()
         self.optimizer = loop.make_optimizer(trainee.parameters(), self.recipe, device)
         augmentation = self.recipe.augmentation
         self.views = Views(augmentation.pad, augmentation.flip, self.data.train_images.shape[-1])
-        self.step = loop._make_step(trainee, self.data, self.views, self.source, self.optimizer, self.recipe)
+        self.step = loop.make_step(trainee, self.data, self.views, self.source, self.optimizer, self.recipe)
         self.epoch, self.steps = 0, len(self.data.train_labels) // self.recipe.batch_size  # whole batches: equal rounds
         self.laying_out = self.begin()
         self.layout_seconds = self.begin()
@@ -82,7 +82,7 @@ class Ours:
         """Lay out the next epoch; return the seconds."""
         start = now()
         self.epoch, self.at = self.epoch + 1, 0
-        plan = loop._plan(self.views, self.source, self.objective, self.data, 0, self.epoch)
+        plan = loop.plan_epoch(self.views, self.source, self.objective, self.data, 0, self.epoch)
         self.step.begin(plan, self.epoch)
         return now() - start
 

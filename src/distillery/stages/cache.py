@@ -20,7 +20,7 @@ def run(study: Study, params: Path, teacher: str) -> None:
     layout, cache = Layout(study.study), study.cache
     inputs = [layout.arrays, layout.data, layout.teacher(teacher), layout.teacher_record(teacher)]
     record = describe("cache", inputs, params, teacher=teacher)
-    device = set_up(study.recipe)
+    device = set_up(study.recipe.updated({"precision": "float32"}))  # the table is exact whatever students train in
     output = layout.table(teacher)
     with making(layout, output) as volatile:
         data = Dataset.load(layout.arrays.parent)

@@ -27,8 +27,8 @@ def set_up(recipe: Recipe) -> torch.device:
         # cuBLAS is deterministic only with a fixed workspace
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(recipe.deterministic)
-    # Or torch would first fill every new tensor with NaN, to expose programs that read what they never wrote: a tenth of
-    # a CPU step (benchmarks/deterministic.py).
+    # Or torch would first fill every new tensor with NaN, to expose programs that read what they never wrote: a tenth
+    # of a CPU step (benchmarks/deterministic.py).
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not recipe.deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"

@@ -95,11 +95,11 @@ def fit(
     SIGTERM (after writing the checkpoint).
     """
     device, student, objective = data.train_images.device, trainee.student, trainee.objective
-    student.to(device, dtype_of(recipe)).to(memory_format=_layout(recipe))
+    student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
     optimizer = make_optimizer(trainee.parameters(), recipe, device)
     views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
-    step = _make_step(trainee, data, views, teacher, optimizer, recipe)
+    step = make_step(trainee, data, views, teacher, optimizer, recipe)
     state = State()
     if checkpoint and (found := checkpoint.load()):
         state, tensors = found
@@ -117,7 +117,7 @@ def fit(
             epoch, began = state.epoch + 1, time.monotonic()
             rate = learning_rate(recipe, epoch)
             _set_rate(optimizer, rate)
-            step.begin(_plan(views, teacher, objective, data, seed, epoch), epoch, fresh=state.step == 0)
+            step.begin(plan_epoch(views, teacher, objective, data, seed, epoch), epoch, fresh=state.step == 0)
             if state.step == 0:
                 torch.manual_seed(seed_for(seed, "epoch", epoch))
             student.train()
@@ -143,11 +143,12 @@ def fit(
     return state.history
 
 
-def _layout(recipe: Recipe) -> torch.memory_format:
+def memory_format(recipe: Recipe) -> torch.memory_format:
+    """The layout of images and convolution weights."""
     return torch.channels_last if recipe.channels_last else torch.contiguous_format
 
 
-def _make_step(
+def make_step(
     trainee: Trainee,
     data: Dataset,
     views: Views,
@@ -159,7 +160,7 @@ def _make_step(
     padded, device = views.pad(data.train_images), data.train_images.device
 
     def normalise(images: Tensor) -> Tensor:
-        return data.normalise(images, dtype_of(recipe)).contiguous(memory_format=_layout(recipe))
+        return data.normalise(images, dtype_of(recipe)).contiguous(memory_format=memory_format(recipe))
 
     def view(index: Tensor, drawn: Tensor) -> Tensor:
         return normalise(views.take(padded, index, drawn))
@@ -181,7 +182,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-def _plan(
+def plan_epoch(
     views: Views, teacher: TeacherSource | None, objective: Objective, data: Dataset, seed: int, epoch: int
 ) -> Plan:
     """Lay out one epoch: an order of the training set, one view per image, the cached targets of just these views."""
