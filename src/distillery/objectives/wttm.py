@@ -21,7 +21,8 @@ class WTTM(Objective):
     """L = ce_weight * CE + beta * wttm_loss.
 
     Tuned per pair in the paper's appendix; the defaults are its values for resnet32x4 -> resnet8x4. In its tables
-    CRD joins with weight 0.8 and ITRD with weight 1 (`plus:` in the method block).
+    CRD joins with weight 0.8 in all and ITRD with weight 1: `plus: {crd: {}}` (0.8 is CRD's own default) or
+    `plus: {itrd: {}}` in the method block.
     """
 
     def __init__(self, context: Context, *, gamma: float = 0.1, beta: float = 3.0, ce_weight: float = 1.0) -> None:

@@ -15,6 +15,7 @@ from distillery.evaluation import history
 from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
 from distillery.evaluation.cost import multiply_accumulates
+from distillery.evaluation.fairness import group_gaps
 from distillery.evaluation.fidelity import fidelity, logit_scale
 from distillery.evaluation.packing import pack
 from distillery.evaluation.predict import test_logits
@@ -40,12 +41,14 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
         teachers = open_teachers(study, layout, pair, data, device, recipe)
         names = study.pairs[pair].teachers
         labels = data.test_labels.cpu()
+        grouped = "test_groups" in described["sha256"]  # a source with a group attribute: (N,) integers
+        groups = artifacts.load_tensors(layout.arrays)["test_groups"] if grouped else None
         outputs = {n: test_logits(t, data, recipe) for n, t in zip(names, teachers, strict=True)}
         weights = artifacts.load_tensors(students)
         runs = []
         for trace in trained["runs"]:
             logits = _student_logits(trace["seed"], weights, trained, data, teachers, recipe)
-            runs.append({"seed": trace["seed"]} | _of_history(trace["history"]) | measure(logits, labels))
+            runs.append({"seed": trace["seed"]} | _of_history(trace["history"]) | measure(logits, labels, groups))
             runs[-1]["fidelity"] = {name: fidelity(logits, teacher) for name, teacher in outputs.items()}
         facts = {
             "architecture": trained["architecture"],
@@ -70,11 +73,14 @@ def _recipe(trained: dict[str, Any], path: Path) -> Recipe:
         raise DistilleryError(f"{path} was written by another version of Distillery: train the runs again") from None
 
 
-def measure(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+def measure(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> dict[str, Any]:
     """Everything that (N, C) test logits say by themselves; accuracy under `last`, the epoch the weights are from."""
     scores = accuracy(logits, labels)
     last = {"top1": scores.pop("top1"), "top5": scores.pop("top5")}
-    return {"last": last} | scores | calibration(logits, labels) | {"logits": logit_scale(logits)}
+    found = {"last": last} | scores | calibration(logits, labels) | {"logits": logit_scale(logits)}
+    if groups is not None:
+        found["groups"] = group_gaps(logits.argmax(1).numpy(), labels.numpy(), groups.numpy(), logits.shape[1])
+    return found
 
 
 def _teacher(layout: Layout, name: str, logits: Tensor, data: Dataset) -> dict[str, Any]:
