@@ -50,6 +50,13 @@ def test_unknown_keys_name_the_nearest(params: dict[str, Any]) -> None:
     assert "methods.kd: unknown key 'temprature': did you mean 'temperature'?" in refuse(params)
 
 
+def test_options_of_the_data_source_are_checked_before_anything_runs(params: dict[str, Any]) -> None:
+    params["data"]["test_fracton"] = 0.5
+    assert "data.test_fracton: unknown name 'test_fracton'; did you mean 'test_fraction'?" in refuse(params)
+    params["data"] = {"source": "digit"}
+    assert "data.source: unknown name 'digit'; did you mean 'digits'?" in refuse(params)
+
+
 def test_unknown_names_are_refused(params: dict[str, Any]) -> None:
     pair = next(iter(params["pairs"].values()))
     pair["student"] = "resnet8x5"

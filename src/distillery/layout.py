@@ -147,8 +147,3 @@ def tracked(stage: str, params: dict[str, Any], **wildcards: str) -> str:
             value = value[part.format(**wildcards)]
         values[template.format(**wildcards)] = value
     return json.dumps(values, sort_keys=True)
-
-
-def command(stage: str, **wildcards: str) -> str:
-    """Return the command line of one job, the same text in both engines."""
-    return " ".join(["distillery", stage, *(f"--{key} {value}" for key, value in wildcards.items())])

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distillery.artifacts import DistilleryError
-from distillery.data import SOURCES
+from distillery.data import check_options
 from distillery.models.names import NAMES as ARCHITECTURES
 from distillery.objectives import signatures
 from distillery.study import Recipe, Study, expand_seeds
@@ -49,10 +49,10 @@ def _explain(error: Any) -> str:
 
 def _check_names(study: Study) -> list[str]:
     known, problems = list(ARCHITECTURES), []
-    if study.data.source not in SOURCES:
-        problems.append(
-            f"data.source: unknown source {study.data.source!r}: {nearest(study.data.source, list(SOURCES))}"
-        )
+    try:
+        check_options(study.data.source, study.data.options)
+    except DistilleryError as error:
+        problems.append(str(error))
     for name, teacher in study.teachers.items():
         if teacher.architecture not in known:
             problems.append(

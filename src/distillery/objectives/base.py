@@ -7,7 +7,7 @@ once per run, trains its parameters (if it has any) with the student's optimiser
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -115,15 +115,6 @@ class Selector(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return the (B,) mask of the batch's rows that are distilled."""
         return self.keep[batch.index]
-
-
-@dataclass
-class Extras:
-    """What a method block adds to its objective: plug-ins, a data selection, partner objectives."""
-
-    plugins: list[Plugin] = field(default_factory=list)
-    selector: Selector | None = None
-    partners: dict[str, tuple[float, Objective]] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
