@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from slurm_cluster import SlurmCluster, missing
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,3 +23,13 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip("the reference material (../shared) does not lie beside this checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[SlurmCluster]:
+    """A running Slurm cluster on loopback, stopped at the end. CI must have Slurm; elsewhere these tests are skipped."""
+    if absent := missing():
+        said = f"Slurm is not installed ({', '.join(absent)}): apt-get install slurm-wlm munge"
+        pytest.fail(said) if os.environ.get("CI") else pytest.skip(said)
+    with SlurmCluster() as cluster:
+        yield cluster
