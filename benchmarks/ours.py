@@ -12,12 +12,12 @@ from side_by_side import now
 from distillery.data import cifar100
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
-from distillery.stages.distill import assemble
 from distillery.study import Method, Recipe
 from distillery.teachers.source import TableTeachers
 from distillery.teachers.table import ViewTable
 from distillery.training import loop
 from distillery.training.device import dtype_of, set_up
+from distillery.training.trainee import assemble
 
 KD = Method(objective="kd", temperature=4.0)
 MIRROR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar100"  # beside the checkout, where there is one

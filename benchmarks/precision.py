@@ -21,12 +21,12 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.evaluation.statistics import Summary, paired, summarise
 from distillery.models.base import Network
-from distillery.stages.distill import assemble
 from distillery.study import Cache, Method, Recipe
 from distillery.teachers.source import TableTeachers
 from distillery.teachers.table import ViewTable, build
 from distillery.training.device import set_up
 from distillery.training.loop import fit
+from distillery.training.trainee import assemble
 
 # The recipe of workflow/studies/digits.yaml.
 DIGITS = Recipe(epochs=20, batch_size=32, lr=0.02, milestones=(12, 16, 18), augmentation={"pad": 1, "flip": False})

@@ -12,10 +12,10 @@ from distillery import data, models
 from distillery.artifacts import write_json
 from distillery.data.dataset import Dataset
 from distillery.objectives import signatures
-from distillery.stages.distill import assemble
 from distillery.study import Method, Recipe
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
+from distillery.training.trainee import assemble
 
 RECIPE = Recipe(epochs=4, batch_size=16, lr=0.02, milestones=(3,), augmentation={"pad": 1, "flip": False}, test_every=4)
 BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in signatures.objectives()}

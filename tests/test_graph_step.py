@@ -17,8 +17,9 @@ from distillery.study import Recipe
 from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
-from distillery.training.loop import Preempted, Trainee, fit
+from distillery.training.loop import Preempted, fit
 from distillery.training.step import GraphStep
+from distillery.training.trainee import Trainee
 
 RECIPE = Recipe(epochs=3, batch_size=64, lr=0.02, milestones=(2,), augmentation={"pad": 1, "flip": False})
 

@@ -19,14 +19,14 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
-from distillery.stages.distill import assemble
 from distillery.study import Cache, Method, Recipe
 from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.table import ViewTable
 from distillery.teachers.table import build as build_table
 from distillery.training.checkpoint import Checkpoint
-from distillery.training.loop import Preempted, Trainee, fit, learning_rate, make_optimizer
+from distillery.training.loop import Preempted, fit, learning_rate, make_optimizer
 from distillery.training.step import Plan, Step
+from distillery.training.trainee import Trainee, assemble
 
 CPU = torch.device("cpu")
 KD = Method(objective="kd", temperature=4.0)

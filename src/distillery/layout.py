@@ -21,15 +21,18 @@ CODE: dict[str, tuple[str, ...]] = {
     "data": ("data", "stages/data.py"),
     "teacher": (
         *("study.py", "data", "models", "training", "teachers"),
-        *("objectives/base.py", "objectives/ce.py", "stages/teacher.py"),
+        *("objectives/base.py", "objectives/build.py", "objectives/ce.py", "objectives/soft.py", "stages/teacher.py"),
     ),
     "cache": ("data/views.py", "models", "teachers/table.py", "teachers/weights.py", "stages/cache.py"),
-    "pair": ("stages/pair.py",),
+    "pair": ("teachers/pair.py", "stages/pair.py"),
     "distill": (
         *("study.py", "data", "models", "training", "objectives", "stages/distill.py"),
-        *("teachers/source.py", "teachers/table.py", "teachers/weights.py"),
+        *("teachers/pair.py", "teachers/source.py", "teachers/table.py", "teachers/weights.py"),
     ),
-    "evaluate": ("models", "evaluation", "objectives/build.py", "stages/evaluate.py"),
+    "evaluate": (
+        *("models", "evaluation", "objectives/build.py", "teachers/pair.py", "teachers/weights.py"),
+        *("training/device.py", "training/trainee.py", "stages/evaluate.py"),
+    ),
     "tables": ("evaluation", "reporting", "stages/tables.py"),
 }
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from distillery import artifacts, models
+from distillery import artifacts
 from distillery.data.dataset import Dataset
 from distillery.layout import Layout
-from distillery.models.base import Network, Outputs
+from distillery.models.base import Network
 from distillery.objectives import signatures
-from distillery.objectives.base import Context
-from distillery.objectives.build import build
-from distillery.stages.pair import check_teacher
 from distillery.stages.record import describe, making
 from distillery.study import Recipe, Study, expand_seeds
+from distillery.teachers.pair import open_teachers
 from distillery.teachers.source import LiveTeachers, TableTeachers, TeacherSource
 from distillery.teachers.table import ViewTable
-from distillery.teachers.weights import load_network
 from distillery.training.checkpoint import Checkpoint
-from distillery.training.device import dtype_of, seeded, set_up
-from distillery.training.loop import Trainee, fit
+from distillery.training.device import set_up
+from distillery.training.loop import fit
 from distillery.training.progress import Progress
+from distillery.training.trainee import assemble
 
 
 def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
@@ -71,50 +67,6 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
         artifacts.write_json(layout.runs(pair, method, seed), record | facts)
         for checkpoint in checkpoints:
             checkpoint.discard()
-
-
-def assemble(student: str, method: Any, data: Dataset, teachers: list[Network], seed: int) -> Trainee:
-    """Build the student and the objective of one run. The student's first weights depend on the seed alone."""
-    with seeded(seed, "init"):
-        network = models.build(student, data.num_classes, data.channels)
-    with seeded(seed, "objective"):
-        objective = build(method, _context(data, network, teachers))
-    return Trainee(network, objective)
-
-
-@torch.no_grad()
-def _context(data: Dataset, student: Network, teachers: list[Network]) -> Context:
-    image = data.normalise(data.test_images[:1])
-    student_device = next(student.parameters()).device
-    example = student.eval()(image.to(student_device), preacts=True)
-    if not teachers:
-        return Context(data.num_classes, data.train_labels, example)
-    first = teachers[0]
-    dtype = next(first.parameters()).dtype
-    outputs = first(image.to(dtype), preacts=True)
-    return Context(data.num_classes, data.train_labels, example, outputs, first, partial(_on_train, first, data, dtype))
-
-
-@torch.no_grad()
-def _on_train(network: Network, data: Dataset, dtype: torch.dtype) -> Outputs:
-    parts = [network(data.normalise(images, dtype)) for images in data.train_images.split(1000)]
-    return Outputs(torch.cat([p.logits for p in parts]), torch.cat([p.pooled for p in parts if p.pooled is not None]))
-
-
-def open_teachers(
-    study: Study, layout: Layout, pair: str, data: Dataset, device: torch.device, recipe: Recipe
-) -> list[Network]:
-    networks = []
-    recorded = artifacts.read_json(layout.pair(pair))["teachers"]
-    for name in study.pairs[pair].teachers:
-        if check_teacher(layout, name) != recorded.get(name):
-            raise artifacts.StaleInput(
-                f"teacher {name} changed after pair {pair} was made: run `distillery pair --pair {pair}`"
-            )
-        architecture = study.teachers[name].architecture
-        network = load_network(architecture, data.num_classes, data.channels, layout.teacher(name))
-        networks.append(network.to(device, dtype_of(recipe)).eval().requires_grad_(False))
-    return networks
 
 
 def _source(

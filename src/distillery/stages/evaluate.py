@@ -21,10 +21,11 @@ from distillery.evaluation.packing import pack
 from distillery.evaluation.predict import test_logits
 from distillery.layout import Layout
 from distillery.models.base import Network
-from distillery.stages.distill import assemble, open_teachers
 from distillery.stages.record import describe, making
 from distillery.study import Method, Recipe, Study
+from distillery.teachers.pair import open_teachers
 from distillery.training.device import dtype_of, set_up
+from distillery.training.trainee import assemble
 
 
 def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:

@@ -7,21 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from distillery import artifacts, models
+from distillery import artifacts
 from distillery.data.dataset import Dataset
 from distillery.layout import Layout
-from distillery.objectives.base import Context
-from distillery.objectives.ce import CE
 from distillery.stages.record import describe, making
-from distillery.study import Study
+from distillery.study import Method, Study
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import source_of
 from distillery.training.checkpoint import Checkpoint
-from distillery.training.device import seeded, set_up
-from distillery.training.loop import Trainee, fit, test
+from distillery.training.device import set_up
+from distillery.training.loop import fit, test
 from distillery.training.progress import Progress
+from distillery.training.trainee import Trainee, assemble
 
 
 def run(study: Study, params: Path, teacher: str) -> None:
@@ -32,13 +29,8 @@ def run(study: Study, params: Path, teacher: str) -> None:
     output = layout.teacher(teacher)
     with making(layout, output) as volatile:
         data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
-        with seeded(spec.seed, "init"):
-            network = models.build(spec.architecture, data.num_classes, data.channels)
-        with torch.no_grad():
-            context = Context(
-                data.num_classes, data.train_labels, network.eval()(data.normalise(data.test_images[:1]).cpu())
-            )
-        trainee = Trainee(network, CE(context))
+        trainee = assemble(spec.architecture, Method(objective="ce"), data, [], spec.seed)
+        network = trainee.student
         key = artifacts.sha256_json(record | {"seed": spec.seed})
         checkpoint = Checkpoint(layout.checkpoint("teachers", teacher), key)
         made = _fetch(study, teacher, trainee, data, volatile) if spec.source == "fetch" else {}

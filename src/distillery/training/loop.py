@@ -10,7 +10,6 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,13 +18,13 @@ from torch import Tensor
 from distillery.artifacts import DistilleryError
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views, draw, order, seed_for
-from distillery.models.base import Network
 from distillery.objectives.base import Objective
 from distillery.study import Recipe
 from distillery.teachers.source import TeacherSource
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
 from distillery.training.device import autocast, dtype_of
 from distillery.training.step import GraphStep, Plan, Step
+from distillery.training.trainee import Trainee
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -35,24 +34,6 @@ class Preempted(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
-
-
-@dataclass
-class Trainee:
-    """What is trained: the student, and the objective with its own modules."""
-
-    student: Network
-    objective: Objective
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        return [p for m in (self.student, self.objective) for p in m.parameters() if p.requires_grad]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The weights that predict: the student's, and the objective's where it predicts in the student's place."""
-        weights = {f"student.{k}": v for k, v in self.student.state_dict().items()}
-        if self.objective.predicts:
-            weights |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
-        return weights
 
 
 def make_optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe, device: torch.device) -> torch.optim.SGD:
