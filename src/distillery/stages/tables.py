@@ -11,6 +11,7 @@ from distillery.layout import Layout
 from distillery.reporting import comma_separated, latex, markdown, measures, results, table
 from distillery.reporting.figures import curves, draw_all
 from distillery.reporting.page import page
+from distillery.reporting.seal import sealed
 from distillery.stages.record import describe, making
 from distillery.study import Study
 
@@ -31,7 +32,9 @@ def run(study: Study, params: Path) -> None:
         _write(files["curves"], comma_separated.rows(curves.COLUMNS, curves.points(found)))
         _write(files["ledger"], comma_separated.ledger(main))
         artifacts.write_json(files["summary"], summary(main))
-        artifacts.write_json(files["table"], {"record": record, "table": main.to_json()})
+        others = [path for key, path in files.items() if key != "table"]
+        content = sealed({"record": record, "table": main.to_json()}, [*others, layout.figures])
+        artifacts.write_json(files["table"], content)
 
 
 def _draw(found: results.Results, main: table.Table, folder: Path) -> list[str]:
