@@ -101,6 +101,14 @@ def show(params: Params = PARAMS) -> None:
 
 
 @app.command(rich_help_panel=DAILY)
+def status(params: Params = PARAMS) -> None:
+    """Say at a glance what is done, running, waiting or failed, and how long the rest will take."""
+    from distillery.reporting.status import show as print_status
+
+    print_status(Study.load(params))
+
+
+@app.command(rich_help_panel=DAILY)
 def compare(
     everything: Annotated[bool, typer.Option("--all", help="Also list what cannot be compared, and why.")] = False,
     params: Params = PARAMS,
@@ -109,6 +117,22 @@ def compare(
     from distillery.reporting.terminal import compare as print_ledger
 
     print_ledger(Study.load(params), everything)
+
+
+@app.command(rich_help_panel=DAILY)
+def record() -> None:
+    """After Snakemake ran: check that every output is current, then record all of them in dvc.lock and the DVC cache."""
+    from distillery import versioning
+
+    versioning.record()
+
+
+@app.command(rich_help_panel=DAILY)
+def adopt() -> None:
+    """After `dvc pull` or `dvc repro`: make Snakemake accept what lies there, if DVC says that it is current."""
+    from distillery import versioning
+
+    versioning.adopt()
 
 
 @app.command(rich_help_panel=DAILY)
