@@ -135,8 +135,11 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path, wait: bool = False) -> Iterator[None]:
+def lock(path: Path, wait: bool = False) -> Iterator[bool]:
     """Hold the making of `path` for this process alone. The kernel lets go when the process ends, however it ends.
+
+    Yields whether another process had to be waited for. Two nodes exclude each other only where the file system carries
+    `flock` between them (NFS does, Lustre if mounted with `flock`); elsewhere atomic writes keep both from harm.
 
     Raises:
         DistilleryError: if another process (or another thread) holds it, unless told to wait for that one; or if the
@@ -146,16 +149,17 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
     name = path.with_name(f".{path.name}.lock")
     with _blame(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(name, path, wait)
+        descriptor, waited = _acquire(name, path, wait)
     try:
-        yield
+        yield waited
     finally:
         name.unlink(missing_ok=True)  # still held, so that whoever opened this file meanwhile finds it gone and retries
         os.close(descriptor)
 
 
-def _acquire(name: Path, path: Path, wait: bool) -> int:
-    """Open and lock the file `name`; return its descriptor."""
+def _acquire(name: Path, path: Path, wait: bool) -> tuple[int, bool]:
+    """Open and lock the file `name`; return its descriptor, and whether somebody else held it."""
+    waited = False
     while True:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -168,6 +172,7 @@ def _acquire(name: Path, path: Path, wait: bool) -> int:
                         f"another process is already making {path} ({holder}); wait for it or stop it"
                     ) from None
                 print(f"waiting for another process ({holder}) that is making {path}", flush=True)
+                waited = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
@@ -176,9 +181,14 @@ def _acquire(name: Path, path: Path, wait: bool) -> int:
             with suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == name.stat().st_ino:
                     os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-                    return descriptor
+                    os.pwrite(descriptor, _myself().encode(), 0)
+                    return descriptor, waited
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its last holder removed the file between our opening and our locking it
+
+
+def _myself() -> str:
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"process {os.getpid()} on {socket.gethostname()}" + (f", Slurm job {job}" if job else "")

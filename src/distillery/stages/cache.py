@@ -22,7 +22,7 @@ def run(study: Study, params: Path, teacher: str) -> None:
     record = describe("cache", inputs, params, teacher=teacher)
     device = set_up(study.recipe.updated({"precision": "float32"}))  # the table is exact whatever students train in
     output = layout.table(teacher)
-    with making(layout, output) as volatile:
+    with making(layout, output, layout.table_record(teacher), record) as volatile:
         data = Dataset.load(layout.arrays.parent)
         network = load_network(
             study.teachers[teacher].architecture, data.num_classes, data.channels, layout.teacher(teacher)

@@ -32,7 +32,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     )
     device = set_up(recipe)
     output = layout.students(pair, method, seed)
-    with making(layout, output) as volatile:
+    with making(layout, output, layout.runs(pair, method, seed), record) as volatile:
         data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
         needs = signatures.needs(spec)
         networks = [] if not needs else open_teachers(study, layout, pair, data, device, recipe)

@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,16 +46,35 @@ def describe(stage: str, inputs: list[Path], params: Path, loss: Any = None, /, 
     }
 
 
+class Kept(SystemExit):
+    """Another process made the very same thing while this one waited for it: the command succeeds without working."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
 @contextmanager
-def making(layout: Layout, output: Path) -> Iterator[dict[str, Any]]:
+def making(
+    layout: Layout, output: Path, made: Path | None = None, record: dict[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Hold the lock of `output` while it is made, then write what was volatile about making it.
 
     Yields a dictionary for further volatile facts (seconds per epoch, for instance).
+
+    A person who starts a command twice is told so (DistilleryError). A job of a scheduler waits instead: it may be the
+    double of one that outlived its Snakemake, and failing would only use up its retries. Engines delete the outputs of
+    a job before they start it, so what is there after a wait was made by the process waited for: if the file `made`
+    then holds this job's `record`, it is kept (raises Kept). Otherwise that process died, and this one goes on.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     volatile: dict[str, Any] = {}
-    with artifacts.lock(output):
+    with _leaving_in_order(), artifacts.lock(output, wait="SLURM_JOB_ID" in os.environ) as waited:
+        if waited and made and record and output.exists() and made.exists():
+            found = artifacts.read_json(made)
+            if all(found.get(key) == value for key, value in record.items()):
+                print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
+                raise Kept
         yield volatile
         facts = {
             "output": str(output),
@@ -67,6 +87,24 @@ def making(layout: Layout, output: Path) -> Iterator[dict[str, Any]]:
         path = layout.provenance(output)
         path.parent.mkdir(parents=True, exist_ok=True)
         artifacts.write_json(path, facts | volatile)
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """While entered, SIGTERM ends this process with a sentence, and without its lock and temporary files.
+
+    Training has a handler of its own, which writes the checkpoint first.
+    """
+
+    def leave(*_: object) -> None:
+        print("stopped by SIGTERM (cancelled, preempted or out of time): the same command starts over", flush=True)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def prepared(study: Study, layout: Layout) -> None:

@@ -27,7 +27,7 @@ def run(study: Study, params: Path, teacher: str) -> None:
     record = describe("teacher", [layout.arrays, layout.data], params, teacher=teacher)
     device = set_up(recipe)
     output = layout.teacher(teacher)
-    with making(layout, output) as volatile:
+    with making(layout, output, layout.teacher_record(teacher), record) as volatile:
         data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
         trainee = assemble(spec.architecture, Method(objective="ce"), data, [], spec.seed)
         network = trainee.student

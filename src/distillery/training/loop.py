@@ -27,6 +27,7 @@ from distillery.training.step import GraphStep, Plan, Step
 from distillery.training.trainee import Trainee
 
 Report = Callable[[dict[str, Any]], None]
+_STOPPED = "SIGTERM (cancelled, preempted or out of time): the state is saved, the same command goes on from there"
 
 
 class Preempted(SystemExit):
@@ -85,6 +86,7 @@ def fit(
     if checkpoint and (found := checkpoint.load()):
         state, tensors = found
         unpack(tensors, student, objective, optimizer)
+        print(f"going on after {state.epoch} of {recipe.epochs} epochs and {state.step} steps", flush=True)
         step.totals = {k.removeprefix("sum."): v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
 
     def save() -> None:
@@ -108,6 +110,7 @@ def fit(
                 state.step += 1
                 if stop.asked:
                     save()
+                    print(f"stopped in epoch {epoch} of {recipe.epochs} by {_STOPPED}", flush=True)
                     raise Preempted
             record = _record(step, count, epoch, rate)
             if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
