@@ -20,6 +20,7 @@ from distillery.teachers.table import ViewTable
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
 from distillery.training.loop import fit
+from distillery.training.parallel import Ranks
 from distillery.training.progress import Progress
 from distillery.training.trainee import assemble
 
@@ -30,25 +31,29 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     record = describe(
         "distill", [layout.arrays, layout.data, layout.pair(pair)], params, spec, pair=pair, method=method, seed=seed
     )
-    device = set_up(recipe)
+    ranks = Ranks.launched()
+    device = set_up(recipe, ranks)
     output = layout.students(pair, method, seed)
-    with making(layout, output, layout.runs(pair, method, seed), record) as volatile:
+    made = layout.runs(pair, method, seed) if ranks.size == 1 else None  # the others would wait for the first
+    with ranks.once(making(layout, output, made, record)) as volatile, ranks.joined(device):
         data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
         needs = signatures.needs(spec)
         networks = [] if not needs else open_teachers(study, layout, pair, data, device, recipe)
         source, how = _source(layout, study, pair, needs, networks, recipe, data)
+        # Results depend on these in the last bits. Several ranks take eager steps, whatever recipe.graph says.
+        hardware = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks.size}
         weights: dict[str, Tensor] = {}
         runs, checkpoints = [], []
         for number in expand_seeds(seed):
             trainee = assemble(study.pairs[pair].student, spec, data, networks, number)
-            key = artifacts.sha256_json(
-                record | {"seed": number, "device": str(device), "threads": torch.get_num_threads()}
-            )
+            key = artifacts.sha256_json(record | hardware | {"seed": number})
             checkpoints.append(Checkpoint(layout.checkpoint(pair, method, str(number)), key))
-            with Progress(f"{pair} {method} seed {number}", volatile) as progress:
-                history = fit(trainee, data, source, recipe, number, checkpoints[-1], progress)
+            with ranks.once(Progress(f"{pair} {method} seed {number}", volatile)) as progress:
+                history = fit(trainee, data, source, recipe, number, checkpoints[-1], progress, ranks)
             weights |= {f"{number}.{k}": v.cpu() for k, v in trainee.state_dict().items()}
             runs.append({"seed": number, "history": history})
+        if not ranks.first:
+            return
         artifacts.save_tensors(output, weights)
         student = trainee.student
         facts = {
@@ -57,14 +62,12 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
             "teacher_outputs": how,
             "objective": spec.model_dump(mode="json"),
             "recipe": recipe.model_dump(mode="json"),
-            "device": str(device),
-            "threads": torch.get_num_threads(),
             "parameters": sum(p.numel() for p in student.parameters()),
             "extra_parameters": sum(p.numel() for p in trainee.objective.parameters()),
             "images_seen": recipe.epochs * len(data.train_labels) * (2 if "strong" in needs else 1),
             "runs": runs,
         }
-        artifacts.write_json(layout.runs(pair, method, seed), record | facts)
+        artifacts.write_json(layout.runs(pair, method, seed), record | hardware | facts)
         for checkpoint in checkpoints:
             checkpoint.discard()
 

@@ -17,6 +17,7 @@ from distillery.teachers.released import source_of
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
 from distillery.training.loop import fit, test
+from distillery.training.parallel import Ranks
 from distillery.training.progress import Progress
 from distillery.training.trainee import Trainee, assemble
 
@@ -25,19 +26,24 @@ def run(study: Study, params: Path, teacher: str) -> None:
     layout, spec = Layout(study.study), study.teachers[teacher]
     recipe = study.recipe_for_teacher(teacher)
     record = describe("teacher", [layout.arrays, layout.data], params, teacher=teacher)
-    device = set_up(recipe)
+    ranks = Ranks.launched()
+    device = set_up(recipe, ranks if spec.source == "train" else None)  # one process fetches
     output = layout.teacher(teacher)
-    with making(layout, output, layout.teacher_record(teacher), record) as volatile:
+    made_by = layout.teacher_record(teacher) if ranks.size == 1 else None  # the others would wait for the first
+    with ranks.once(making(layout, output, made_by, record)) as volatile, ranks.joined(device):
         data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
         trainee = assemble(spec.architecture, Method(objective="ce"), data, [], spec.seed)
         network = trainee.student
-        key = artifacts.sha256_json(record | {"seed": spec.seed})
+        key = artifacts.sha256_json(record | {"seed": spec.seed, "ranks": ranks.size})
         checkpoint = Checkpoint(layout.checkpoint("teachers", teacher), key)
         made = _fetch(study, teacher, trainee, data, volatile) if spec.source == "fetch" else {}
         if "fetched" not in made:
-            with Progress(f"teacher {teacher}", volatile) as progress:
-                history = fit(trainee, data, None, recipe, spec.seed, checkpoint, progress)
+            with ranks.once(Progress(f"teacher {teacher}", volatile)) as progress:
+                history = fit(trainee, data, None, recipe, spec.seed, checkpoint, progress, ranks)
             made |= {"seed": spec.seed, "recipe": recipe.model_dump(mode="json"), "history": history}
+            made["ranks"] = ranks.size
+        if not ranks.first:
+            return
         artifacts.save_tensors(output, {k: v.cpu() for k, v in network.state_dict().items()})
         facts = {
             "architecture": spec.architecture,
@@ -48,7 +54,9 @@ def run(study: Study, params: Path, teacher: str) -> None:
         checkpoint.discard()
 
 
-def _fetch(study: Study, teacher: str, trainee: Trainee, data: Dataset, volatile: dict[str, Any]) -> dict[str, Any]:
+def _fetch(
+    study: Study, teacher: str, trainee: Trainee, data: Dataset, volatile: dict[str, Any] | None
+) -> dict[str, Any]:
     """Fill the student of `trainee` with released weights, and say where they are from and how good they were found.
 
     If no mirror helps and the study wants the teacher trained then, the network is left alone and only that is said.
@@ -66,7 +74,8 @@ def _fetch(study: Study, teacher: str, trainee: Trainee, data: Dataset, volatile
         if study.teachers[teacher].fallback != "train":
             raise
         print(f"teacher {teacher} is trained here, because every mirror failed: {error.listed}", flush=True)
-        volatile["mirrors"] = error.failures  # not in the record: which way a host is dead differs from day to day
+        if volatile is not None:
+            volatile["mirrors"] = error.failures  # not in the record: which way a host is dead differs from day to day
         return {"fallback": "trained here, because every mirror failed", "mirrors": list(error.failures)}
     trainee.student.to(data.test_images.device)
     recipe = study.recipe_for_teacher(teacher).updated({"precision": "float32"})  # whatever students are trained in

@@ -9,17 +9,28 @@ from collections.abc import Iterator
 
 import torch
 
+from distillery.artifacts import DistilleryError
 from distillery.data.views import seed_for
 from distillery.study import Recipe
+from distillery.training.parallel import Ranks
 
 
-def set_up(recipe: Recipe) -> torch.device:
+def set_up(recipe: Recipe, ranks: Ranks | None = None) -> torch.device:
     """Choose the device and set threads, determinism and TF32 for this process.
 
-    CUDA if there is one, else the CPU (DISTILLERY_DEVICE overrides). One thread unless OMP_NUM_THREADS says otherwise:
-    two OpenMP threads beside another busy process were measured 10 to 30 times slower than one.
+    CUDA if there is one, else the CPU (DISTILLERY_DEVICE overrides); under torchrun each of a node's processes takes a
+    GPU of its own. One thread unless OMP_NUM_THREADS says otherwise: two OpenMP threads beside another busy process
+    were measured 10 to 30 times slower than one.
+
+    Raises DistilleryError under torchrun, unless the caller knows what to do with its `ranks`.
     """
+    if ranks is None and Ranks.launched().size > 1:
+        raise DistilleryError("this stage runs in one process: start it without torchrun")
     device = torch.device(os.environ.get("DISTILLERY_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if ranks and ranks.size > 1 and device == torch.device("cuda"):
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if device.index >= torch.cuda.device_count():
+            raise DistilleryError(f"--nproc-per-node: this node has {torch.cuda.device_count()} GPU(s), one a process")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # streams and graphs are made on the current device

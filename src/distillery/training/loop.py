@@ -23,6 +23,8 @@ from distillery.study import Recipe
 from distillery.teachers.source import TeacherSource
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
 from distillery.training.device import autocast, dtype_of
+from distillery.training.norm import share_norms
+from distillery.training.parallel import ALONE, Ranks
 from distillery.training.step import GraphStep, Plan, Step
 from distillery.training.trainee import Trainee
 
@@ -70,27 +72,31 @@ def fit(
     seed: int,
     checkpoint: Checkpoint | None = None,
     report: Report | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, Any]]:
     """Train for `recipe.epochs` epochs on the device that `data` is on; return the history, one record per epoch.
 
     Accuracy is in percent, losses are means over images. Raises DistilleryError if the loss is not finite, Preempted on
-    SIGTERM (after writing the checkpoint).
+    SIGTERM (after writing the checkpoint). Every process of `ranks` makes the same call; the first of them writes.
     """
     device, student, objective = data.train_images.device, trainee.student, trainee.objective
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
+    share_norms(student, ranks)
     optimizer = make_optimizer(trainee.parameters(), recipe, device)
     views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
-    step = make_step(trainee, data, views, teacher, optimizer, recipe)
+    step = make_step(trainee, data, views, teacher, optimizer, recipe, ranks)
     state = State()
     if checkpoint and (found := checkpoint.load()):
         state, tensors = found
         unpack(tensors, student, objective, optimizer)
-        print(f"going on after {state.epoch} of {recipe.epochs} epochs and {state.step} steps", flush=True)
+        if ranks.first:
+            print(f"going on after {state.epoch} of {recipe.epochs} epochs and {state.step} steps", flush=True)
         step.totals = {k.removeprefix("sum."): v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
+    ranks.agree(checkpoint and checkpoint.key, state.epoch, state.step)
 
     def save() -> None:
-        if checkpoint:
+        if checkpoint and ranks.first:
             sums = {f"sum.{name}": total for name, total in step.totals.items()}
             checkpoint.save(state, pack(student, objective, optimizer) | sums)
 
@@ -108,13 +114,14 @@ def fit(
             for start in range(state.step * size, count, size):
                 step(start, min(size, count - start))
                 state.step += 1
-                if stop.asked:
+                if ranks.any(stop.asked):
                     save()
-                    print(f"stopped in epoch {epoch} of {recipe.epochs} by {_STOPPED}", flush=True)
+                    if ranks.first:
+                        print(f"stopped in epoch {epoch} of {recipe.epochs} by {_STOPPED}", flush=True)
                     raise Preempted
             record = _record(step, count, epoch, rate)
             if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
-                record |= test(trainee, data, recipe)
+                record |= test(trainee, data, recipe, ranks)
             state = State(epoch, 0, [*state.history, record])
             if report:
                 report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
@@ -139,8 +146,9 @@ def make_step(
     teacher: TeacherSource | None,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
+    ranks: Ranks = ALONE,
 ) -> Step:
-    """Join student, objective, views and teachers into one step: captured on CUDA, eager elsewhere."""
+    """Join student, objective, views and teachers into one step: captured for one process on CUDA, else eager."""
     padded, device = views.pad(data.train_images), data.train_images.device
 
     def normalise(images: Tensor) -> Tensor:
@@ -149,9 +157,10 @@ def make_step(
     def view(index: Tensor, drawn: Tensor) -> Tensor:
         return normalise(views.take(padded, index, drawn))
 
-    kind = GraphStep if device.type == "cuda" and recipe.graph and trainee.objective.static else Step
+    captured = device.type == "cuda" and recipe.graph and trainee.objective.static and ranks.size == 1
+    kind = GraphStep if captured else Step
     teach = teacher.teach if teacher else _nobody
-    return kind(trainee.student, trainee.objective, optimizer, data.train_labels, view, normalise, teach, recipe)
+    return kind(trainee.student, trainee.objective, optimizer, data.train_labels, view, normalise, teach, recipe, ranks)
 
 
 def _nobody(images: Tensor, targets: list[Tensor]) -> tuple:
@@ -193,14 +202,16 @@ def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def test(trainee: Trainee, data: Dataset, recipe: Recipe, batch_size: int = 1000) -> dict[str, float]:
+def test(
+    trainee: Trainee, data: Dataset, recipe: Recipe, ranks: Ranks = ALONE, batch_size: int = 1000
+) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent and cross-entropy, on the test set and (if held out) the validation set."""
     trainee.student.eval()
     trainee.objective.eval()
     record: dict[str, float] = {}
     for split, (images, labels) in data.evaluation_splits().items():
         right1 = right5 = loss = torch.zeros((), dtype=torch.float64, device=images.device)
-        for start in range(0, len(labels), batch_size):
+        for start in range(0, len(labels), batch_size)[ranks.rank :: ranks.size]:
             target = labels[start : start + batch_size]
             with autocast(recipe, images.device):
                 batch = data.normalise(images[start : start + batch_size], dtype_of(recipe))
@@ -208,6 +219,7 @@ def test(trainee: Trainee, data: Dataset, recipe: Recipe, batch_size: int = 1000
             hits = logits.topk(min(5, logits.shape[1])).indices == target[:, None]
             right1, right5 = right1 + hits[:, 0].sum(), right5 + hits.sum()
             loss = loss + torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+        right1, right5, loss = ranks.total(torch.stack([right1, right5, loss]))
         size = len(labels) / 100
         record |= {f"{split}_top1": right1.item() / size, f"{split}_top5": right5.item() / size}
         record[f"{split}_loss"] = loss.item() / len(labels)

@@ -14,6 +14,7 @@ from distillery.objectives.base import Batch, Objective
 from distillery.study import Recipe
 from distillery.training.checkpoint import pack
 from distillery.training.device import autocast
+from distillery.training.parallel import ALONE, Ranks
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Step:
         view: (index, view) -> (B, C, H, W) normalised images.
         normalise: uint8 images -> normalised images (for the strong view).
         teach: (images, cached rows per teacher or []) -> the teachers' outputs.
+        ranks: the processes that share each batch; the networks see this process's rows, the objective sees all.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Step:
         normalise: Callable[[Tensor], Tensor],
         teach: Callable[[Tensor, list[Tensor]], tuple[Outputs, ...]],
         recipe: Recipe,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.student, self.objective, self.optimizer, self.labels = student, objective, optimizer, labels
-        self.view, self.normalise, self.teach, self.recipe = view, normalise, teach, recipe
+        self.view, self.normalise, self.teach, self.recipe, self.ranks = view, normalise, teach, recipe, ranks
         self.epoch = torch.ones((), device=labels.device)
         self.totals: dict[str, Tensor] = {}
         self.plan: Plan | None = None
@@ -76,26 +79,29 @@ class Step:
         self.compute(slice(start, start + size))
 
     def compute(self, rows: slice | Tensor) -> None:
-        plan = self.plan
+        plan, mine = self.plan, self.ranks.share(rows)
         assert plan is not None
-        index, targets = plan.index[rows], [t[rows] for t in plan.targets]
+        index, targets = plan.index[mine], [t[mine] for t in plan.targets]
         labels = self.labels[index]
-        images = self.view(index, plan.view[rows])
-        strong = None if plan.strong is None else self.normalise(plan.strong[rows])
+        images = self.view(index, plan.view[mine])
+        strong = None if plan.strong is None else self.normalise(plan.strong[mine])
         teachers = self.teach(images, targets)
         strong_teacher = None if strong is None else self.teach(strong, [])[0]
         with autocast(self.recipe, labels.device):
             student = self.student(images, preacts=self.preacts)
             strong_student = None if strong is None else self.student(strong, preacts=self.preacts)
         batch = Batch(labels, student, teachers, self.epoch, index, strong_student, strong_teacher)
+        batch = self.ranks.gather(batch, rows, self.objective.needs)
         terms = self.objective(batch)
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
+        self.ranks.reduce(self.student.parameters(), self.objective.parameters())
         self.optimizer.step()
-        self._count(labels, batch, terms, loss)
+        self._count(batch, terms, loss)
 
     @torch.no_grad()
-    def _count(self, labels: Tensor, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
+    def _count(self, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
+        labels = batch.labels
         correct = (self.objective.predict(batch.student).argmax(1) == labels).sum()
         sums = {"loss": loss * len(labels), "correct": correct}
         sums |= {f"loss_{name}": term * len(labels) for name, term in terms.items()}

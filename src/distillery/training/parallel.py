@@ -1,0 +1,197 @@
+"""Several processes train one student: each takes its share of every batch, and all end with the same weights.
+
+`torchrun --nproc-per-node 4 -m distillery distill ...` starts them; without torchrun there is one process, and nothing
+here does anything. The result is that of one process with the same batch size, up to rounding:
+
+* The objective sees the whole batch. Every process gathers the networks' outputs, with gradient, and computes the same
+  loss, so that losses that couple the images of a batch (relations, contrasts, correlations) are exact. Each then sends
+  the gradient back through its own rows only.
+* Batch normalisation takes its statistics over the whole batch (norm.py).
+* The student's gradients are summed over the shares; those of the objective's own modules are equal everywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distillery.artifacts import DistilleryError, sha256_json
+from distillery.models.base import Outputs
+from distillery.objectives.base import Batch
+
+T = TypeVar("T")
+PATIENCE = timedelta(minutes=30)  # for a process that another one waits for; it may be copying data to its node
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that share a run, seen from one of them: its number `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def launched(cls) -> Ranks:
+        """Ask torchrun's environment; one process where there is none."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return cls()
+        return cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what there is to write: outputs, records, checkpoints, progress."""
+        return self.rank == 0
+
+    def once(self, manager: AbstractContextManager[T]) -> AbstractContextManager[T | None]:
+        """Return `manager` for the first process to enter, and for the others one that does nothing."""
+        return manager if self.first else nullcontext()
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """Be connected to the others: CUDA tensors by NCCL (gloo, where processes share one GPU), others by gloo.
+
+        Raises DistilleryError if another process of the run dies meanwhile.
+        """
+        if self.size == 1:
+            yield
+            return
+        shared = ":" in os.environ.get("DISTILLERY_DEVICE", "")
+        backend = "gloo" if shared or device.type == "cpu" else "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, timeout=PATIENCE)
+        yield
+        dist.destroy_process_group()
+
+    def share(self, rows: Any) -> Any:
+        """Return this process's part of a slice of rows; parts differ by one row at most, and may be empty."""
+        if self.size == 1:
+            return rows
+        start, count = rows.start, rows.stop - rows.start
+        return slice(start + self._bound(count, self.rank), start + self._bound(count, self.rank + 1))
+
+    def _bound(self, count: int, rank: int) -> int:
+        return count * rank // self.size
+
+    def gather(self, batch: Batch, rows: Any, needs: Iterable[str]) -> Batch:
+        """Join everybody's share of `rows` into the whole batch. Of taps, only what the objective `needs`."""
+        if self.size == 1:
+            return batch
+        count = rows.stop - rows.start
+
+        def whole(outputs: Outputs | None) -> Outputs | None:
+            if outputs is None:
+                return None
+            pooled = self._rows(outputs.pooled, count) if outputs.pooled is not None and "pooled" in needs else None
+            taps = {tap: getattr(outputs, tap) if tap in needs else () for tap in ("maps", "preacts")}
+            joined = {tap: tuple(self._rows(m, count) for m in maps) for tap, maps in taps.items()}
+            return Outputs(self._rows(outputs.logits, count), pooled, **joined)
+
+        student = whole(batch.student)
+        assert student is not None
+        return replace(
+            batch,
+            labels=self._rows(batch.labels, count),
+            student=student,
+            teachers=tuple(t for t in map(whole, batch.teachers) if t is not None),
+            index=self._rows(batch.index, count),
+            strong_student=whole(batch.strong_student),
+            strong_teacher=whole(batch.strong_teacher),
+        )
+
+    def _rows(self, own: Tensor, count: int) -> Tensor:
+        return _Gather.apply(own, [self._bound(count, r) for r in range(self.size + 1)], self.rank)
+
+    def reduce(self, student: Iterable[Tensor], objective: Iterable[Tensor]) -> None:
+        """Make gradients those of the whole batch, the same bits on every process."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in student if p.grad is not None]
+        alike = [p.grad for p in objective if p.grad is not None]
+        for gradient in alike:  # equal already, but for the last bit if the device is not deterministic: take the mean
+            gradient /= self.size
+        gradients += alike
+        flat = self.total(torch.cat([g.reshape(-1) for g in gradients]))
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
+        if self.size > 1:
+            with _blaming_peers():
+                dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Tell every process whether the flag is up on one of them."""
+        return bool(self.total(torch.tensor(int(flag)))) if self.size > 1 else flag
+
+    def agree(self, *facts: Any) -> None:
+        """Raise DistilleryError unless every process says the same: they may see different files."""
+        if self.size == 1:
+            return
+        number = int(sha256_json(facts)[:15], 16)
+        extremes = torch.tensor([number, -number])
+        with _blaming_peers():
+            dist.all_reduce(extremes, dist.ReduceOp.MAX)
+        if extremes.tolist() != [number, -number]:
+            raise DistilleryError(
+                "the processes of this run disagree about its inputs or its checkpoint: let every node see the same "
+                "files and have the same hardware and packages, then start again"
+            )
+
+
+ALONE = Ranks()
+
+
+class _Gather(torch.autograd.Function):
+    """Everybody's rows, one after the other. Backward: the own rows of a gradient that everybody has computed whole."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, bounds: list[int], rank: int) -> Tensor:
+        ctx.mine = slice(bounds[rank], bounds[rank + 1])
+        sizes = [end - start for start, end in itertools.pairwise(bounds)]
+        even = own.new_zeros(max(sizes), *own.shape[1:])  # collectives want equal shapes
+        even[: len(own)] = own
+        parts = [torch.empty_like(even) for _ in sizes]
+        with _blaming_peers():
+            dist.all_gather(parts, even)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0][ctx.mine], None, None
+
+
+class Sum(torch.autograd.Function):
+    """Sum over all processes, with gradient: what everybody computes from the sum comes back to every addend."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        with _blaming_peers():
+            dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return Sum.apply(gradients[0])
+
+
+@contextmanager
+def _blaming_peers() -> Iterator[None]:
+    """A broken connection means that another process has ended: its own message is the one that counts."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise DistilleryError(
+            "another process of this run has ended or does not answer, so this one stops too: the first message above "
+            "says why"
+        ) from error
