@@ -29,9 +29,12 @@ wildcard_constraints:
     seed="|".join(map(str, STUDY.seeds)),
 
 
+# Where Snakemake itself runs: the download needs the internet, the others are seconds, and nothing waits for a GPU.
 localrules:
     all,
+    data,
     pair,
+    tables,
 
 
 rule all:
@@ -41,5 +44,6 @@ rule all:
 
 
 include: "workflow/rules/teachers.smk"
+include: "workflow/rules/sharing.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/tables.smk"

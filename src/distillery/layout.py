@@ -104,6 +104,14 @@ class Layout:
         """Undeclared to both engines: they delete declared outputs before a job, and a checkpoint must survive that."""
         return self.artifacts / "checkpoints" / Path(*key).with_suffix(".safetensors")
 
+    @property
+    def all_kept(self) -> Path:
+        """Finished runs whose outputs an engine may delete, because another run of the same job failed; undeclared."""
+        return self.artifacts / "kept"
+
+    def kept(self, output: Path) -> Path:
+        return self.all_kept / output.relative_to(self.artifacts)
+
     def provenance(self, output: Path) -> Path:
         """What differs between two identical runs (times, host, revision) lies beside the outputs, undeclared."""
         within = next(p for p in (self.artifacts, self.results) if output.is_relative_to(p))

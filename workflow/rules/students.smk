@@ -6,12 +6,14 @@ rule distill:
         arrays=rules.data.output.arrays,
         record=rules.data.output.record,
         pair=rules.pair.output,
-        code=lambda wildcards: code_files("distill", method=STUDY.methods[wildcards.method]),
+        code=code_of_run,
     output:
         weights=AT.students("{pair}", "{method}", "{seed}"),
         record=AT.runs("{pair}", "{method}", "{seed}"),
     params:
         tracked=lambda wildcards: tracked("distill", RAW, **wildcards),
+    group:
+        sharing
     log:
         AT.log("distill", "{pair}", "{method}", "{seed}"),
     benchmark:
@@ -30,6 +32,8 @@ rule evaluate:
         code=code_files("evaluate"),
     output:
         AT.metrics("{pair}", "{method}", "{seed}"),
+    group:
+        sharing
     log:
         AT.log("evaluate", "{pair}", "{method}", "{seed}"),
     benchmark:

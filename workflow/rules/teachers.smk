@@ -18,6 +18,9 @@ rule data:
 
 
 rule teacher:
+    localrule:
+        # Released teachers come from the internet, which compute nodes often cannot reach.
+        all(teacher.source == "fetch" and teacher.fallback == "none" for teacher in STUDY.teachers.values())
     input:
         arrays=rules.data.output.arrays,
         record=rules.data.output.record,

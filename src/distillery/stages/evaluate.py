@@ -37,7 +37,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     recipe = _recipe(trained, trained_path)
     device = set_up(recipe)
     output = layout.metrics(pair, method, seed)
-    with making(layout, output):
+    with making(layout, output, output, record):
         data = Dataset.load(layout.arrays.parent).to(device)
         teachers = open_teachers(study, layout, pair, data, device, recipe)
         names = study.pairs[pair].teachers

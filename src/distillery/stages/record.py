@@ -21,6 +21,7 @@ from typing import Any
 from distillery import artifacts
 from distillery.artifacts import DistilleryError
 from distillery.layout import Layout, code_files, tracked
+from distillery.stages import kept
 from distillery.study import Study, read_params
 
 
@@ -47,7 +48,7 @@ def describe(stage: str, inputs: list[Path], params: Path, loss: Any = None, /, 
 
 
 class Kept(SystemExit):
-    """Another process made the very same thing while this one waited for it: the command succeeds without working."""
+    """The very same thing is there already, made by another process: the command succeeds without working."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -65,6 +66,7 @@ def making(
     double of one that outlived its Snakemake, and failing would only use up its retries. Engines delete the outputs of
     a job before they start it, so what is there after a wait was made by the process waited for: if the file `made`
     then holds this job's `record`, it is kept (raises Kept). Otherwise that process died, and this one goes on.
+    What `kept` has of this very job is put back instead of being made again (raises Kept, too).
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
@@ -75,6 +77,8 @@ def making(
             if all(found.get(key) == value for key, value in record.items()):
                 print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
                 raise Kept
+        if made and record and kept.restore(layout, record, output, made):
+            raise Kept
         yield volatile
         facts = {
             "output": str(output),
@@ -87,6 +91,8 @@ def making(
         path = layout.provenance(output)
         path.parent.mkdir(parents=True, exist_ok=True)
         artifacts.write_json(path, facts | volatile)
+        if made:
+            kept.keep(layout, output, made)
 
 
 @contextmanager
