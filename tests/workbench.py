@@ -36,6 +36,13 @@ class Workbench:
         self.git("add", "-A")
         self.git("commit", "-q", "-m", "a working copy")
 
+    @classmethod
+    def at(cls, root: Path) -> Workbench:
+        """A working copy that lies there already: a clone or a copy of another one."""
+        bench = cls.__new__(cls)
+        bench.root = root
+        return bench
+
     def git(self, *args: str) -> str:
         return self.run("git", "-c", "user.name=tester", "-c", "user.email=tester@example.invalid", *args).stdout
 

@@ -43,11 +43,12 @@ def current(study: Study, params: Path) -> dict[str, Content]:
         DistilleryError: if an output is a link (into the cache, most likely), or a record cannot be read.
     """
     tasks = list_tasks(study)
-    outputs = [path for task in tasks for path in task.outputs] + [Layout(study.study).figures]
+    figures = Layout(study.study).figures
+    outputs = [*(path for task in tasks for path in task.outputs), figures]
     found = _contents(sorted({file for output in outputs for file in _files(output)}))
     stale: dict[str, str] = {}
     for path, why in _stale(Current(study, read_params(params)), tasks, found):
-        stale.setdefault(path, why)
+        stale.setdefault(str(figures) if figures in Path(path).parents else path, why)  # Snakemake makes all or none
     if stale:
         first, why = next(iter(stale.items()))
         more = f" and {len(stale) - _NAMED} more like them" if len(stale) > _NAMED else ""
@@ -99,19 +100,22 @@ def _content(path: Path) -> Content:
 
 def _stale(now: Current, tasks: list[Task], found: dict[str, Content]) -> Iterator[tuple[str, str]]:
     """Yield (output, what is wrong with it), in the order of the pipeline."""
-    held: set[str] = set()
+    sound = True
+    held = {str(tasks[-1].record)}
     for task in tasks:
         if fault := now.fault(task):
+            sound = False
             yield str(task.record), fault
             continue
         for path, sha256 in _held(task).items():
             held.add(path)
             if path not in found or found[path].sha256 != sha256:
-                yield path, f"it is not the file that {task.record} was made with"
-        if task.stage == "tables" and read_json(task.record).get("sha256") != seal(read_json(task.record)):
-            yield str(task.record), "it was changed after it was made"
-    for path in sorted(found.keys() - held - {str(tasks[-1].record)}):
-        yield path, "no record says what it was made from, or who used it"
+                yield path, f"it is not the file that {task.record} describes"
+    document = read_json(tasks[-1].record)
+    if document.get("sha256") != seal(document):
+        yield str(tasks[-1].record), "it was changed after it was made"
+    for path in sorted(found.keys() - held) if sound else ():
+        yield path, "no record describes it"
 
 
 def _held(task: Task) -> dict[str, str]:

@@ -94,6 +94,11 @@ def _prepared() -> Study:
         )
     if not Path(".dvc").is_dir():
         raise DistilleryError("there is no .dvc folder here: go to the repository root, or run `dvc init`")
+    if Path("artifacts").is_symlink():
+        raise DistilleryError(
+            "artifacts is a link, which DVC does not follow out of the repository: move the files back here, and the "
+            "whole clone to a larger file system if need be"
+        )
     safe_links()
     _idle()
     return study
@@ -131,10 +136,11 @@ def _nothing_due(study: Study) -> None:
         return
     if LOCK.exists() and not _differences():
         raise StaleInput(f"{LOCK} describes what lies here, only Snakemake does not know: run `distillery adopt`")
-    first = next((row for row in due if row["status"] != "ok"), due[0])
-    why = "depends on one that is not" if first["status"] == "ok" else first["status"]
+    first = next((row for row in reversed(due) if row["status"] != "ok"), due[-1])
+    why = "due" if first["status"] == "ok" else first["status"]
+    more = ", ..." if len(due) > 1 else ""
     raise StaleInput(
-        f"{len(due)} of {len(rows)} outputs are not current (first {first['output_file']}: {why}): run Snakemake again "
+        f"not current: {len(due)} of {len(rows)} outputs ({first['output_file']}: {why}{more}); run Snakemake again "
         "(`snakemake -n` lists what is due and why)"
     )
 
@@ -152,8 +158,9 @@ def _as_recorded() -> None:
         )
     if stages := _differences():
         stage, changes = next(iter(stages.items()))
+        more = ", ..." if len(stages) > 1 else ""
         raise StaleInput(
-            f"{len(stages)} stages are not what {LOCK} says (first {stage}: {_explain(changes[0])}): get the recorded "
+            f"not what {LOCK} says: {len(stages)} stages ({stage}: {_explain(changes[0])}{more}); get the recorded "
             "files with `dvc pull`, or make new ones with `dvc repro`, or undo the edit"
         )
 
