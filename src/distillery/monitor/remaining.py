@@ -9,7 +9,7 @@ from statistics import median
 
 from distillery.artifacts import DistilleryError, read_json
 from distillery.monitor.current import read_record
-from distillery.monitor.states import DONE, RUNNING, STALE, Standing, Status
+from distillery.monitor.states import DONE, RUNNING, STALE, Standing
 from distillery.monitor.tasks import Task
 from distillery.study import Study
 
@@ -58,10 +58,11 @@ class _Rates:
     def __init__(self, standing: Standing, study: Study) -> None:
         self.study, self.gpu = study, False
         samples: dict[tuple[str, ...], list[float]] = defaultdict(list)
-        for status in standing.of(DONE, STALE):
-            key = self._key(status.task)
-            if len(samples[key]) < _SAMPLES and (rate := self._rate(status)) is not None:
-                samples[key].append(rate)
+        for task in (status.task for status in standing.of(DONE, STALE)):
+            rates = samples[self._key(task)]
+            if len(rates) < _SAMPLES and (rate := self._rate(task)) is not None:
+                rates.append(rate)
+                self.gpu = self.gpu or _on_gpu(task)
         self.cells = {key: median(rates) for key, rates in samples.items() if rates}
         self.groups: dict[tuple[str, ...], float] = {}
         for key in {key[:2] for key in self.cells} | {key[:1] for key in self.cells}:
@@ -82,9 +83,9 @@ class _Rates:
         return median(elsewhere) if elsewhere and len(key) == 3 and min(elsewhere) > 0 else 1.0
 
     def _key(self, task: Task) -> tuple[str, ...]:
-        """Tasks with one key take the same time per unit; those that share its first two parts take similar time."""
+        """Tasks with one key take the same time per unit; those that share its beginning take similar time."""
         if task.stage == "teacher":
-            return task.stage, self.study.teachers[task.keys[0]].source, task.keys[0]
+            return f"teacher to {self.study.teachers[task.keys[0]].source}", *task.keys
         return task.stage, *task.keys[:2]
 
     def _units(self, task: Task) -> float:
@@ -95,17 +96,22 @@ class _Rates:
         teacher = self.study.teachers[task.keys[0]] if task.stage == "teacher" else None
         return self.study.recipe_for_teacher(task.keys[0]).epochs if teacher and teacher.source == "train" else 1
 
-    def _rate(self, status: Status) -> float | None:
+    def _rate(self, task: Task) -> float | None:
         """Seconds per unit of a finished job; of one that was killed and continued, by the epochs of its last start."""
-        task = status.task
         try:
             facts = read_json(task.provenance)
             epochs = sum(map(len, facts.get("epoch_seconds", {}).values()))
-            if task.stage == "distill":
-                self.gpu = self.gpu or str(read_record(task.record).get("device", "")).startswith("cuda")
             return facts["wall_seconds"] / (epochs or self._units(task))
-        except (DistilleryError, OSError, ValueError, KeyError):
+        except (DistilleryError, KeyError):
             return None  # made elsewhere and pulled: what it took is not known
+
+
+def _on_gpu(task: Task) -> bool:
+    """Whether a student was trained on one; the records of other stages do not say."""
+    try:
+        return task.stage == "distill" and read_record(task.record)["device"].startswith("cuda")
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def words(seconds: float) -> str:

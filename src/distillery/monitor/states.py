@@ -63,18 +63,17 @@ def look(study: Study, params: dict[str, Any]) -> Standing:
     queue, writers, current = ask(tasks), Writers(), Current(study, params)
     found: dict[str, Status] = {}
     for task in tasks:
-        unmade = [name for name in task.after if found[name].state != DONE]
+        unmade = [found[name] for name in task.after if found[name].state != DONE]
         found[task.name] = _state(task, unmade, queue, writers, current)
     return Standing(list(found.values()), queue)
 
 
-def _state(task: Task, unmade: list[str], queue: Queue, writers: Writers, current: Current) -> Status:
+def _state(task: Task, unmade: list[Status], queue: Queue, writers: Writers, current: Current) -> Status:
     held, job = holder(task.outputs[0]), queue.of(task)
     if held and _alive(held, task, queue):
         return _running(task, held.host, held.since)
     if all(path.exists() for path in task.outputs):
-        stage = unmade[0].split()[0] if unmade else ""
-        why = current.fault(task) or (f"made from an earlier {stage}" if unmade else "")
+        why = current.fault(task) or (_upstream(unmade[0]) if unmade else "")
         if not why:
             return Status(task, DONE)
         left = Status(task, STALE, why)
@@ -87,6 +86,12 @@ def _state(task: Task, unmade: list[str], queue: Queue, writers: Writers, curren
     if job.waits or unmade:
         return Status(task, WAITING, job.reason if job.waits else "its turn in a group that runs")
     return _running(task, job.node, 0.0)
+
+
+def _upstream(first: Status) -> str:
+    stage = first.task.stage
+    again = {STALE: f"made from a stale {stage}", TODO: f"its {stage} is missing", FAILED: f"its {stage} failed"}
+    return again.get(first.state, f"its {stage} is being made again")
 
 
 def _alive(held: Holder, task: Task, queue: Queue) -> bool:
