@@ -117,6 +117,10 @@ class Layout:
         within = next(p for p in (self.artifacts, self.results) if output.is_relative_to(p))
         return self.artifacts / "provenance" / output.relative_to(within).with_suffix(".json")
 
+    def hash_note(self, path: Path) -> Path:
+        """The hash of a large artefact, noted when it was last verified; undeclared."""
+        return self.artifacts / "hashes" / path.relative_to(self.artifacts).with_suffix(f"{path.suffix}.json")
+
     def log(self, stage: str, *key: str) -> Path:
         return self.artifacts / "logs" / Path(stage, *key or ("log",)).with_suffix(".log")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distillery.artifacts import StaleInput, load_tensors, read_json, read_metadata, sha256_array
 from distillery.data.views import normalise, seed_for
+from distillery.nearby import nearby
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -42,8 +43,8 @@ class Dataset:
     val_labels: Tensor | None = None
 
     @classmethod
-    def load(cls, folder: Path, verify: bool = False) -> Dataset:
-        """Read arrays.safetensors and data.json from `folder`.
+    def load(cls, folder: Path, verify: bool = False, sha256: str | None = None) -> Dataset:
+        """Read arrays.safetensors, or this node's copy of the file of that `sha256`, and data.json from `folder`.
 
         That the file is the one of data.json is always checked by the content hash it names; with `verify` every array
         is hashed again.
@@ -53,6 +54,7 @@ class Dataset:
             StaleInput: if the arrays are not those of data.json.
         """
         path = Path(folder) / "arrays.safetensors"
+        path = (nearby(path, sha256) if sha256 else None) or path
         record, tensors = read_json(Path(folder) / "data.json"), load_tensors(path)
         hashes = {k: sha256_array(t) for k, t in tensors.items()} if verify else record.get("sha256")
         if read_metadata(path).get("content") != record.get("content") or hashes != record.get("sha256"):

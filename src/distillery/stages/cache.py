@@ -23,7 +23,7 @@ def run(study: Study, params: Path, teacher: str) -> None:
     device = set_up(study.recipe.updated({"precision": "float32"}))  # the table is exact whatever students train in
     output = layout.table(teacher)
     with making(layout, output, layout.table_record(teacher), record) as volatile:
-        data = Dataset.load(layout.arrays.parent)
+        data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)])
         network = load_network(
             study.teachers[teacher].architecture, data.num_classes, data.channels, layout.teacher(teacher)
         )

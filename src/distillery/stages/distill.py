@@ -36,7 +36,8 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     output = layout.students(pair, method, seed)
     made = layout.runs(pair, method, seed) if ranks.size == 1 else None  # the others would wait for the first
     with ranks.once(making(layout, output, made, record)) as volatile, ranks.joined(device):
-        data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
+        data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)])
+        data = data.hold_out(recipe.validation).to(device)
         needs = signatures.needs(spec)
         networks = [] if not needs else open_teachers(study, layout, pair, data, device, recipe)
         source, how = _source(layout, study, pair, needs, networks, recipe, data)
@@ -98,5 +99,8 @@ def _source(
     if why is not None:
         return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
     device = data.train_images.device
-    tables = [ViewTable.open(layout.table(n), r).place(device) for n, r in zip(names, records, strict=True)]
+    tables = [
+        ViewTable.open(layout.table(name), record, layout.hash_note(layout.table(name))).place(device)
+        for name, record in zip(names, records, strict=True)
+    ]
     return TableTeachers(tables), "view table"

@@ -38,7 +38,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     device = set_up(recipe)
     output = layout.metrics(pair, method, seed)
     with making(layout, output, output, record):
-        data = Dataset.load(layout.arrays.parent).to(device)
+        data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)]).to(device)
         teachers = open_teachers(study, layout, pair, data, device, recipe)
         names = study.pairs[pair].teachers
         labels = data.test_labels.cpu()

@@ -21,6 +21,7 @@ from typing import Any
 from distillery import artifacts
 from distillery.artifacts import DistilleryError
 from distillery.layout import Layout, code_files, tracked
+from distillery.nearby import sha256_once
 from distillery.stages import kept
 from distillery.study import Study, read_params
 
@@ -35,14 +36,15 @@ def describe(stage: str, inputs: list[Path], params: Path, loss: Any = None, /, 
             raise DistilleryError(
                 f"{stage} needs {path}, which is not there: run the stages before it (`snakemake {path}`)"
             )
-    values = json.loads(tracked(stage, read_params(params), **wildcards))
+    raw = read_params(params)
+    values, layout = json.loads(tracked(stage, raw, **wildcards)), Layout(raw["study"])
     return {
         "stage": stage,
         **wildcards,
         "params": values,
         "params_sha256": artifacts.sha256_json(values),
         "code_sha256": artifacts.sha256_tree([Path(f) for f in code_files(stage, method=loss)]),
-        "inputs": {str(path): artifacts.sha256_file(path) for path in inputs},
+        "inputs": {str(path): sha256_once(path, layout.hash_note(path)) for path in inputs},
         "environment": artifacts.environment(),
     }
 

@@ -31,7 +31,8 @@ def run(study: Study, params: Path, teacher: str) -> None:
     output = layout.teacher(teacher)
     made_by = layout.teacher_record(teacher) if ranks.size == 1 else None  # the others would wait for the first
     with ranks.once(making(layout, output, made_by, record)) as volatile, ranks.joined(device):
-        data = Dataset.load(layout.arrays.parent).hold_out(recipe.validation).to(device)
+        data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)])
+        data = data.hold_out(recipe.validation).to(device)
         trainee = assemble(spec.architecture, Method(objective="ce"), data, [], spec.seed)
         network = trainee.student
         key = artifacts.sha256_json(record | {"seed": spec.seed, "ranks": ranks.size})
