@@ -1,0 +1,127 @@
+"""torchrun on two processes through the real command: the loss curve of one, resume, and a process that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from workbench import Workbench
+
+from distillery.artifacts import load_tensors, read_json, sha256_file
+from distillery.layout import Layout
+
+pytestmark = pytest.mark.slow
+AT = Layout("digits")
+PAIR = "resnet20_w8-resnet8_w2"
+
+METHODS = {
+    "kd": {"objective": "kd", "recipe": {"epochs": 2}},  # from the view table
+    # Live teachers and everything at once, each term of the loss recorded by itself: losses that couple the images of a
+    # batch (dist, crd), modules and memories of the objective (crd), feature maps, the objective's own batch
+    # normalisation, modules that predict in the student's place (simkd).
+    "all": {"objective": "simkd", "plus": {"kd": {}, "dist": {}, "crd": {}}},
+}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """A working copy up to the pair, in float64, so that a wrong formula cannot hide in rounding."""
+    bench = Workbench(tmp_path_factory.mktemp("parallel"))
+    bench.tiny(epochs=6)
+    params = bench.params
+    params["recipe"] |= {"precision": "float64", "batch_size": 50}
+    params["data"]["test_fraction"] = 0.85  # 269 training images: the last batch of 19 has no equal halves
+    params["pairs"] = {PAIR: {"teacher": "resnet20_w8", "student": "resnet8_w2"}}
+    params["methods"], params["tables"]["baseline"] = METHODS, "kd"
+    bench.params = params
+    bench.run("distillery", "data")
+    bench.run("distillery", "teacher", "--teacher", "resnet20_w8")
+    bench.run("distillery", "cache", "--teacher", "resnet20_w8")
+    bench.run("distillery", "pair", "--pair", PAIR)
+    return bench
+
+
+DISTILL = ("distill", "--pair", PAIR, "--method", "all", "--seed", "0")
+TORCHRUN = ("torchrun", "--standalone", "--nproc-per-node", "2", "-m", "distillery")
+STUDENTS, CHECKPOINT = AT.students(PAIR, "all", "0"), AT.checkpoint(PAIR, "all", "0")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str) -> None:
+    record, students = bench.root / AT.runs(PAIR, method, "0"), bench.root / AT.students(PAIR, method, "0")
+    command = ("distill", "--pair", PAIR, "--method", method, "--seed", "0")
+    bench.run("distillery", *command)
+    one, weights = read_json(record), load_tensors(students)
+    bench.run(*TORCHRUN, *command)
+    two, shared = read_json(record), load_tensors(students)
+    assert (one["ranks"], two["ranks"]) == (1, 2)
+    assert two["teacher_outputs"].startswith("live" if method == "all" else "view table")
+    for before, after in zip(one["runs"][0]["history"], two["runs"][0]["history"], strict=True):
+        if method == "all":
+            assert {"loss_simkd", "loss_kd_kd", "loss_dist_inter", "loss_dist_intra", "loss_crd_crd"} <= before.keys()
+        assert after == pytest.approx(before, rel=1e-9)
+    assert weights.keys() == shared.keys()
+    for name, value in weights.items():
+        assert torch.allclose(shared[name].double(), value.double(), rtol=0, atol=1e-9), name
+    if method == "kd":
+        return
+    bench.run("distillery", "evaluate", "--pair", PAIR, "--method", "all", "--seed", "0")
+    measured = read_json(bench.root / AT.metrics(PAIR, "all", "0"))["runs"][0]
+    assert measured["last"]["top1"] == pytest.approx(two["runs"][0]["history"][-1]["test_top1"])
+
+
+def workers(parent: int) -> list[int]:
+    """The processes that a torchrun has started, in the order of their numbers."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(state[1]) == parent and b"distill" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def interrupt(bench: Workbench, how: signal.Signals) -> str:
+    """Start the run on two processes, send the second a signal when there is a new checkpoint; return the output."""
+    checkpoint = bench.root / CHECKPOINT
+    before = sha256_file(checkpoint) if checkpoint.exists() else ""
+    process = bench.start(*TORCHRUN, *DISTILL, DISTILLERY_CHECKPOINT_SECONDS="0")
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        if checkpoint.exists() and sha256_file(checkpoint) != before:
+            break
+        time.sleep(0.01)
+    both = workers(process.pid)
+    assert len(both) == 2, process.communicate()[0]
+    os.kill(both[1], how)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode, said
+    assert not any(Path("/proc", str(number)).exists() for number in both), "a process was left behind"
+    assert not (bench.root / STUDENTS).exists(), "the run was over before it could be stopped"
+    assert checkpoint.exists()
+    return said
+
+
+def test_stopped_then_killed_then_finished(bench: Workbench) -> None:
+    """SIGTERM to one process stops both after the same step; the death of one ends both; the weights stay the same."""
+    undisturbed = sha256_file(bench.root / STUDENTS)  # by the test above
+    (bench.root / STUDENTS).unlink()
+    assert "the state is saved" in interrupt(bench, signal.SIGTERM)
+    said = interrupt(bench, signal.SIGKILL)
+    assert "going on after" in said
+    assert "another process of this run has ended" in said or "closing signal SIGTERM" in said  # whoever notices first
+    assert "going on after" in bench.run(*TORCHRUN, *DISTILL).stdout
+    assert sha256_file(bench.root / STUDENTS) == undisturbed
+
+
+def test_a_stage_for_one_process_says_so(bench: Workbench) -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    done = bench.run("distillery", "cache", "--teacher", "resnet20_w8", check=False, **torchrun)
+    assert done.returncode == 1
+    assert done.stderr == "distillery: this stage runs in one process: start it without torchrun\n"
