@@ -6,7 +6,7 @@ whether that process still has the file open: `/proc/PID/fd`. (`/proc/locks` nam
 kernel, which on overlayfs and btrfs is not the one that `stat` gives.) A lock file that stayed behind belongs to a
 process that was killed: one that ends by itself, also on SIGTERM, removes it.
 
-Processes of other machines cannot be seen. For those Slurm's queue answers, or else the age of their last sign of life.
+Processes of other machines cannot be seen. Slurm answers for its jobs, and else the age of the last sign of life.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lock file says; `alive` is None where it cannot be known from here."""
+    """What a lock file says (`job`: Slurm's number or ""); `alive` is None where it cannot be known from here."""
 
     pid: int
     host: str
+    job: str
     since: float
     alive: bool | None
 
@@ -38,11 +39,11 @@ def holder(output: Path) -> Holder | None:
         said, since = name.read_text(errors="replace"), name.stat().st_mtime
     except OSError:
         return None
-    match = re.fullmatch(r"process (\d+) on (.+)", said.strip())
+    match = re.match(r"process (\d+) on ([^\s,]+)(?:, Slurm job (\d+))?", said)
     if not match:  # opened and about to be signed
-        return Holder(0, socket.gethostname(), since, True)
-    pid, host = int(match[1]), match[2]
-    return Holder(pid, host, since, _has_open(pid, name) if host == socket.gethostname() else None)
+        return Holder(0, socket.gethostname(), "", since, True)
+    pid, host, job = int(match[1]), match[2], match[3] or ""
+    return Holder(pid, host, job, since, _has_open(pid, name) if host == socket.gethostname() else None)
 
 
 def _has_open(pid: int, file: Path) -> bool:

@@ -18,7 +18,8 @@ TIMEOUT = 3.0  # seconds; Slurm's own commands wait for a lost controller for a 
 LOGS = Path(".snakemake/slurm_logs")  # of Snakemake's Slurm plugin: rule_NAME/WILDCARDS/JOB.log
 MARKERS = Path(".snakemake/incomplete")  # of Snakemake: one file for each output in the making
 WAITS = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
-FIELDS = "%i|%T|%N|%r|%Z|%k"  # number, state, node, why it waits, working directory, comment
+# Number (of an array's task: 12_3), the same as the task itself knows it, state, node, why it waits, folder, comment.
+FIELDS = "%i|%A|%T|%N|%r|%Z|%k"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Job:
     """One job of the queue."""
 
     number: str
+    inside: str
     state: str
     node: str
     reason: str
@@ -41,24 +43,20 @@ class Queue:
     """The user's jobs that were submitted from this working copy.
 
     Attributes:
-        jobs: by the name of the task that they do.
-        shared: job arrays, and groups of several tasks. Which tasks theirs are is known until Snakemake starts them on
-            their node; from then on their locks and logs tell.
+        jobs: by the name of the task that they do. Whose an array's or a group's are is known until Snakemake starts
+            its tasks on their node; from then on their locks and logs tell.
         unnamed: jobs that wait and of which it is not known whose they are.
+        at_work: numbers of the jobs that run, as they know them themselves.
     """
 
     answered: bool = False
     jobs: dict[str, list[Job]] = field(default_factory=lambda: defaultdict(list))
-    shared: list[Job] = field(default_factory=list)
     unnamed: int = 0
+    at_work: set[str] = field(default_factory=set)
 
     def of(self, task: Task) -> Job | None:
         """The job that does this task, else one that will."""
         return min(self.jobs.get(task.name, []), key=lambda job: job.waits, default=None)
-
-    def shares(self, host: str) -> bool:
-        """Whether an array or a group has a job running on this host."""
-        return any(not job.waits and job.node.split(".")[0] == host.split(".")[0] for job in self.shared)
 
 
 def ask(tasks: list[Task]) -> Queue:
@@ -84,18 +82,17 @@ def ask(tasks: list[Task]) -> Queue:
         names = {comments[job.comment]} if alone else marked[job.number]
         for name in names:
             queue.jobs[name].append(job)
-        if not alone:
-            queue.shared.append(job)
-            queue.unnamed += job.waits and not names
+        queue.unnamed += job.waits and not names
+        queue.at_work |= set() if job.waits else {job.inside}
     return queue
 
 
 def _ours(listed: str) -> Iterator[Job]:
     here = Path.cwd().resolve()
     for line in listed.splitlines():
-        number, state, node, reason, directory, comment = line.split("|", 5)
+        number, inside, state, node, reason, directory, comment = line.split("|", 6)
         if comment.startswith("rule_") and Path(directory).resolve() == here:
-            yield Job(number, state, node, reason, comment)
+            yield Job(number, inside, state, node, reason, comment)
 
 
 def _comment(task: Task) -> str:

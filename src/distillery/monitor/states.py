@@ -16,8 +16,7 @@ from distillery.monitor.tasks import Task, list_tasks
 from distillery.study import Study
 
 DONE, RUNNING, WAITING, FAILED, STALE, TODO = STATES = ("done", "running", "waiting", "failed", "stale", "to do")
-# Seconds that a process of another machine may be silent: an epoch can take long, but Slurm would know of its job.
-_SILENT, _SILENT_BESIDE_SLURM = 3600.0, 180.0
+_SILENT = 3600.0  # seconds that a process of another machine may be silent; an epoch can take long
 _TAIL = 4096
 _PROGRESS = re.compile(r"(?:seed (\d+))?: (epoch|image|MB) (\d+)/(\d+)")
 
@@ -98,10 +97,9 @@ def _alive(held: Holder, task: Task, queue: Queue) -> bool:
     """Whether the maker of an output is at work. Elsewhere: as Slurm says, or while it gives signs of life."""
     if held.alive is not None:
         return held.alive
-    if job := queue.of(task):
-        return not job.waits
-    of_slurm = queue.answered and not queue.shares(held.host)  # which then has no job there that it could be
-    return time.time() - _last_sign(held, task) < (_SILENT_BESIDE_SLURM if of_slurm else _SILENT)
+    if queue.answered and held.job:
+        return held.job in queue.at_work
+    return time.time() - _last_sign(held, task) < _SILENT
 
 
 def _last_sign(held: Holder, task: Task) -> float:
@@ -132,15 +130,15 @@ def _unfinished(task: Task, held: Holder | None) -> Status:
         said = reason + (f"; before that: {said}" if said else "")
     killed = f"killed (process {held.pid} on {held.host})" if held else ""
     why = "; ".join(filter(None, (killed, said))) or "it said nothing"
-    if any(path.exists() for path in task.checkpoints):
+    if "goes on from there" not in why and any(path.exists() for path in task.checkpoints):
         why += " [continues from its checkpoint]"
     return Status(task, FAILED, why)
 
 
 def _slurm_reason(log: Path) -> str:
     """What Slurm wrote about the end of a job: cancelled, time limit, out of memory, node failure."""
-    found = [line for line in _tail(log).splitlines() if line.startswith(("slurmstepd: error: ", "srun: error: "))]
-    return next((line.split("error: ", 1)[1].strip("* ") for line in found if "***" in line or "oom" in line), "")
+    found = re.findall(r"^slurmstepd\S*: error: (.*(?:\*\*\*|oom).*)$", _tail(log), re.MULTILINE)
+    return found[-1].strip("* ") if found else ""
 
 
 def _mtime(path: Path | None) -> float:
