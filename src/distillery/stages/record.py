@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,8 @@ def _leaving_in_order() -> Iterator[None]:
     """
 
     def leave(*_: object) -> None:
+        if isinstance(sys.exception(), SystemExit):
+            return  # Slurm sends the signal more than once, and the first one is being obeyed
         print("stopped by SIGTERM (cancelled, preempted or out of time): the same command starts over", flush=True)
         raise SystemExit(128 + signal.SIGTERM)
 
