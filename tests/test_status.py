@@ -257,9 +257,8 @@ def test_in_slurms_queue(bench: Workbench, slurm: SlurmCluster) -> None:
         slurm.run("scancel", blocker)
         wait(lambda: re.search(rf"{name}: epoch \d/6 for .* on {HOST}", said(bench, **environment)), process)
         slurm.run("scancel", *slurm.jobs("R"))
-        process.communicate(timeout=180)
-        text = said(bench, **environment)
-        assert re.search(rf"{name}: (JOB|STEP) \d+.*CANCELLED.*; before that: stopped in epoch \d of 6", text), text
+        shown = rf"{name}: (JOB|STEP) \d+.*CANCELLED.*; before that: stopped in epoch \d of 6"
+        slurm.wait(lambda: re.search(shown, said(bench, **environment)), "why it stopped", 180)
     finally:
         bench.params = params
         end(process, signal.SIGINT)

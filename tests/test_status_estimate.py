@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,12 @@ from conftest import ROOT
 
 from distillery.artifacts import lock
 from distillery.monitor.alive import holder
+from distillery.monitor.current import Current
 from distillery.monitor.queue import Queue
 from distillery.monitor.remaining import remaining, sentence, words
 from distillery.monitor.states import DONE, FAILED, RUNNING, TODO, Standing, Status
 from distillery.monitor.tasks import Task, list_tasks
-from distillery.study import Study
+from distillery.study import Study, read_params
 
 PAIRS = {
     "small": {"teacher": "a", "student": "resnet8_w4"},
@@ -151,3 +155,48 @@ def test_looking_never_takes_the_lock(tmp_path: Path) -> None:
     process.join()
     assert not failed.is_set()
     assert seen
+
+
+PROGRAM = """
+import sys, time
+from distillery.cli import app
+app(["status"], standalone_mode=False)
+print("torch" in sys.modules, time.process_time())
+"""
+
+
+@pytest.mark.slow
+def test_two_thousand_runs_at_a_glance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of 240 epochs, each compared with the study; and torch is not imported for it."""
+    monkeypatch.chdir(tmp_path)
+    Path("src").symlink_to(ROOT / "src")
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    teacher = next(iter(params["teachers"]))
+    params["recipe"]["epochs"] = 240
+    params["pairs"] = {f"p{i}": {"teacher": teacher, "student": "resnet8_w4"} for i in range(20)}
+    names = list(params["methods"])
+    params["methods"] = {f"{names[i % len(names)]}_{i}": params["methods"][names[i % len(names)]] for i in range(20)}
+    params["seeds"], params["tables"]["baseline"] = [0, 1, 2, 3, 4], f"{names[0]}_0"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    study = Study.load()
+    current = Current(study, read_params("params.yaml"))
+    history = [{"epoch": e, "loss": 1 / e, "test_top1": 70 - 1 / e, "train_top1": 99 - 1 / e} for e in range(1, 241)]
+    for task in list_tasks(study):
+        if task.stage == "distill":
+            values, digest = current._values(task)
+            record = {"params": values, "params_sha256": digest, "code_sha256": current._code_of(task), "inputs": {}}
+            record |= {"device": "cuda:0", "runs": [{"seed": 0, "history": history}]}
+            for path in (*task.outputs, task.provenance):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            task.outputs[0].touch()
+            task.record.write_text(json.dumps(record, sort_keys=True, indent=1))
+            task.provenance.write_text('{"wall_seconds": 3600.0}')
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    imported, seconds = done.stdout.split()[-2:]
+    assert imported == "False"
+    assert float(seconds) < 5, (
+        done.stdout
+    )  # of the processor: what a person waits depends on what else the machine does
+    assert "distill: 2000, its data is missing" in done.stdout
+    assert "2,000 GPU-hours" in done.stdout
