@@ -101,11 +101,14 @@ def show(params: Params = PARAMS) -> None:
 
 
 @app.command(rich_help_panel=DAILY)
-def status(params: Params = PARAMS) -> None:
+def status(
+    everything: Annotated[bool, typer.Option("--all", help="List all running and failed jobs.")] = False,
+    params: Params = PARAMS,
+) -> None:
     """Say at a glance what is done, running, waiting or failed, and how long the rest will take."""
     from distillery.reporting.status import show as print_status
 
-    print_status(Study.load(params))
+    print_status(Study.load(params), params, everything)
 
 
 @app.command(rich_help_panel=DAILY)
