@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -150,3 +151,23 @@ def test_cost_adds_up(bench: Any, capsys: pytest.CaptureFixture[str], tmp_path: 
     assert float(teacher[5]) == pytest.approx(2 * 50_000 * (100 + 64 * params["cache"]["pooled"]) * 4 / 1e9, abs=0.006)
     arrays = 60_000 * 3072 / 1e9
     assert float(pair[5]) + float(teacher[5]) + arrays == pytest.approx(float(total[5]), abs=0.06)
+
+
+def test_findings_are_those_of_the_results(
+    bench: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The differences are those of the study's own table (corrected over fewer tests), the gaps those of its runs."""
+    monkeypatch.chdir(ROOT)
+    bench("findings").main(["results/digits", "--against", "rld:kd", "--markdown"])
+    out = capsys.readouterr().out
+    shown = next(line for line in out.splitlines() if line.startswith("| rld - kd"))
+    runs = [line.split(",") for line in (ROOT / "results/digits/runs.csv").read_text().splitlines()]
+    last, best, method = (runs[0].index(name) for name in ("top1_last", "top1_test_best", "method"))
+    mean = {m: sum(float(r[last]) for r in runs if r[method] == m) / 3 for m in ("rld", "kd")}
+    assert f"{mean['rld'] - mean['kd']:+.2f}" in shown
+    gaps = [float(r[best]) - float(r[last]) for r in runs[1:]]
+    every = next(line for line in out.splitlines() if line.startswith("| all "))
+    assert every.split()[3::2] == [f"{min(gaps):.2f}", f"{statistics.median(gaps):.2f}", f"{max(gaps):.2f}"]
+    with pytest.raises(SystemExit):
+        bench("findings").main(["results/digits", "--against", "rld:nobody"])
+    assert "nobody is not in" in capsys.readouterr().err
