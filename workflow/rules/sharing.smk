@@ -3,6 +3,7 @@
 # outputs of the group are deleted. Three things are needed beside them.
 import os
 import shutil
+from functools import cache
 
 
 def sharing(wildcards):
@@ -20,11 +21,16 @@ def sharing(wildcards):
     return group
 
 
+@cache
+def code_of(method):
+    return code_files("distill", method=STUDY.methods[method])
+
+
 def code_of_run(wildcards):
     """List the code of a run, and see to it that one failure does not stop the runs beside it."""
     if workflow.remote_exec:
         workflow.execution_settings.keep_going = True  # 3. which the executor does not pass on to its jobs
-    return code_files("distill", method=STUDY.methods[wildcards.method])
+    return code_of(wildcards.method)
 
 
 onsuccess:
