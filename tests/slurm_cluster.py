@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +25,8 @@ SBIN = ("/usr/sbin", "/usr/local/sbin")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
 HOST = socket.gethostname().split(".")[0]
 
+# cred_expire: so long a requeued job waits (else two minutes). JobRequeue=0: a job must ask for being requeued.
+# Jobs of the partition `urgent` take the node from those of the others.
 CONFIGURATION = """\
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -34,7 +36,7 @@ SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 AuthType=auth/munge
-AuthInfo=socket={root}/run/munge.sock
+AuthInfo=socket={root}/run/munge.sock,cred_expire=10
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -45,9 +47,13 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 GresTypes=gpu
 ReturnToService=2
+JobRequeue=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmdParameters=config_overrides
 MinJobAge=3600
 KillWait={kill_wait}
+UnkillableStepTimeout=180
 SlurmdTimeout=5
 MailProg=/bin/true
 SlurmctldPidFile={root}/run/slurmctld.pid
@@ -59,6 +65,7 @@ SlurmdLogFile={root}/log/slurmd.log
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=64000 Gres=gpu:4 State=UNKNOWN
 PartitionName=gpu Nodes={host} Default=YES MaxTime=INFINITE DefMemPerCPU=500 State=UP
 PartitionName=cpu Nodes={host} MaxTime=INFINITE DefMemPerCPU=500 State=UP
+PartitionName=urgent Nodes={host} PriorityTier=10 DefMemPerCPU=500 State=UP
 """
 
 
@@ -89,6 +96,7 @@ class SlurmCluster:
         # The Snakemake plugin drops SLURM_CONF before its inner srun; a wrapper, first in PATH, gives it back.
         self.env = {"SLURM_CONF": str(self.conf), "PATH": f"{self.root}/bin{os.pathsep}{os.environ['PATH']}"}
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, list[str]] = {}
 
     def __enter__(self) -> SlurmCluster:
         try:
@@ -138,12 +146,11 @@ class SlurmCluster:
 
     def start(self, name: str, *options: str) -> None:
         """Start a daemon; without options, with those it had before."""
-        program = _find(name)
-        assert program
-        command = [program, *options] if options else self.daemons[name].args
+        if options:
+            self.commands[name] = [_find(name) or name, *options]
         with (self.root / "log" / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                command,
+                self.commands[name],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -152,7 +159,7 @@ class SlurmCluster:
             )
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        daemon = self.daemons[name]
+        daemon = self.daemons.pop(name)
         daemon.send_signal(how)
         try:
             daemon.wait(15)
@@ -184,21 +191,51 @@ class SlurmCluster:
             time.sleep(0.1)
 
     def wait_idle(self) -> None:
-        self.wait(lambda: self._state() == "idle", "an idle node")
+        self.wait(lambda: self.node_state() == "idle", "an idle node")
 
-    def _state(self) -> str:
+    def node_state(self) -> str:
         done = subprocess.run(
             ["sinfo", "-h", "-p", "gpu", "-o", "%T"], env=os.environ | self.env, capture_output=True, text=True
         )
         return done.stdout.strip()
 
+    def saved(self) -> bool:
+        """Whether the controller has written what it knows: at the latest five seconds after anything changed."""
+        return time.time() - (self.root / "controller" / "job_state").stat().st_mtime > 6
+
     def log(self) -> str:
         """The end of every daemon's log."""
         return "".join(f"\n== {p.name}\n{p.read_text()[-1500:]}" for p in sorted((self.root / "log").iterdir()))
 
-    def _kill_leftovers(self) -> None:
-        needle = f"SLURM_CONF={self.conf}".encode()
+    def processes(self, *words: str, job: str | None = None) -> dict[int, str]:
+        """Process number -> job number, of the processes of jobs whose command line has all these words."""
+        found = {}
+        for pid, arguments, environment in self._mine():
+            number = environment.get("SLURM_JOB_ID")
+            if number and job in (None, number) and set(words) <= set(arguments):
+                found[pid] = number
+        return found
+
+    def crash_node(self) -> None:
+        """Kill the node daemon and all that runs below it at once, as a power cut would."""
+        self.daemons["slurmd"].send_signal(signal.SIGSTOP)  # it must not report the deaths of the others
+        for pid, arguments, environment in self._mine():
+            if "SLURM_JOB_ID" in environment or arguments[0].startswith("slurmstepd"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.stop("slurmd", signal.SIGKILL)
+
+    def _mine(self) -> Iterator[tuple[int, list[str], dict[str, str]]]:
+        """Number, command line and environment of every process that knows this cluster, but for this one."""
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if process.name != str(os.getpid()) and needle in (process / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(process.name), signal.SIGKILL)
+                lines = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+                environment = dict(line.split("=", 1) for line in lines if "=" in line)
+                if process.name != str(os.getpid()) and environment.get("SLURM_CONF") == str(self.conf):
+                    arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    yield int(process.name), arguments, environment
+
+    def _kill_leftovers(self) -> None:
+        for pid, _, _ in self._mine():
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
