@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +61,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, 
     process = bench.start("snakemake", "--cores", "1", "--quiet", "all", "--", *wanted)
     yield bench, process
     if process.poll() is None:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
