@@ -210,6 +210,7 @@ def test_running_then_killed_then_finished(bench: Workbench) -> None:
     process, log = start(bench, "kd", "0-1")
     while process.poll() is None:  # asking disturbs nobody, also not in the moment of locking
         assert states(bench)["distill kd 0-1"].state in (RUNNING, FAILED, DONE)
+        time.sleep(0.02)
     assert process.returncode == 0, log.read_text()
     assert states(bench)["distill kd 0-1"].state == DONE
 
