@@ -27,7 +27,7 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[SlurmCluster]:
-    """A running Slurm cluster on loopback, stopped at the end. CI must have Slurm; elsewhere these tests are skipped."""
+    """A running Slurm cluster on loopback, stopped at the end. CI must have Slurm; elsewhere its tests are skipped."""
     if absent := missing():
         said = f"Slurm is not installed ({', '.join(absent)}): apt-get install slurm-wlm munge"
         pytest.fail(said) if os.environ.get("CI") else pytest.skip(said)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dvc.repo import Repo
 from workbench import Workbench
 
@@ -29,10 +30,10 @@ def bench(tmp_path: Path) -> Workbench:
 
 
 def outputs(bench: Workbench) -> dict[str, str]:
-    """Hash of every declared output."""
-    lock = (bench.root / "dvc.lock").read_text()
-    paths = {p: bench.root / p for p in re.findall(r"path: ((?:artifacts|results)/\S+)", lock)}
-    return {name: sha256_file(path) for name, path in sorted(paths.items()) if not path.is_dir()}
+    """Hash of every declared output that is a file."""
+    stages = yaml.safe_load((bench.root / "dvc.lock").read_text())["stages"]
+    names = sorted(out["path"] for stage in stages.values() for out in stage.get("outs", ()))
+    return {name: sha256_file(bench.root / name) for name in names if not (bench.root / name).is_dir()}
 
 
 def snakemake_jobs(bench: Workbench) -> dict[str, tuple[set[str], set[str]]]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_names_that_are_not_in_the_study(bench: Workbench) -> None:
 
 def test_an_edited_study_is_not_overwritten(bench: Workbench) -> None:
     assert "params.yaml was edited" in refused(bench, "distillery", "study", "digits")
+
+
+def test_the_code_that_runs_is_the_code_that_lies_here(bench: Workbench) -> None:
+    """Also where the installed package is another working copy's, as in the folders of queued experiments."""
+    source = bench.root / "src" / "distillery" / "cli.py"
+    before = source.read_text()
+    source.write_text(before.replace("is valid: study", "is sound: study"))
+    try:
+        for command in (["distillery"], [sys.executable, "-m", "distillery"]):
+            assert "is sound: study" in bench.run(*command, "check", PYTHONPATH="").stdout
+    finally:
+        source.write_text(before)
 
 
 def test_both_engines_show_the_sentence(bench: Workbench) -> None:

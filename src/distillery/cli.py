@@ -124,7 +124,7 @@ def compare(
 
 @app.command(rich_help_panel=DAILY)
 def record() -> None:
-    """After Snakemake ran: check that every output is current, then record all of them in dvc.lock and the DVC cache."""
+    """After Snakemake: check that every output is current, then record all of them in dvc.lock and the DVC cache."""
     from distillery import versioning
 
     versioning.record()
