@@ -62,7 +62,7 @@ StateSaveLocation={root}/controller
 SlurmdSpoolDir={root}/spool
 SlurmctldLogFile={root}/log/slurmctld.log
 SlurmdLogFile={root}/log/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=64000 Gres=gpu:4 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=256000 Gres=gpu:4 State=UNKNOWN
 PartitionName=gpu Nodes={host} Default=YES MaxTime=INFINITE DefMemPerCPU=500 State=UP
 PartitionName=cpu Nodes={host} MaxTime=INFINITE DefMemPerCPU=500 State=UP
 PartitionName=urgent Nodes={host} PriorityTier=10 DefMemPerCPU=500 State=UP
