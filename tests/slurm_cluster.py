@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -94,7 +95,8 @@ class SlurmCluster:
         self.kill_wait = kill_wait
         self.conf = self.root / "slurm.conf"
         # The Snakemake plugin drops SLURM_CONF before its inner srun; a wrapper, first in PATH, gives it back.
-        self.env = {"SLURM_CONF": str(self.conf), "PATH": f"{self.root}/bin{os.pathsep}{os.environ['PATH']}"}
+        path = os.pathsep.join((f"{self.root}/bin", str(Path(sys.executable).parent), os.environ["PATH"]))
+        self.env = {"SLURM_CONF": str(self.conf), "PATH": path}
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, list[str]] = {}
 
