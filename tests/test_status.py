@@ -260,6 +260,10 @@ def test_in_slurms_queue(bench: Workbench, slurm: SlurmCluster) -> None:
         slurm.run("scancel", *slurm.jobs("R"))
         shown = rf"{name}: (JOB|STEP) \d+.*CANCELLED.*; before that: stopped in epoch \d of 6"
         slurm.wait(lambda: re.search(shown, said(bench, **environment)), "why it stopped", 180)
+        [log] = bench.root.glob(f".snakemake/slurm_logs/rule_distill/{pair(bench)}_kd_3/*.log")
+        with log.open("a") as file:  # Snakemake goes on about a failed job, at length
+            file.write("    input: src/distillery/study.py\n" * 1000)
+        assert re.search(shown, said(bench, **environment))
     finally:
         bench.params = params
         end(process, signal.SIGINT)

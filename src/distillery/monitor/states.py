@@ -17,7 +17,8 @@ from distillery.study import Study
 
 DONE, RUNNING, WAITING, FAILED, STALE, TODO = STATES = ("done", "running", "waiting", "failed", "stale", "to do")
 _SILENT = 3600.0  # seconds that a process of another machine may be silent; an epoch can take long
-_TAIL = 4096
+_TAIL = 1 << 12  # bytes of a stage's own log: its last lines
+_SLURM_TAIL = 1 << 18  # of Slurm's: Snakemake names every input of a failed job, twice, after what Slurm wrote
 _PROGRESS = re.compile(r"(?:seed (\d+))?: (epoch|image|MB) (\d+)/(\d+)")
 
 
@@ -137,7 +138,7 @@ def _unfinished(task: Task, held: Holder | None) -> Status:
 
 def _slurm_reason(log: Path) -> str:
     """What Slurm wrote about the end of a job: cancelled, time limit, out of memory, node failure."""
-    found = re.findall(r"^slurmstepd\S*: error: (.*(?:\*\*\*|oom).*)$", _tail(log), re.MULTILINE)
+    found = re.findall(r"^slurmstepd\S*: error: (.*(?:\*\*\*|oom).*)$", _tail(log, _SLURM_TAIL), re.MULTILINE)
     return found[-1].strip("* ") if found else ""
 
 
@@ -148,11 +149,11 @@ def _mtime(path: Path | None) -> float:
         return 0.0
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, size: int = _TAIL) -> str:
     """The last lines of a file that are not blank, without a line that is cut at its start."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
+            file.seek(max(0, path.stat().st_size - size))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
