@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distillery import data, models
-from distillery.artifacts import write_json
+from distillery.artifacts import DistilleryError, write_json
 from distillery.data.dataset import Dataset
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.study import Recipe
@@ -128,3 +128,20 @@ def test_graph_resumes_exactly(digits: Dataset, tmp_path: Path, at: int) -> None
     with pytest.raises(Preempted):
         train(on_device, RECIPE, tmp_path, at)
     assert equal(undisturbed, train(on_device, RECIPE, tmp_path)[1])
+
+
+class Asking(Noisy):
+    """Waits for the device in every step."""
+
+    def distil(self, batch: Batch) -> dict[str, torch.Tensor]:
+        terms = super().distil(batch)
+        return {"positive": terms["noise"] * float(terms["noise"] > 0)}
+
+
+@needs_cuda
+def test_a_step_that_asks_the_host_is_refused_in_one_sentence(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "Noisy", Asking)
+    on_device = digits.to(set_up(RECIPE))
+    with pytest.raises(DistilleryError, match="a step of Asking cannot be captured.*recipe.graph: false"):
+        train(on_device, RECIPE)
+    train(on_device, RECIPE.updated({"graph": False}))

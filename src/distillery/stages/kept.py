@@ -16,12 +16,14 @@ from distillery import artifacts
 from distillery.layout import Layout
 
 
+def agrees(made: Path, record: dict[str, Any]) -> bool:
+    """Whether the record in the file `made` is that of this very job: same code, parameters, inputs, machine."""
+    return made.exists() and record.items() <= artifacts.read_json(made).items()
+
+
 def restore(layout: Layout, record: dict[str, Any], output: Path, made: Path) -> bool:
-    """Put back what was kept of a job, if the record kept in `made` agrees: same code, parameters, inputs, machine."""
-    if not all(layout.kept(path).exists() for path in (output, made)):
-        return False
-    found = artifacts.read_json(layout.kept(made))
-    if any(found.get(key) != value for key, value in record.items()):
+    """Put back what was kept of a job, if the record kept of `made` agrees."""
+    if not layout.kept(output).exists() or not agrees(layout.kept(made), record):
         return False
     for path in (output, made):
         _link(layout.kept(path), path)

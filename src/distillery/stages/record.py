@@ -75,11 +75,9 @@ def making(
     began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     volatile: dict[str, Any] = {}
     with _leaving_in_order(), artifacts.lock(output, wait="SLURM_JOB_ID" in os.environ) as waited:
-        if waited and made and record and output.exists() and made.exists():
-            found = artifacts.read_json(made)
-            if all(found.get(key) == value for key, value in record.items()):
-                print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
-                raise Kept
+        if waited and made and record and output.exists() and kept.agrees(made, record):
+            print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
+            raise Kept
         if made and record and kept.restore(layout, record, output, made):
             raise Kept
         yield volatile

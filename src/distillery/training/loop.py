@@ -101,12 +101,14 @@ def fit(
             checkpoint.save(state, pack(student, objective, optimizer) | sums)
 
     count, size, saved = len(data.train_labels), recipe.batch_size, time.monotonic()
+    ahead: Plan | None = None
     with _Stop() as stop:
         while state.epoch < recipe.epochs:
             epoch, began = state.epoch + 1, time.monotonic()
             rate = learning_rate(recipe, epoch)
             _set_rate(optimizer, rate)
-            step.begin(plan_epoch(views, teacher, objective, data, seed, epoch), epoch, fresh=state.step == 0)
+            plan = ahead or plan_epoch(views, teacher, objective, data, seed, epoch)
+            step.begin(plan, epoch, fresh=state.step == 0)
             if state.step == 0:
                 torch.manual_seed(seed_for(seed, "epoch", epoch))
             student.train()
@@ -119,6 +121,8 @@ def fit(
                     if ranks.first:
                         print(f"stopped in epoch {epoch} of {recipe.epochs} by {_STOPPED}", flush=True)
                     raise Preempted
+            if epoch < recipe.epochs:  # laid out now, while a GPU still works off its queue of steps
+                ahead = plan_epoch(views, teacher, objective, data, seed, epoch + 1)
             record = _record(step, count, epoch, rate)
             if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
                 record |= test(trainee, data, recipe, ranks)
@@ -188,7 +192,10 @@ def plan_epoch(
         from distillery.data.strong import strong_views
 
         strong = strong_views(data.train_images, index, seed, epoch, views.margin, views.flip)
-    return Plan(index.to(device), drawn.to(device), [t.to(device) for t in targets], strong)
+    if device.type == "cuda":  # a copy from other memory would first wait for all that the device has to do
+        index, drawn, *targets = (t.pin_memory() for t in (index, drawn, *targets))
+    index, drawn, *targets = (t.to(device, non_blocking=True) for t in (index, drawn, *targets))
+    return Plan(index, drawn, targets, strong)
 
 
 def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:

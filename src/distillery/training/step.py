@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from distillery.artifacts import DistilleryError
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Batch, Objective
 from distillery.study import Recipe
@@ -155,8 +156,17 @@ class GraphStep(Step):
                     self._advance(size)
             torch.cuda.current_stream().wait_stream(stream)
             self.optimizer.zero_grad(set_to_none=True)  # gradients are born in the graph's own memory
-            with torch.cuda.graph(graph):
-                self._advance(size)
+            try:
+                with torch.cuda.graph(graph):
+                    self._advance(size)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # the warm-up went well: something in here asks the host
+                said = str(error.__context__ or error).partition("\n")[0]
+                raise DistilleryError(
+                    f"a step of {type(self.objective).__name__} cannot be captured as a CUDA graph ({said}): "
+                    "set `recipe.graph: false`, or `static = False` in its class"
+                ) from error
         torch.cuda.set_rng_state(rng)
         return graph
 
