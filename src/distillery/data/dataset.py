@@ -26,7 +26,7 @@ class Dataset:
         scale: pixel value of full brightness.
         mean, std: per channel, in units of `scale`.
         rows: (N,) int64 positions of the training images in the canonical arrays, and so in a view table: all of them
-            unless a validation split is held out.
+            unless a validation split is held out. Always on the CPU, where tables are looked up.
         val_images, val_labels: the held-out split, if there is one.
     """
 
@@ -81,9 +81,9 @@ class Dataset:
         return self.train_images.shape[1]
 
     def to(self, device: torch.device | str) -> Dataset:
-        """Return the data set with every tensor on `device`."""
+        """Return the data set with every tensor but `rows` on `device`."""
         tensors: dict[str, Any] = {k: v.to(device) for k in _FIELDS if isinstance(v := getattr(self, k), Tensor)}
-        return dataclasses.replace(self, **tensors)
+        return dataclasses.replace(self, **tensors | {"rows": self.rows})
 
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Map uint8 (B, C, H, W) images to zero mean and unit deviation per channel."""
@@ -108,12 +108,12 @@ class Dataset:
             held.append(members[order[: round(len(members) * fraction)]])
         keep = torch.ones(len(labels), dtype=torch.bool)
         keep[torch.cat(held)] = False
-        keep = keep.to(self.train_labels.device)
+        rows, keep = self.rows[keep], keep.to(self.train_labels.device)
         return dataclasses.replace(
             self,
             train_images=self.train_images[keep],
             train_labels=self.train_labels[keep],
-            rows=self.rows[keep],
+            rows=rows,
             val_images=self.train_images[~keep],
             val_labels=self.train_labels[~keep],
         )

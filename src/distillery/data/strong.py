@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.data.views import Views, seed_for
+from distillery.data.views import Views, copied, seed_for
 
 FILL = (125, 123, 114)  # of the cutout, about the mean colour
 LARGEST_CUT = 0.5  # of the side
@@ -34,16 +34,17 @@ def strong_views(images: Tensor, index: Tensor, seed: int, epoch: int, pad: int 
     """
     n, views = len(images), Views(pad, flip, images.shape[-1])
     generator = torch.Generator().manual_seed(seed_for(seed, epoch, "strong"))
-    view = torch.randint(views.count, (n,), generator=generator)[index].to(images.device)
+    view = torch.randint(views.count, (n,), generator=generator)[index]
     chosen = torch.randint(len(OPERATIONS), (n, 2), generator=generator)[index]
     strength = torch.rand((n, 2), generator=generator, dtype=torch.float64)[index]
-    cut = torch.rand((n, 3), generator=generator, dtype=torch.float64)[index].to(images.device)
-    batch = views.take(views.pad(images), index.to(images.device), view).expand(-1, 3, -1, -1).clone()
+    cut = torch.rand((n, 3), generator=generator, dtype=torch.float64)[index]
+    index, view, cut = (copied(t, images.device) for t in (index, view, cut))
+    batch = views.take(views.pad(images), index, view).expand(-1, 3, -1, -1).clone()
     for step in range(2):
         for number, (low, high, operation) in enumerate(OPERATIONS.values()):
             rows = (chosen[:, step] == number).nonzero().squeeze(1)
-            magnitude = (low + (high - low) * strength[rows, step]).to(images.device)
-            rows = rows.to(images.device)
+            magnitude = copied(low + (high - low) * strength[rows, step], images.device)
+            rows = copied(rows, images.device)
             batch[rows] = operation(batch[rows], magnitude)
     return _cutout(batch, *cut.T)[:, : images.shape[1]]
 

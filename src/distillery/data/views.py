@@ -78,6 +78,13 @@ def order(seed: int, epoch: int, n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed_for(seed, epoch, "order")))
 
 
+def copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return the tensor on `device`. To CUDA the copy is queued behind whatever else is there: nobody waits for it."""
+    if device.type == "cuda" and tensor.is_cpu:
+        tensor = tensor.pin_memory()  # from other memory even a queued copy first waits for the device
+    return tensor.to(device, non_blocking=True)
+
+
 def normalise(
     images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype = torch.float32
 ) -> Tensor:

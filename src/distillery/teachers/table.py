@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distillery.artifacts import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
 from distillery.data.dataset import Dataset
-from distillery.data.views import Views
+from distillery.data.views import Views, copied
 from distillery.models.base import Network, Outputs
 from distillery.nearby import nearby, sha256_once
 from distillery.study import Cache
@@ -61,7 +61,8 @@ class ViewTable:
 
     def rows(self, index: Tensor, view: Tensor) -> Tensor:
         """Return the (N, columns) outputs of image `index[i]` in view `view[i]`."""
-        return self.values.index_select(0, (index * self.views + view).to(self.values.device))  # 5x as fast as [rows]
+        rows = copied(index * self.views + view, self.values.device)
+        return self.values.index_select(0, rows)  # 5x as fast as [rows]
 
     def place(self, device: torch.device) -> ViewTable:
         """Copy the table to the device if half of its free memory is enough; else rows are streamed from the map."""

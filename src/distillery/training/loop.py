@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distillery.artifacts import DistilleryError
 from distillery.data.dataset import Dataset
-from distillery.data.views import Views, draw, order, seed_for
+from distillery.data.views import Views, copied, draw, order, seed_for
 from distillery.objectives.base import Objective
 from distillery.study import Recipe
 from distillery.teachers.source import TeacherSource
@@ -182,20 +182,20 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def plan_epoch(
     views: Views, teacher: TeacherSource | None, objective: Objective, data: Dataset, seed: int, epoch: int
 ) -> Plan:
-    """Lay out one epoch: an order of the training set, one view per image, the cached targets of just these views."""
+    """Lay out one epoch: an order of the training set, one view per image, the cached targets of just these views.
+
+    Nothing here waits for the device, which may have an epoch's steps to do still.
+    """
     count, device = len(data.train_labels), data.train_images.device
     index = order(seed, epoch, count)
     drawn = draw(seed, epoch, count, views.count)[index]
-    targets = teacher.rows(data.rows.cpu()[index], drawn) if teacher else []
+    targets = teacher.rows(data.rows[index], drawn) if teacher else []
     strong = None
     if "strong" in objective.needs:
         from distillery.data.strong import strong_views
 
         strong = strong_views(data.train_images, index, seed, epoch, views.margin, views.flip)
-    if device.type == "cuda":  # a copy from other memory would first wait for all that the device has to do
-        index, drawn, *targets = (t.pin_memory() for t in (index, drawn, *targets))
-    index, drawn, *targets = (t.to(device, non_blocking=True) for t in (index, drawn, *targets))
-    return Plan(index, drawn, targets, strong)
+    return Plan(copied(index, device), copied(drawn, device), [copied(t, device) for t in targets], strong)
 
 
 def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
