@@ -1,0 +1,29 @@
+"""The logit objectives by name, and random logits, for the tests of what holds for all of them and of each."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillery.objectives import signatures
+from distillery.objectives.base import Context, Objective
+from distillery.objectives.build import build
+
+LOGIT_NEEDS = {"logits", "strong", "teachers"}
+OBJECTIVES = sorted(n for n, s in signatures.objectives().items() if s.needs <= LOGIT_NEEDS)
+
+
+def made(name: str, ctx: Context, plugins: dict[str, dict[str, Any]] | None = None, **hyper: Any) -> Objective:
+    return build(SimpleNamespace(objective=name, hyper=hyper, plus={}, plugins=plugins or {}), ctx)
+
+
+def normal(*shape: int, seed: int = 0, scale: float = 3.0) -> Tensor:
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def teachers_of(objective: Objective, one: Tensor, other: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """Both teachers' logits for an objective that distils from several, else those of one."""
+    return (one, other) if "teachers" in objective.needs else one
