@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loopback import Server, serving
 from slurm_cluster import SlurmCluster, missing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,13 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip("the reference material (../shared) does not lie beside this checkout")
     return path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A web server on loopback that misbehaves as it is told."""
+    with serving(tmp_path / "served") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
