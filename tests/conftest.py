@@ -11,6 +11,8 @@ import torch
 from loopback import Server, serving
 from slurm_cluster import SlurmCluster, missing
 
+from distillery.teachers import download
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # One thread, as in the jobs: two OpenMP threads beside another busy process are many times slower than one.
@@ -31,6 +33,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """A web server on loopback that misbehaves as it is told."""
     with serving(tmp_path / "served") as running:
         yield running
+
+
+@pytest.fixture
+def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where downloaded teachers are kept: a folder of the test's own; and no patience."""
+    monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "downloads"))
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    return tmp_path / "downloads"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,54 @@
+"""The table of released teachers: where they lie, what they reach, and what a study may say instead."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distillery import models
+from distillery.artifacts import DistilleryError
+from distillery.study import Data, Teacher
+from distillery.teachers.fetch import Fetched, verify
+from distillery.teachers.released import RELEASED, Source, source_of
+
+
+def test_the_six_released_teachers_need_no_urls(shared_dir: Path) -> None:
+    protocol = (shared_dir / "reference" / "protocol.md").read_text()
+    for name, known in RELEASED.items():
+        assert name in models.NAMES
+        source = source_of(Teacher(architecture=name, source="fetch"), Data(source="cifar100"))
+        assert source == known
+        folder = source.member.split("/")[1].removesuffix("_vanilla")
+        assert f"{folder} {source.accuracy:.2f}" in protocol
+        assert source.urls[0].endswith("/cifar_teachers.tar")
+        assert source.urls[1] == f"http://shape2prog.csail.mit.edu/repo/{folder}_vanilla/ckpt_epoch_240.pth"
+        assert folder.lower() == name
+    assert len(RELEASED) == 6
+
+
+def test_what_the_study_says_comes_first() -> None:
+    cifar, mine = Data(source="cifar100"), {"architecture": "resnet32x4", "source": "fetch"}
+    source = source_of(Teacher(**mine, urls=("/copy/cifar_teachers.tar",)), cifar)
+    assert source == Source(("/copy/cifar_teachers.tar",), RELEASED["resnet32x4"].member, None, 79.42)
+    own = {"urls": ("own.pth",), "member": "x", "sha256": "a" * 64, "accuracy": 80.0}
+    assert source_of(Teacher(**mine, **own), cifar) == Source(("own.pth",), "x", "a" * 64, 80.0)
+    assert source_of(Teacher(**mine), Data(source="digits")).urls == ()
+
+
+def test_the_published_accuracy_is_compared_to_the_image() -> None:
+    source, found = RELEASED["resnet56"], Fetched("u", "s", None, None)
+    for measured in (72.04, 72.34, 72.64):
+        verify("t", measured, source, found)
+    for measured in (72.03, 72.65, 1.0):
+        with pytest.raises(DistilleryError, match=f"reaches {measured:.2f} % .* published 72.34 %"):
+            verify("t", measured, source, found)
+
+
+def test_the_table_of_released_teachers_comes_without_torch() -> None:
+    code = "import sys, distillery.validation; print(json.dumps('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) is False
