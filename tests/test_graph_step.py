@@ -142,6 +142,6 @@ class Asking(Noisy):
 def test_a_step_that_asks_the_host_is_refused_in_one_sentence(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "Noisy", Asking)
     on_device = digits.to(set_up(RECIPE))
-    with pytest.raises(DistilleryError, match="a step of Asking cannot be captured.*recipe.graph: false"):
+    with pytest.raises(DistilleryError, match=r"a step of Asking cannot be captured.*recipe.graph: false"):
         train(on_device, RECIPE)
     train(on_device, RECIPE.updated({"graph": False}))

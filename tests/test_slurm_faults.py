@@ -30,7 +30,10 @@ PAIR, METHOD, EPOCHS = "resnet20_w8-resnet8_w4", "kd", 12
 FAILING = ("cancelled", "trainer killed", "time limit", "disk full")
 DOUBLED = ("snakemake killed", "snakemake and job killed")
 REQUEUED = ("preempted", "node crashed")
-SEED = {fault: str(seed) for seed, fault in enumerate((*FAILING, *DOUBLED, "controller killed", *REQUEUED))}
+SHARED = ("shared job cancelled", "beside it in the job")
+ARRAY = ("task of an array killed", "beside it in the array")
+FAULTS = (*FAILING, *DOUBLED, "controller killed", *REQUEUED, *SHARED, *ARRAY)
+SEED = {fault: str(seed) for seed, fault in enumerate(FAULTS)}
 
 
 class Ordeal:
@@ -53,10 +56,10 @@ class Ordeal:
             self.snakemake.wait()
             self.cluster.run("scancel", f"--user={getpass.getuser()}")
 
-    def start(self, **env: str) -> None:
+    def start(self, *options: str, **env: str) -> None:
         self.out = (self.bench.root / "snakemake.out").open("w+")
         targets = [str(AT.metrics(PAIR, METHOD, SEED[fault])) for fault in self.faults]
-        command = ["snakemake", "--profile", "slurm", "--", *targets]
+        command = ["snakemake", "--profile", "slurm", *options, "--", *targets]
         settings = self.bench.env() | self.cluster.env | {"DISTILLERY_CHECKPOINT_SECONDS": "0"} | env
         self.snakemake = subprocess.Popen(
             command, cwd=self.bench.root, env=settings, stdout=self.out, stderr=self.out, start_new_session=True
@@ -223,6 +226,37 @@ def third(bench: Workbench, slurm: SlurmCluster, second: Ordeal) -> Iterator[Ord
         yield run
 
 
+@pytest.fixture(scope="module")
+def together(bench: Workbench, slurm: SlurmCluster, third: Ordeal) -> Iterator[Ordeal]:
+    """Two runs share a job, and it is cancelled."""
+    with Ordeal(bench, slurm, SHARED) as run:
+        run.start("--group-components", "runs=2")
+        numbers = {run.job(fault) for fault in SHARED}
+        assert len(numbers) == 1
+        slurm.run("scancel", *numbers)
+        for fault in SHARED:
+            run.gone(fault)
+        assert run.finish() == 0, run.output + bench.logs()
+        yield run
+
+
+@pytest.fixture(scope="module")
+def array(bench: Workbench, slurm: SlurmCluster, third: Ordeal) -> Iterator[Ordeal]:
+    """Two runs are tasks of one array, and the trainer of one of them is killed."""
+    with Ordeal(bench, slurm, ARRAY) as run:
+        run.start("--slurm-array-jobs", "distill,evaluate")
+        for fault in ARRAY:
+            run.caught(fault)
+        array, tasks = zip(*(number.split("_") for number in slurm.jobs("R")), strict=True)
+        assert len({*array}) == 1 and {*tasks} == {"1", "2"}
+        os.kill(run.stopped[ARRAY[0]], signal.SIGKILL)
+        run.gone(ARRAY[0])
+        run.release(ARRAY[1])
+        run.gone(ARRAY[1])
+        assert run.finish() == 0, run.output + bench.logs()
+        yield run
+
+
 def same_result(bench: Workbench, fault: str) -> None:
     """Weights, history and record are those of the undisturbed run; nothing is left over, nothing is there twice."""
     seed = SEED[fault]
@@ -295,7 +329,20 @@ def test_slurm_queues_the_job_again(bench: Workbench, third: Ordeal, fault: str)
         assert "by SIGTERM (cancelled, preempted or out of time): the state is saved" in third.said[fault]
 
 
-def test_nothing_is_left_to_do(bench: Workbench, third: Ordeal, slurm: SlurmCluster) -> None:
+@pytest.mark.parametrize("fault", SHARED)
+def test_runs_that_share_a_job_go_on_together(bench: Workbench, together: Ordeal, fault: str) -> None:
+    same_result(bench, fault)
+    assert "by SIGTERM (cancelled, preempted or out of time): the state is saved" in together.said[fault]
+    assert re.search(rf"^going on after \d+ of {EPOCHS} epochs", together.log(fault), re.MULTILINE)
+
+
+@pytest.mark.parametrize("fault", ARRAY)
+def test_tasks_of_an_array_fail_alone(bench: Workbench, array: Ordeal, fault: str) -> None:
+    same_result(bench, fault)
+    assert ("going on after" in array.log(fault)) == (fault == ARRAY[0])
+
+
+def test_nothing_is_left_to_do(bench: Workbench, together: Ordeal, array: Ordeal, slurm: SlurmCluster) -> None:
     targets = [str(AT.metrics(PAIR, METHOD, seed)) for seed in SEED.values()]
     said = bench.run("snakemake", "--profile", "slurm", "-n", "--", *targets, **slurm.env)
     assert "Nothing to be done" in said.stdout + said.stderr
