@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import socket
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,12 @@ def test_bad_address_leaves_nothing(archive: dict[str, Any], tmp_path: Path) -> 
     refused({**archive, "url": "not an address"}, tmp_path, match=r"^cannot download CIFAR-100 from not an address")
 
 
-def test_member_outside_the_folder_is_refused(archive: dict[str, Any], server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("python", ["3.11.4", "3.11.0"])
+def test_member_outside_the_folder_is_refused(
+    archive: dict[str, Any], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str
+) -> None:
+    if python == "3.11.0":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)  # torchvision then extracts without one
     md5 = small.write_archive(server.folder / ARCHIVE, **{"../../evil": b"x"})
     refused({**archive, "md5": md5}, tmp_path)
     assert not list(tmp_path.rglob("evil"))

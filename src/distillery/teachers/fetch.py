@@ -6,7 +6,6 @@ import hashlib
 import io
 import re
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from distillery.archives import unsafe
 from distillery.artifacts import DistilleryError
 from distillery.models.base import Network
 from distillery.models.checkpoint import load_official
@@ -135,10 +135,9 @@ def _extract(file: io.BufferedReader, wanted: str | None) -> tuple[str, bytes]:
             listed = ", ".join(shown[:SHOWN]) + (", ..." if len(shown) > SHOWN else "")
             fault = f"has no member {wanted}" if wanted else "does not hold just one checkpoint, so name it as `member`"
             raise Unusable(f"{fault} (it holds {listed})")
-        try:
-            info = tarfile.data_filter(members[name], tempfile.gettempdir())
-        except tarfile.FilterError as error:
-            raise _Damaged(f"its member {name} is unsafe: {_one_line(error)}") from None
+        info = members[name]
+        if why := unsafe(info):
+            raise _Damaged(f"its member {name} is unsafe: {why}")
         stream = archive.extractfile(info) if info.isreg() else None
         if stream is None:
             raise Unusable(f"its member {name} is not a plain file")
