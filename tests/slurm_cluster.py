@@ -232,13 +232,13 @@ class SlurmCluster:
 
         The first task of an array has no SLURM_CONF: Snakemake's plugin takes it away, and no srun gives it back.
         """
+        ours = {str(self.conf), f"{self.root}/bin"}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 lines = (process / "environ").read_bytes().decode(errors="replace").split("\0")
                 environment = dict(line.split("=", 1) for line in lines if "=" in line)
-                ours = str(self.conf), f"{self.root}/bin"
                 known = environment.get("SLURM_CONF"), *environment.get("PATH", "").split(os.pathsep)
-                if process.name != str(os.getpid()) and not {*ours}.isdisjoint(known):
+                if process.name != str(os.getpid()) and not ours.isdisjoint(known):
                     arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
                     yield int(process.name), arguments, environment
 

@@ -65,10 +65,11 @@ class Ordeal:
             command, cwd=self.bench.root, env=settings, stdout=self.out, stderr=self.out, start_new_session=True
         )
 
-    def finish(self) -> int:
+    def finish(self) -> None:
+        """Wait for Snakemake, which must have succeeded."""
         self.until(lambda: self.snakemake.poll() is not None, "Snakemake to finish", 300)
         self.output = self.read()
-        return self.snakemake.returncode
+        assert self.snakemake.returncode == 0, self.output + self.bench.logs()
 
     def read(self) -> str:
         """What Snakemake printed since it was last started."""
@@ -175,7 +176,7 @@ def first(bench: Workbench, slurm: SlurmCluster) -> Iterator[Ordeal]:
             "scontrol", "update", f"jobid={run.job('time limit')}", "timelimit=2"
         )  # minutes: time for the warning
         run.gone("time limit")
-        assert run.finish() == 0, run.output + bench.logs()
+        run.finish()
         yield run
 
 
@@ -203,7 +204,7 @@ def second(bench: Workbench, slurm: SlurmCluster, first: Ordeal) -> Iterator[Ord
         os.kill(orphans[1], signal.SIGKILL)
         for fault in DOUBLED:
             run.gone(fault)
-        assert run.finish() == 0, run.output + bench.logs()
+        run.finish()
         yield run
 
 
@@ -222,7 +223,7 @@ def third(bench: Workbench, slurm: SlurmCluster, second: Ordeal) -> Iterator[Ord
         run.gone("node crashed")
         run.until(lambda: "down" in slurm.node_state(), "Slurm to miss the node")
         slurm.start("slurmd")
-        assert run.finish() == 0, run.output + bench.logs()
+        run.finish()
         yield run
 
 
@@ -236,7 +237,7 @@ def together(bench: Workbench, slurm: SlurmCluster, third: Ordeal) -> Iterator[O
         slurm.run("scancel", *numbers)
         for fault in SHARED:
             run.gone(fault)
-        assert run.finish() == 0, run.output + bench.logs()
+        run.finish()
         yield run
 
 
@@ -253,7 +254,7 @@ def array(bench: Workbench, slurm: SlurmCluster, third: Ordeal) -> Iterator[Orde
         run.gone(ARRAY[0])
         run.release(ARRAY[1])
         run.gone(ARRAY[1])
-        assert run.finish() == 0, run.output + bench.logs()
+        run.finish()
         yield run
 
 
