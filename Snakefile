@@ -10,9 +10,9 @@ shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; exec ")
 
 from snakemake.exceptions import WorkflowError
 
-from distillery.artifacts import DistilleryError
-from distillery.layout import Layout, code_files, tracked
-from distillery.study import Study, read_params
+from distillery.records.io import DistilleryError
+from distillery.pipeline.layout import Layout, code_files, tracked
+from distillery.study.model import Study, read_params
 
 try:
     STUDY = Study.load("params.yaml")

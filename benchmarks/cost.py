@@ -20,8 +20,8 @@ from side_by_side import device, now, parser, show, use_threads
 from distillery import models
 from distillery.data.views import Views
 from distillery.objectives import signatures
-from distillery.study import Recipe, Study
-from distillery.teachers.table import size_in_bytes
+from distillery.study.model import Recipe, Study
+from distillery.teachers.view_table import size_in_bytes
 from distillery.training.device import autocast
 
 TRAIN, TEST, CLASSES, PIXELS = 50_000, 10_000, 100, 3 * 32 * 32  # CIFAR-100

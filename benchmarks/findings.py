@@ -17,10 +17,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from distillery.artifacts import DistilleryError
 from distillery.data.views import Views
 from distillery.evaluation.statistics import holm, paired, seeds_needed
-from distillery.study import Study
+from distillery.records.io import DistilleryError
+from distillery.study.model import Study
 
 Runs = dict[str, dict[int, dict[str, str]]]  # method -> seed -> the row of runs.csv
 

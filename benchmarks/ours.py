@@ -12,9 +12,9 @@ from side_by_side import now
 from distillery.data import cifar100
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
-from distillery.study import Method, Recipe
+from distillery.study.model import Method, Recipe
 from distillery.teachers.source import TableTeachers
-from distillery.teachers.table import ViewTable
+from distillery.teachers.view_table import ViewTable
 from distillery.training import loop
 from distillery.training.device import dtype_of, set_up
 from distillery.training.trainee import assemble

@@ -16,14 +16,14 @@ from ours import KD
 from side_by_side import device, parser, show, use_threads
 
 from distillery import data as sources
-from distillery.artifacts import write_json
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.evaluation.statistics import Summary, paired, summarise
 from distillery.models.base import Network
-from distillery.study import Cache, Method, Recipe
+from distillery.records.io import write_json
+from distillery.study.model import Cache, Method, Recipe
 from distillery.teachers.source import TableTeachers
-from distillery.teachers.table import ViewTable, build
+from distillery.teachers.view_table import ViewTable, build
 from distillery.training.device import set_up
 from distillery.training.loop import fit
 from distillery.training.trainee import assemble

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from slurm_cluster import SlurmCluster
 from workbench import Workbench
 
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
 
 # Every Python process of the study adds its processor seconds to a file.
 NOTE = """import atexit, os, resource

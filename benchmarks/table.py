@@ -2,7 +2,7 @@
 
     python benchmarks/table.py [--teachers resnet32x4,wrn_40_2] [--images 2] [--threads 1] [--rounds 5] [--markdown]
 
-Ours is `teachers.table.build()` as the cache stage calls it: cutting the views, normalising, forward, writing, hashing.
+Ours is `teachers.view_table.build()` as the cache stage calls it: cut the views, normalise, forward, write, hash.
 The bare side runs the same network on normalised views in the same layout and in batches of the same size, in memory.
 """
 
@@ -20,8 +20,8 @@ from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.models.base import Network
-from distillery.study import Cache, Recipe
-from distillery.teachers.table import block_and_layout, build
+from distillery.study.model import Cache, Recipe
+from distillery.teachers.view_table import block_and_layout, build
 from distillery.training.device import set_up
 
 

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 import yaml
 from conftest import ROOT
 
-from distillery import artifacts
 from distillery.evaluation.fidelity import fidelity
 from distillery.evaluation.packing import pack
-from distillery.layout import Layout, tracked
+from distillery.pipeline.layout import Layout, tracked
+from distillery.records import io as artifacts
 from distillery.stages.evaluate import measure
-from distillery.study import Study, expand_seeds
+from distillery.study.model import Study, expand_seeds
 
 IMAGES, CLASSES = 400, 5
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from distillery import data, models
-from distillery.artifacts import write_json
 from distillery.data.dataset import Dataset
 from distillery.objectives import signatures
-from distillery.study import Method, Recipe
+from distillery.records.io import write_json
+from distillery.study.model import Method, Recipe
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
 from distillery.training.trainee import assemble

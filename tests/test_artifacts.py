@@ -16,8 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distillery import artifacts, files
-from distillery.artifacts import DistilleryError, atomic_path, lock, read_json, write_json
+from distillery.records import files
+from distillery.records import io as artifacts
+from distillery.records.io import DistilleryError, atomic_path, lock, read_json, write_json
 
 
 def run(code: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
@@ -35,7 +36,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import distillery.artifacts, distillery.data, sys; sys.exit('torch' in sys.modules)"
+    code = "import distillery.records.io, distillery.data, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -93,7 +94,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
     write_json(tmp_path / "a.json", {"old": 1})
     code = """
 import sys, time
-from distillery.artifacts import atomic_path
+from distillery.records.io import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
     temporary.write_text("half"); print("ready", flush=True); time.sleep(60)
 """
@@ -229,7 +230,7 @@ def test_arrays_are_written_as_tensors_are(tmp_path: Path) -> None:
 def test_tensor_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     code = """
 import sys, numpy
-from distillery.artifacts import save_tensors
+from distillery.records.io import save_tensors
 save_tensors(sys.argv[1], {k: numpy.arange(5) for k in "cab"}, {k: k for k in "zyxwvu"})
 """
     for i in range(3):
@@ -286,7 +287,7 @@ def test_tree_hash_follows_source_code_only(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, time
-from distillery.artifacts import lock
+from distillery.records.io import lock
 with lock(sys.argv[1]):
     print("ready", flush=True); time.sleep(60)
 """

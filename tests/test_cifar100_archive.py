@@ -15,9 +15,9 @@ import pytest
 import small_cifar100 as small
 from loopback import Server, nobody, silent
 
-from distillery.artifacts import DistilleryError, sha256_file, write_json
 from distillery.data import cifar100, cifar100_archive, prepare
 from distillery.data.dataset import Dataset
+from distillery.records.io import DistilleryError, sha256_file, write_json
 
 ARCHIVE = "cifar-100-python.tar.gz"
 

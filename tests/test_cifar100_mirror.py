@@ -10,9 +10,9 @@ import pytest
 import small_cifar100 as small
 import torch
 
-from distillery.artifacts import DistilleryError, load_tensors, sha256_array, write_json
 from distillery.data import prepare
 from distillery.data.dataset import Dataset
+from distillery.records.io import DistilleryError, load_tensors, sha256_array, write_json
 
 
 def make(source: str, options: dict[str, Any], folder: Path) -> Dataset:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from distillery.artifacts import DistilleryError, StaleInput, sha256_file, write_json
 from distillery.data import SOURCES, check_options, prepare
 from distillery.data.dataset import Dataset
+from distillery.records.io import DistilleryError, StaleInput, sha256_file, write_json
 
 
 def make(source: str, options: dict[str, Any], folder: Path) -> Dataset:

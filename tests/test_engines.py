@@ -15,8 +15,8 @@ import yaml
 from dvc.repo import Repo
 from workbench import Workbench
 
-from distillery.artifacts import sha256_file
-from distillery.layout import PARAMS
+from distillery.pipeline.layout import PARAMS
+from distillery.records.io import sha256_file
 
 pytestmark = pytest.mark.slow
 RESULTS = ("table.md", "table.csv", "table.tex", "summary.json", "report.html", "ledger.csv")

@@ -13,8 +13,7 @@ import yaml
 from conftest import ROOT
 from sklearn import metrics
 
-from distillery import artifacts, models
-from distillery.artifacts import DistilleryError
+from distillery import models
 from distillery.cli import app
 from distillery.evaluation import history
 from distillery.evaluation.accuracy import accuracy
@@ -22,7 +21,9 @@ from distillery.evaluation.calibration import calibration
 from distillery.evaluation.cost import multiply_accumulates
 from distillery.evaluation.fidelity import fidelity, logit_scale
 from distillery.evaluation.packing import pack, unpack
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.io import DistilleryError
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from workbench import Workbench
 
-from distillery.artifacts import sha256_file
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
+from distillery.records.io import sha256_file
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")

@@ -15,14 +15,14 @@ from loopback import Server, nobody
 from torch import Tensor
 
 from distillery import data, models
-from distillery.artifacts import DistilleryError, load_tensors, read_json, sha256_file, write_json
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
+from distillery.records.io import DistilleryError, load_tensors, read_json, sha256_file, write_json
 from distillery.stages import teacher as stage
-from distillery.study import Study
+from distillery.study.check import check
+from distillery.study.model import Study
 from distillery.teachers import download
 from distillery.teachers.fetch import NoMirror
 from distillery.teachers.released import RELEASED
-from distillery.validation import check
 
 LAYOUT = Layout("digits")
 

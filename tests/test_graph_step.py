@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from distillery import data, models
-from distillery.artifacts import DistilleryError, write_json
 from distillery.data.dataset import Dataset
 from distillery.objectives.base import Batch, Context, Objective
-from distillery.study import Recipe
+from distillery.records.io import DistilleryError, write_json
+from distillery.study.model import Recipe
 from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distillery.artifacts import write_json
-from distillery.layout import Layout
-from distillery.stages import kept
+from distillery.pipeline.layout import Layout
+from distillery.records import kept
+from distillery.records.io import write_json
 
 AT = Layout("digits")
 RECORD = {"stage": "distill", "params_sha256": "1", "inputs": {"arrays": "2"}}

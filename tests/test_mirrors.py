@@ -17,7 +17,7 @@ from loopback import Server, nobody, silent
 from torch import Tensor
 
 from distillery import models
-from distillery.artifacts import DistilleryError
+from distillery.records.io import DistilleryError
 from distillery.teachers import download
 from distillery.teachers.fetch import NoMirror
 

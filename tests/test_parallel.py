@@ -11,8 +11,8 @@ import pytest
 import torch
 from workbench import Workbench
 
-from distillery.artifacts import load_tensors, read_json, sha256_file
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
+from distillery.records.io import load_tensors, read_json, sha256_file
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")

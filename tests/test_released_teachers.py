@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from distillery import models
-from distillery.artifacts import DistilleryError
-from distillery.study import Data, Teacher
+from distillery.records.io import DistilleryError
+from distillery.study.model import Data, Teacher
 from distillery.teachers.fetch import Fetched, verify
 from distillery.teachers.released import RELEASED, Source, source_of
 
@@ -49,6 +49,6 @@ def test_the_published_accuracy_is_compared_to_the_image() -> None:
 
 
 def test_the_table_of_released_teachers_comes_without_torch() -> None:
-    code = "import sys, distillery.validation; print(json.dumps('torch' in sys.modules))"
+    code = "import sys, distillery.study.check; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False

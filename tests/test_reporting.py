@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
-from distillery.artifacts import DistilleryError
-from distillery.layout import Layout
-from distillery.reporting import budget, comma_separated, latex, markdown, results, table
-from distillery.reporting.terminal import show
+from distillery.pipeline.layout import Layout
+from distillery.records.io import DistilleryError
+from distillery.report import budget, comma_separated, latex, markdown, results, table
+from distillery.report.terminal import show
 from distillery.stages import tables
 
 

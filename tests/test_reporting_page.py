@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 from synthetic_study import Synthetic, params
 
-from distillery.layout import Layout
-from distillery.reporting import results, table
-from distillery.reporting.figures import FIGURES, curves
+from distillery.pipeline.layout import Layout
+from distillery.report import results, table
+from distillery.report.figures import FIGURES, curves
 from distillery.stages import tables
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

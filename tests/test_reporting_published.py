@@ -16,14 +16,14 @@ from scipy import stats
 from synthetic_study import Synthetic
 
 from distillery.evaluation.statistics import Summary
-from distillery.layout import Layout
 from distillery.models.names import NAMES
-from distillery.reporting import ledger, published, results, terminal
-from distillery.reporting.ledger import Comparison
-from distillery.reporting.protocol import differences, hyper_parameters
-from distillery.reporting.published import Published, accuracies, method_name, settings
+from distillery.pipeline.layout import Layout
+from distillery.report import ledger, published, results, terminal
+from distillery.report.ledger import Comparison
+from distillery.report.protocol import differences, hyper_parameters
+from distillery.report.published import Published, accuracies, method_name, settings
 from distillery.stages import tables
-from distillery.study import Method, Recipe, Study
+from distillery.study.model import Method, Recipe, Study
 
 
 def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:
@@ -223,7 +223,7 @@ def test_the_figure_shows_what_was_compared(synthetic: Synthetic) -> None:
 
 
 def test_the_default_recipe_is_the_published_protocol() -> None:
-    from distillery.reporting.protocol import RECIPE
+    from distillery.report.protocol import RECIPE
 
     ours = Recipe().model_dump(mode="json")
     assert {key: ours[key] for key in RECIPE} == RECIPE

@@ -16,8 +16,8 @@ import synthetic_study
 import yaml
 from synthetic_study import Synthetic, params
 
-from distillery import artifacts
-from distillery.layout import Layout, tracked
+from distillery.pipeline.layout import Layout, tracked
+from distillery.records import io as artifacts
 
 PAIRS, METHODS, SEEDS = 10, 35, 5
 

@@ -14,9 +14,10 @@ import pytest
 from conftest import ROOT
 from workbench import Workbench
 
-from distillery import artifacts, nearby
-from distillery.artifacts import sha256_file
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records import node_cache as nearby
+from distillery.records.io import sha256_file
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")
@@ -49,7 +50,7 @@ def test_processes_that_start_together_copy_once(shared: Path, folder: Path) -> 
     program = """
 import sys, time
 from pathlib import Path
-from distillery import nearby
+from distillery.records import node_cache as nearby
 copy = nearby._copy
 def slowly(*args):
     print("copying", flush=True)

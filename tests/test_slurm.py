@@ -14,8 +14,8 @@ import pytest
 from slurm_cluster import SlurmCluster
 from workbench import Workbench
 
-from distillery.artifacts import read_json, sha256_file
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
+from distillery.records.io import read_json, sha256_file
 
 pytestmark = pytest.mark.slow
 PAIR = "resnet20_w8-resnet8_w4"

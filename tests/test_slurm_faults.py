@@ -21,8 +21,8 @@ import yaml
 from slurm_cluster import SlurmCluster
 from workbench import Workbench
 
-from distillery.artifacts import load_tensors, read_json
-from distillery.layout import Layout
+from distillery.pipeline.layout import Layout
+from distillery.records.io import load_tensors, read_json
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")

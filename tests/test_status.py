@@ -16,9 +16,9 @@ import pytest
 from slurm_cluster import SlurmCluster
 from workbench import Workbench
 
-from distillery.layout import Layout
-from distillery.monitor.states import DONE, FAILED, RUNNING, STALE, TODO, WAITING, Status, look
-from distillery.study import Study, read_params
+from distillery.pipeline.layout import Layout
+from distillery.status.states import DONE, FAILED, RUNNING, STALE, TODO, WAITING, Status, look
+from distillery.study.model import Study, read_params
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")

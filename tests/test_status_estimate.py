@@ -15,14 +15,14 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from distillery.artifacts import lock
-from distillery.monitor.alive import holder
-from distillery.monitor.current import Current
-from distillery.monitor.queue import Queue
-from distillery.monitor.remaining import remaining, sentence, words
-from distillery.monitor.states import DONE, FAILED, RUNNING, TODO, Standing, Status
-from distillery.monitor.tasks import Task, list_tasks
-from distillery.study import Study, read_params
+from distillery.pipeline.jobs import Task, list_tasks
+from distillery.records.current import Current
+from distillery.records.io import lock
+from distillery.status.locks import holder
+from distillery.status.remaining import remaining, sentence, words
+from distillery.status.slurm import Queue
+from distillery.status.states import DONE, FAILED, RUNNING, TODO, Standing, Status
+from distillery.study.model import Study, read_params
 
 PAIRS = {
     "small": {"teacher": "a", "student": "resnet8_w4"},

@@ -19,9 +19,9 @@ from distillery import models
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Batch, Context
 from distillery.objectives.build import build
-from distillery.reporting import published
-from distillery.reporting.published import Published
-from distillery.study import Recipe, Study, expand_seeds
+from distillery.report import published
+from distillery.report.published import Published
+from distillery.study.model import Recipe, Study, expand_seeds
 
 FOLDER = ROOT / "workflow" / "studies"
 SLOW = {"mobilenet_v2", "shufflenet_v1", "shufflenet_v2"}

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from distillery.artifacts import DistilleryError
 from distillery.objectives import signatures
-from distillery.study import Study, expand_seeds
-from distillery.validation import check
+from distillery.records.io import DistilleryError
+from distillery.study.check import check
+from distillery.study.model import Study, expand_seeds
 
 STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from distillery import data, models
-from distillery.artifacts import DistilleryError, StaleInput, load_tensors, write_json
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
-from distillery.study import Cache, Method, Recipe
+from distillery.records.io import DistilleryError, StaleInput, load_tensors, write_json
+from distillery.study.model import Cache, Method, Recipe
 from distillery.teachers.source import LiveTeachers, TableTeachers
-from distillery.teachers.table import ViewTable
-from distillery.teachers.table import build as build_table
+from distillery.teachers.view_table import ViewTable
+from distillery.teachers.view_table import build as build_table
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit, learning_rate, make_optimizer
 from distillery.training.step import Plan, Step
@@ -172,7 +172,7 @@ def test_an_interrupted_table_continues(
     """Killed after some blocks, built again: the same bytes, without the teacher forwards already paid for."""
     whole, record = _table(teacher, digits, tmp_path, Cache())
     folder = tmp_path / "second"
-    monkeypatch.setattr("distillery.teachers.table.FLUSH_ROWS", 1)
+    monkeypatch.setattr("distillery.teachers.view_table.FLUSH_ROWS", 1)
 
     def killed(done: int, total: int) -> None:
         if done > 500:

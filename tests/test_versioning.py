@@ -17,10 +17,11 @@ from conftest import ROOT
 from moto.server import ThreadedMotoServer
 from workbench import Workbench
 
-from distillery import gate, versioning
-from distillery.artifacts import DistilleryError, StaleInput, sha256_file
-from distillery.layout import Layout
-from distillery.study import Study
+from distillery.pipeline import sync as versioning
+from distillery.pipeline.layout import Layout
+from distillery.records import gate
+from distillery.records.io import DistilleryError, StaleInput, sha256_file
+from distillery.study.model import Study
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")

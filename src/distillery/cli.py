@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from distillery.artifacts import DistilleryError
-from distillery.study import Study, expand_seeds
+from distillery.records.io import DistilleryError
+from distillery.study.model import Study, expand_seeds
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,9 +34,9 @@ PARAMS = Path("params.yaml")
 
 def _stage(name: str, params: Path, **keys: str) -> None:
     """Check the study and the names given, then run a stage: `distillery.stages.NAME.run(study, params, **keys)`."""
-    from distillery.layout import Layout
-    from distillery.stages.record import prepared
-    from distillery.validation import nearest
+    from distillery.pipeline.layout import Layout
+    from distillery.records.job import prepared
+    from distillery.study.check import nearest
 
     study = Study.load(params)
     for key, value in keys.items():
@@ -95,7 +95,7 @@ def tables(params: Params = PARAMS) -> None:
 @app.command(rich_help_panel=DAILY)
 def show(params: Params = PARAMS) -> None:
     """Print the study's result table."""
-    from distillery.reporting.terminal import show as print_tables
+    from distillery.report.terminal import show as print_tables
 
     print_tables(Study.load(params))
 
@@ -106,7 +106,7 @@ def status(
     params: Params = PARAMS,
 ) -> None:
     """Say at a glance what is done, running, waiting or failed, and how long the rest will take."""
-    from distillery.reporting.status import show as print_status
+    from distillery.status.show import show as print_status
 
     print_status(Study.load(params), params, everything)
 
@@ -117,7 +117,7 @@ def compare(
     params: Params = PARAMS,
 ) -> None:
     """Print the reproduction ledger: the study's cells against published numbers."""
-    from distillery.reporting.terminal import compare as print_ledger
+    from distillery.report.terminal import compare as print_ledger
 
     print_ledger(Study.load(params), everything)
 
@@ -125,7 +125,7 @@ def compare(
 @app.command(rich_help_panel=DAILY)
 def record() -> None:
     """After Snakemake: check that every output is current, then record all of them in dvc.lock and the DVC cache."""
-    from distillery import versioning
+    from distillery.pipeline import sync as versioning
 
     versioning.record()
 
@@ -133,7 +133,7 @@ def record() -> None:
 @app.command(rich_help_panel=DAILY)
 def adopt() -> None:
     """After `dvc pull` or `dvc repro`: make Snakemake accept what lies there, if DVC says that it is current."""
-    from distillery import versioning
+    from distillery.pipeline import sync as versioning
 
     versioning.adopt()
 
@@ -154,7 +154,7 @@ def study(
     force: Annotated[bool, typer.Option(help="Replace a params.yaml that was edited.")] = False,
 ) -> None:
     """Put a ready-made study in place as params.yaml, or list the ready-made studies."""
-    from distillery.validation import nearest
+    from distillery.study.check import nearest
 
     folder = Path("workflow/studies")
     known = {p.stem: p for p in sorted(folder.glob("*.yaml"))}

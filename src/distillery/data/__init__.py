@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillery.artifacts import DistilleryError, save_tensors, sha256_array, sha256_json
+from distillery.records.io import DistilleryError, save_tensors, sha256_array, sha256_json
 
 if TYPE_CHECKING:
     from distillery.data.arrays import Arrays

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from distillery.artifacts import DistilleryError, sha256_array
 from distillery.data.arrays import Arrays
+from distillery.records.io import DistilleryError, sha256_array
 
 MIRROR_VARIABLE = "DISTILLERY_CIFAR100"
 

@@ -19,8 +19,8 @@ import numpy as np
 from torchvision.datasets import CIFAR100
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
-from distillery.archives import unsafe
-from distillery.artifacts import DistilleryError, scratch
+from distillery.data.archives import unsafe
+from distillery.records.io import DistilleryError, scratch
 
 TIMEOUT = 60.0  # seconds without a byte; torchvision itself would wait for ever
 

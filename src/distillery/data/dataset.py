@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillery.artifacts import StaleInput, load_tensors, read_json, read_metadata, sha256_array
 from distillery.data.views import normalise, seed_for
-from distillery.nearby import nearby
+from distillery.records.io import StaleInput, load_tensors, read_json, read_metadata, sha256_array
+from distillery.records.node_cache import nearby
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from distillery.artifacts import DistilleryError
 from distillery.data.arrays import Arrays
+from distillery.records.io import DistilleryError
 
 SCALE = 16.0
 

@@ -32,7 +32,7 @@ class Signature:
 
     def mistakes(self, values: dict[str, Any], where: str = "") -> list[str]:
         """Return one sentence for each unknown key or ill-typed value."""
-        from distillery.validation import nearest
+        from distillery.study.check import nearest
 
         problems = []
         for key, value in values.items():
@@ -100,7 +100,7 @@ def plugins() -> dict[str, Signature]:
 
 def check(method: Any) -> list[str]:
     """Return the mistakes in a method block: unknown objective, plug-in, partner or key, each with the nearest name."""
-    from distillery.validation import nearest
+    from distillery.study.check import nearest
 
     known, extras = objectives(), plugins()
     if method.objective not in known:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distillery import artifacts
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
-from distillery.layout import Layout
-from distillery.stages.record import describe, making
-from distillery.study import Study
-from distillery.teachers.table import build, size_in_bytes
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.job import describe, making
+from distillery.study.model import Study
+from distillery.teachers.view_table import build, size_in_bytes
 from distillery.teachers.weights import load_network
 from distillery.training.device import set_up
 from distillery.training.progress import Progress

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distillery import artifacts
 from distillery.data import prepare
-from distillery.layout import Layout
-from distillery.stages.record import describe, making
-from distillery.study import Study
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.job import describe, making
+from distillery.study.model import Study
 
 
 def run(study: Study, params: Path) -> None:

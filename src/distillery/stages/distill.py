@@ -7,16 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distillery import artifacts
 from distillery.data.dataset import Dataset
-from distillery.layout import Layout
 from distillery.models.base import Network
 from distillery.objectives import signatures
-from distillery.stages.record import describe, making
-from distillery.study import Recipe, Study, expand_seeds
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.job import describe, making
+from distillery.study.model import Recipe, Study, expand_seeds
 from distillery.teachers.pair import open_teachers
 from distillery.teachers.source import LiveTeachers, TableTeachers, TeacherSource
-from distillery.teachers.table import ViewTable
+from distillery.teachers.view_table import ViewTable
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
 from distillery.training.loop import fit

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from distillery import artifacts, models
-from distillery.artifacts import DistilleryError
+from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.evaluation import history
 from distillery.evaluation.accuracy import accuracy
@@ -19,10 +18,12 @@ from distillery.evaluation.fairness import group_gaps
 from distillery.evaluation.fidelity import fidelity, logit_scale
 from distillery.evaluation.packing import pack
 from distillery.evaluation.predict import test_logits
-from distillery.layout import Layout
 from distillery.models.base import Network
-from distillery.stages.record import describe, making
-from distillery.study import Method, Recipe, Study
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.io import DistilleryError
+from distillery.records.job import describe, making
+from distillery.study.model import Method, Recipe, Study
 from distillery.teachers.pair import open_teachers
 from distillery.training.device import dtype_of, set_up
 from distillery.training.trainee import assemble

@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from distillery import artifacts
-from distillery.layout import Layout
-from distillery.reporting import comma_separated, latex, markdown, measures, results, table
-from distillery.reporting.figures import curves, draw_all
-from distillery.reporting.page import page
-from distillery.reporting.seal import sealed
-from distillery.stages.record import describe, making
-from distillery.study import Study
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.job import describe, making
+from distillery.records.seal import sealed
+from distillery.report import comma_separated, latex, markdown, measures, results, table
+from distillery.report.figures import curves, draw_all
+from distillery.report.page import page
+from distillery.study.model import Study
 
 
 def run(study: Study, params: Path) -> None:

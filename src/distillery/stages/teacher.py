@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillery import artifacts
 from distillery.data.dataset import Dataset
-from distillery.layout import Layout
-from distillery.stages.record import describe, making
-from distillery.study import Method, Study
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.job import describe, making
+from distillery.study.model import Method, Study
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import source_of
 from distillery.training.checkpoint import Checkpoint

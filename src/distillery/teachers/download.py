@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from distillery.artifacts import atomic_path, lock
+from distillery.records.io import atomic_path, lock
 from distillery.teachers.released import is_remote
 
 CACHE_VARIABLE = "DISTILLERY_CACHE"

@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from distillery.archives import unsafe
-from distillery.artifacts import DistilleryError
+from distillery.data.archives import unsafe
 from distillery.models.base import Network
 from distillery.models.checkpoint import load_official
+from distillery.records.io import DistilleryError
 from distillery.teachers.download import Report, Unusable, kept, opened
 from distillery.teachers.released import Source, is_remote
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distillery import artifacts
-from distillery.artifacts import StaleInput
-from distillery.layout import Layout
-from distillery.study import Recipe, Study
+from distillery.pipeline.layout import Layout
+from distillery.records import io as artifacts
+from distillery.records.io import StaleInput
+from distillery.study.model import Recipe, Study
 
 if TYPE_CHECKING:
     import torch

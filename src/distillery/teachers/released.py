@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distillery.study import Data, Teacher
+from distillery.study.model import Data, Teacher
 
 ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
 SINGLE = "http://shape2prog.csail.mit.edu/repo"

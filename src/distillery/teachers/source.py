@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from distillery.models.base import Network, Outputs
-from distillery.study import Recipe
-from distillery.teachers.table import ViewTable
+from distillery.study.model import Recipe
+from distillery.teachers.view_table import ViewTable
 from distillery.training.device import autocast
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from distillery import models
-from distillery.artifacts import DistilleryError, load_tensors
 from distillery.models.base import Network
+from distillery.records.io import DistilleryError, load_tensors
 
 
 def load_network(architecture: str, num_classes: int, in_channels: int, path: Path) -> Network:

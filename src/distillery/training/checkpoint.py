@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distillery.artifacts import DistilleryError, load_tensors, read_metadata, save_tensors
+from distillery.records.io import DistilleryError, load_tensors, read_metadata, save_tensors
 
 
 @dataclass

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import torch
 
-from distillery.artifacts import DistilleryError
 from distillery.data.views import seed_for
-from distillery.study import Recipe
+from distillery.records.io import DistilleryError
+from distillery.study.model import Recipe
 from distillery.training.parallel import Ranks
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillery.artifacts import DistilleryError
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views, copied, draw, order, seed_for
 from distillery.objectives.base import Objective
-from distillery.study import Recipe
+from distillery.records.io import DistilleryError
+from distillery.study.model import Recipe
 from distillery.teachers.source import TeacherSource
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
 from distillery.training.device import autocast, dtype_of

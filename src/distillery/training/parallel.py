@@ -24,9 +24,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distillery.artifacts import DistilleryError, sha256_json
 from distillery.models.base import Outputs
 from distillery.objectives.base import Batch
+from distillery.records.io import DistilleryError, sha256_json
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # for a process that another one waits for; it may be copying data to its node

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distillery.artifacts import DistilleryError
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Batch, Objective
-from distillery.study import Recipe
+from distillery.records.io import DistilleryError
+from distillery.study.model import Recipe
 from distillery.training.checkpoint import pack
 from distillery.training.device import autocast
 from distillery.training.parallel import ALONE, Ranks

@@ -1,0 +1,80 @@
+"""Snakemake and DVC as commands of this environment; what goes wrong in them is one sentence here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from distillery.records.io import DistilleryError
+
+
+class Busy(DistilleryError):
+    """Another DVC process holds the lock."""
+
+
+def snakemake(*arguments: str) -> str:
+    """Run Snakemake without the user's profiles and return what it prints.
+
+    Contents are compared however large the files are; it would compare only dates above 1 MB.
+    """
+    plain = ("--profile", "none", "--workflow-profile", "none", "--max-checksum-file-size", "100GB")
+    done = _run("snakemake", *arguments, *plain)
+    if done.returncode:
+        raise DistilleryError(f"`snakemake {arguments[0]}` failed: {_last(done.stderr)}")
+    return done.stdout
+
+
+def dvc(*arguments: str) -> str:
+    """Run DVC and return what it prints."""
+    done = _run("dvc", *arguments)
+    if not done.returncode:
+        return done.stdout
+    if "Unable to acquire lock" in done.stderr or " is busy" in done.stderr:
+        holder = re.search(r"\((PID \d+)\)", done.stderr)
+        raise Busy(
+            f"another DVC command{f' ({holder[1]})' if holder else ''} is at work here: wait until it has ended, then "
+            "run this one again"
+        )
+    errors = re.findall(r"^ERROR: (.*)", done.stderr, re.MULTILINE)
+    raise DistilleryError(f"`dvc {arguments[0]}` failed: {'; '.join(errors) or _last(done.stderr)}")
+
+
+def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    home = Path(sys.executable).parent
+    if not (home / name).exists():
+        raise DistilleryError(
+            f"{name} is not installed in {home.parent}: install the environment again (`make setup`, or "
+            "`pip install -r requirements.lock`)"
+        )
+    environment = os.environ | {"PATH": f"{home}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return subprocess.run([str(home / name), *arguments], env=environment, capture_output=True, text=True)
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[-3:]) or "it said nothing"
+
+
+def safe_links() -> None:
+    """Refuse DVC link types through which a file of the cache can be rewritten. Cheap: reads a few small files.
+
+    Raises:
+        DistilleryError: if `cache.type` names hardlink or symlink, in any of DVC's four configuration files.
+    """
+    from configobj import ConfigObj  # DVC's own parser
+    from dvc.dirs import global_config_dir, system_config_dir
+
+    files = [Path(folder, "config") for folder in (system_config_dir(), global_config_dir(), ".dvc")]
+    kinds, source = "", Path()
+    for path in (*files, Path(".dvc/config.local")):  # the last one that says anything counts
+        if path.exists() and (value := ConfigObj(str(path)).get("cache", {}).get("type")):
+            kinds, source = value if isinstance(value, str) else ",".join(value), path
+    unsafe = [kind for kind in re.split(r"[,\s]+", kinds) if kind in ("hardlink", "symlink")]
+    if unsafe:
+        raise DistilleryError(
+            f"{source} sets cache.type = {kinds}, and through a {unsafe[0]} whatever writes to an output writes into "
+            "the DVC cache: run `dvc config cache.type reflink,copy`, then `dvc unprotect artifacts`"
+        )

@@ -1,0 +1,1 @@
+"""What lies on the disk: files, their records, and whether they are current."""

@@ -1,0 +1,179 @@
+"""What reaches the disk: safetensors, JSON, hashes; and by way of two modules atomic files, locks, provenance.
+
+Nothing here imports torch before it has to, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillery.records.environment import environment, revision
+from distillery.records.files import DistilleryError, StaleInput, atomic_path, lock, scratch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "SOURCE_SUFFIXES",
+    "DistilleryError",
+    "StaleInput",
+    "atomic_path",
+    "environment",
+    "load_tensors",
+    "lock",
+    "read_json",
+    "read_metadata",
+    "revision",
+    "save_tensors",
+    "scratch",
+    "sha256_array",
+    "sha256_file",
+    "sha256_json",
+    "sha256_tree",
+    "write_json",
+]
+
+
+def _not_finite(obj: Any, where: str = "") -> str:
+    """Find the first NaN or infinity in a JSON-like object, as `a.b[3] = nan`; "" if there is none."""
+    if isinstance(obj, float) and not math.isfinite(obj):
+        return f"{where} = {obj}"
+    if isinstance(obj, Mapping):
+        return next(filter(None, (_not_finite(v, f"{where}.{k}".lstrip(".")) for k, v in obj.items())), "")
+    if isinstance(obj, list | tuple):
+        return next(filter(None, (_not_finite(v, f"{where}[{i}]") for i, v in enumerate(obj))), "")
+    return ""
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write `obj` as JSON with sorted keys, one item per line. NaN and infinity are refused: JSON has neither."""
+    if bad := _not_finite(obj):
+        raise DistilleryError(f"cannot write {path}: {bad} is not a finite number; look for the step that made it")
+    text = json.dumps(obj, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; DistilleryError if it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise _damaged(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DistilleryError:
+    if isinstance(error, FileNotFoundError):
+        return DistilleryError(f"{path} is missing; run the stage that makes it first")
+    return DistilleryError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions")
+
+
+def _damaged(path: Path, error: Exception) -> DistilleryError:
+    return DistilleryError(f"{path} is damaged or cut short ({error}); delete it and run its stage again")
+
+
+# safetensors' names of the types, by the name that torch and numpy share.
+_DTYPES = {
+    **{"bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"},
+    **{"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"},
+}
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write torch tensors or numpy arrays as a safetensors file, atomically. The same content gives the same bytes.
+
+    The library's own writer orders the metadata at random, makes files that only their owner may read, and leaves a
+    temporary file behind when it is killed.
+    """
+    arrays = {name: _raw(tensor) for name, tensor in tensors.items()}
+    names = sorted(arrays, key=lambda n: (-tensors[n].dtype.itemsize, n))  # the widest first: every tensor is aligned
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name in names:
+        start, end = end, end + arrays[name].nbytes
+        dtype = _DTYPES[str(tensors[name].dtype).removeprefix("torch.")]
+        header[name] = {"dtype": dtype, "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(arrays[name])
+
+
+def _raw(tensor: Any) -> memoryview:
+    """Return the bytes of a tensor or array in C order, without a copy where its memory already is in that order."""
+    if hasattr(tensor, "detach"):
+        import torch
+
+        tensor = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()  # numpy has no bfloat16
+    if tensor.size == 0:  # which memoryview cannot cast
+        return memoryview(b"")
+    return memoryview(tensor if tensor.flags.c_contiguous else tensor.copy(order="C")).cast("B")
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file into CPU tensors; DistilleryError if it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read only the metadata of a safetensors file; DistilleryError if it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def sha256_array(array: Any) -> str:
+    """Hash the bytes of a torch tensor or numpy array in C order."""
+    return hashlib.sha256(_raw(array)).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's content."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def sha256_json(obj: Any) -> str:
+    """Hash an object by its canonical JSON text (sorted keys, no spaces)."""
+    return hashlib.sha256(json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+SOURCE_SUFFIXES = (".py", ".yaml", ".json", ".html")
+
+
+def sha256_tree(paths: Iterable[Path]) -> str:
+    """Hash source code: name and content of every source file in the given files and folders, in any order."""
+    entries = set()
+    for root in map(Path, paths):
+        if not root.exists():
+            raise DistilleryError(f"{root} is missing: the source tree is not complete, check it out again")
+        for file in [root] if root.is_file() else root.rglob("*"):
+            if file.suffix in SOURCE_SUFFIXES and file.is_file() and not file.name.startswith("."):
+                entries.add((file.relative_to(root.parent).as_posix(), sha256_file(file)))
+    return sha256_json(sorted(entries))

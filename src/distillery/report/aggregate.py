@@ -1,0 +1,55 @@
+"""Methods across all pairs, as rliable does it: interquartile mean, probability of improvement on the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distillery.evaluation.statistics import SMALLEST, bootstrap, interquartile_mean, probability_of_improvement
+from distillery.report.results import Results
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One method over all pairs; intervals (95 %, stratified bootstrap) only where every cell has three runs."""
+
+    method: str
+    label: str
+    iqm: float
+    iqm_interval: Interval | None
+    improvement: float | None
+    improvement_interval: Interval | None
+
+
+def across_pairs(results: Results) -> list[Aggregate]:
+    """Aggregate the methods that have runs in every pair; none for a study of a single pair."""
+    study, tables = results.study, results.study.tables
+    if len(study.pairs) < 2:
+        return []
+    scores = {
+        m: [list(results.cells[p, m].top1(tables.convention).values()) for p in study.pairs] for m in study.methods
+    }
+    baseline = scores.get(tables.baseline or "", [])
+    found = []
+    for method, spec in study.methods.items():
+        runs = scores[method]
+        if not all(runs):
+            continue
+        enough = min(map(len, runs)) >= SMALLEST
+        chance = interval = None
+        if method != tables.baseline and baseline and all(baseline):
+            chance = float(probability_of_improvement(runs, baseline))
+            if enough and min(map(len, baseline)) >= SMALLEST:
+                interval = bootstrap(probability_of_improvement, runs, baseline)
+        found.append(
+            Aggregate(
+                method,
+                spec.label or method,
+                float(interquartile_mean(runs)),
+                bootstrap(interquartile_mean, runs) if enough else None,
+                chance,
+                interval,
+            )
+        )
+    return found

@@ -1,0 +1,109 @@
+"""Class-wise effect of distillation for every cell: against the student trained alone, and against the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from distillery.evaluation.classwise import ClassChange, class_change, disagreement, disagreement_rate
+from distillery.evaluation.packing import unpack
+from distillery.report.results import Cell, Results
+
+
+@dataclass(frozen=True)
+class ClassEffect:
+    """Counts for one cell, None where nothing could be tested or compared.
+
+    Attributes:
+        sc, tc: classes that changed significantly against the student alone (#SC) and against the teacher (#TC).
+        sc_holm, tc_holm: those that remain with Holm's correction over the classes.
+        alone_disagreement, teacher_disagreement: test images, in percent, that the two models label differently,
+            averaged over seeds.
+    """
+
+    pair: str
+    method: str
+    classes: int
+    sc: int | None
+    sc_holm: int | None
+    tc: int | None
+    tc_holm: int | None
+    alone_disagreement: float | None
+    teacher_disagreement: float | None
+
+
+def alone(results: Results, pair: str) -> Cell | None:
+    """The cell of the student trained without a teacher, if the study has one with runs."""
+    methods = results.study.methods
+    found = (c for c in results.column(pair) if methods[c.method].objective == "ce" and not methods[c.method].plus)
+    return next((cell for cell in found if cell.runs), None)
+
+
+@lru_cache(maxsize=1024)  # the table and two figures ask for the same
+def against_alone(results: Results, cell: Cell) -> ClassChange | None:
+    """Class-wise change from the student trained alone to a distilled one."""
+    other = alone(results, cell.pair)
+    if other is None or other.method == cell.method or not cell.runs:
+        return None
+    return class_change(_per_class(cell), _per_class(other), _images(cell))
+
+
+def against_teacher(cell: Cell) -> ClassChange | None:
+    """Class-wise change from the (first) teacher to a student."""
+    teacher = next(iter(cell.facts.get("teachers", {}).values()), None)
+    return None if teacher is None else class_change(_per_class(cell), [teacher["per_class"]], _images(cell))
+
+
+def disagreement_with_alone(results: Results, cell: Cell) -> np.ndarray | None:
+    """Disagreement of a cell's students with the students trained alone, (C, C) counts summed over common seeds."""
+    other = alone(results, cell.pair)
+    if other is None or other.method == cell.method:
+        return None
+    pairs = [(cell.runs[s]["predictions"], other.runs[s]["predictions"]) for s in cell.runs if s in other.runs]
+    return _summed(pairs, cell)
+
+
+def disagreement_with_teacher(cell: Cell) -> np.ndarray | None:
+    """Disagreement of a cell's students with the (first) teacher, (C, C) counts summed over seeds."""
+    teacher = next(iter(cell.facts.get("teachers", {}).values()), None)
+    if teacher is None:
+        return None
+    return _summed([(run["predictions"], teacher["predictions"]) for run in cell.runs.values()], cell)
+
+
+def effects(results: Results) -> list[ClassEffect]:
+    """Class-wise effects of all cells that have runs."""
+    found = []
+    for cell in results:
+        if not cell.runs:
+            continue
+        sc, tc = against_alone(results, cell), against_teacher(cell)
+        matrices = disagreement_with_alone(results, cell), disagreement_with_teacher(cell)
+        rates = [None if m is None else disagreement_rate(m) for m in matrices]
+        found.append(
+            ClassEffect(
+                cell.pair,
+                cell.method,
+                len(cell.facts["data"]["class_names"]),
+                *((sc.significant, sc.significant_holm) if sc else (None, None)),
+                *((tc.significant, tc.significant_holm) if tc else (None, None)),
+                *rates,
+            )
+        )
+    return found
+
+
+def _per_class(cell: Cell) -> list[np.ndarray]:
+    return [run["per_class"] for run in cell.runs.values()]
+
+
+def _images(cell: Cell) -> list[int]:
+    return np.bincount(unpack(cell.facts["labels"]), minlength=len(cell.facts["data"]["class_names"])).tolist()
+
+
+def _summed(pairs: list[tuple[str, str]], cell: Cell) -> np.ndarray | None:
+    classes = len(cell.facts["data"]["class_names"])
+    matrices = [disagreement(unpack(a), unpack(b), classes) for a, b in pairs]
+    return np.sum(matrices, axis=0) if matrices else None

@@ -1,0 +1,107 @@
+"""The reproduction ledger: every cell against every published number for the same thing, with a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from scipy import special
+
+from distillery.evaluation.statistics import ALPHA, Summary
+from distillery.report.protocol import obstacles
+from distillery.report.published import Published, accuracies, method_name
+from distillery.report.results import Cell, Results
+
+AGREES, ABOVE, BELOW, NOT_COMPARABLE = "agrees", "above", "below", "not comparable"
+_ROUNDING = 0.005  # points; papers print two digits
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One cell against one published number. `mean`, `sd`, `n` are ours under the number's own convention."""
+
+    pair: str
+    method: str
+    published: Published
+    convention: str
+    mean: float | None
+    sd: float | None
+    n: int
+    difference: float | None
+    verdict: str
+    reason: str = ""
+
+
+def ledger(results: Results) -> list[Comparison]:
+    """Compare all cells that have runs and published counterparts, in the order of the study."""
+    found = []
+    for cell in results:
+        if not cell.facts:
+            continue
+        name = method_name(results.study.methods[cell.method].for_pair(cell.pair))
+        teachers = [t["architecture"] for t in cell.facts["teachers"].values()]
+        if name is None or (len(teachers) != 1 and name != "student_ce"):
+            continue
+        numbers = accuracies(cell.facts["data"]["source"])
+        key = (teachers[0] if teachers else "", cell.facts["architecture"], name)
+        found += [compare(cell, entry) for entry in numbers.get(key, ())]
+    return found
+
+
+def compare(cell: Cell, entry: Published) -> Comparison:
+    """Give the verdict on one number. One that does not say its convention needs the same verdict under both."""
+    conventions = [entry.report] if entry.report in ("last", "best") else ["last", "best"]
+    summaries = [cell.summary(c) for c in conventions]
+    ours = summaries[0]
+    difference = None if ours.mean is None else ours.mean - entry.value
+
+    def result(verdict: str, reason: str = "") -> Comparison:
+        convention = conventions[0]
+        return Comparison(
+            cell.pair, cell.method, entry, convention, ours.mean, ours.sd, ours.n, difference, verdict, reason
+        )
+
+    if why := obstacles(cell, entry):
+        return result(NOT_COMPARABLE, "; ".join(why))
+    verdicts = {_verdict(s, entry) for s in summaries}
+    if None in verdicts:
+        return result(NOT_COMPARABLE, "a single run without a published spread has no interval")
+    if len(verdicts) > 1:
+        return result(NOT_COMPARABLE, "it does not say whether it is of the last or the best epoch, and that decides")
+    return result(str(verdicts.pop()), "" if len(conventions) == 1 else "under either convention")
+
+
+def _verdict(ours: Summary, entry: Published) -> str | None:
+    """Above or below where the difference leaves its 95 % interval; None if no interval can be made.
+
+    With a published spread the interval is Welch's. Without one, their number is taken as the mean of `trials` runs
+    (one, if they do not say) that scatter like ours.
+    """
+    if ours.mean is None:
+        return None
+    trials, sd = entry.trials or 1, entry.sd
+    known_spread = sd is not None and trials > 1
+    if ours.n > 1 and ours.sd is not None and known_spread and sd is not None:
+        a, b = ours.sd**2 / ours.n, sd**2 / trials
+        error = math.sqrt(a + b)
+        df = (a + b) ** 2 / (a**2 / (ours.n - 1) + b**2 / (trials - 1)) if error else 1.0
+    elif ours.n > 1 and ours.sd is not None:
+        error, df = ours.sd * math.sqrt(1 / ours.n + 1 / trials), ours.n - 1
+    elif known_spread and sd is not None:
+        error, df = sd * math.sqrt(1 + 1 / trials), trials - 1
+    else:
+        return None
+    bound = float(special.stdtrit(df, 1 - ALPHA / 2)) * error + _ROUNDING
+    difference = ours.mean - entry.value
+    return AGREES if abs(difference) <= bound else ABOVE if difference > 0 else BELOW
+
+
+def tally(comparisons: list[Comparison]) -> dict[str, int]:
+    """Count numbers by verdict, and cells: `cells` that have any counterpart, `cells compared` that have a verdict."""
+    counts = Counter(c.verdict for c in comparisons)
+    cells = {(c.pair, c.method) for c in comparisons}
+    compared = {(c.pair, c.method) for c in comparisons if c.verdict != NOT_COMPARABLE}
+    agreeing = compared - {(c.pair, c.method) for c in comparisons if c.verdict in (ABOVE, BELOW)}
+    numbers = {verdict: counts[verdict] for verdict in (AGREES, ABOVE, BELOW, NOT_COMPARABLE)}
+    return numbers | {"cells": len(cells), "cells compared": len(compared), "cells agreeing": len(agreeing)}

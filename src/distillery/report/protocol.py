@@ -1,0 +1,82 @@
+"""Whether a cell was trained as a published number was; if not, in what it differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distillery.objectives import signatures
+from distillery.report.published import Published, settings, teacher_accuracy
+from distillery.report.results import Cell, accuracy
+from distillery.study.model import Method
+
+# The CIFAR-100 protocol that these code bases share (240 epochs of SGD, batch 64, crop and flip).
+LINEAGES = ("mdistiller", "repdistiller", "repdistiller_ctkd", "simkd_toolbox", "image_classification_sota")
+RECIPE: dict[str, Any] = {
+    "epochs": 240,
+    "batch_size": 64,
+    "lr": 0.05,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 5e-4,
+    "milestones": [150, 180, 210],
+    "lr_decay": 0.1,
+    "augmentation": {"pad": 4, "flip": True},
+    "validation": 0.0,
+}
+SLOW_STUDENTS = ("mobilenet_v2", "shufflenet_v1", "shufflenet_v2")  # trained with lr 0.01
+COUNTS = {"train": 50_000, "test": 10_000}
+# A teacher trained anew is taken for the published one if its accuracy is this close, in points: about the spread
+# between trainings and between the last and the best epoch.
+TEACHER_TOLERANCE = 0.3
+
+
+def obstacles(cell: Cell, entry: Published) -> list[str]:
+    """Say why a cell cannot be held against a published number; an empty list if it can."""
+    if entry.kind == "quoted_baseline":
+        return ["quoted from earlier work, whose own protocol and convention it keeps"]
+    if entry.lineage not in LINEAGES:
+        return [f"another protocol ({entry.lineage})"]
+    found = []
+    if cell.facts["data"].get("counts") != COUNTS:
+        found.append("not the full data set")
+    values, recipe = settings("cifar100", entry)
+    expected = RECIPE | {"lr": 0.01 if entry.student in SLOW_STUDENTS else 0.05} | recipe
+    found += differences(cell.facts["recipe"], expected)
+    if entry.method != "student_ce":
+        found += differences(
+            hyper_parameters(cell.facts["objective"]),
+            hyper_parameters({"objective": cell.facts["objective"]["objective"]} | values),
+        )
+        found += _other_teacher(cell, entry)
+    return found
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    names = [name for name, value in theirs.items() if value is not None and ours.get(name) != value]
+    return [f"{name} {_text(ours.get(name))} instead of {_text(theirs[name])}" for name in names]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def hyper_parameters(block: dict[str, Any]) -> dict[str, Any]:
+    """All hyper-parameters of a method block, defaults filled in. The defaults are those of the paper."""
+    method = Method.model_validate(block)
+    plus = {name: {"weight": 1.0} | _defaults(name) | values for name, values in method.plus.items()}
+    return _defaults(method.objective) | method.hyper | {"plus": plus}
+
+
+def _defaults(objective: str) -> dict[str, Any]:
+    signature = signatures.objectives().get(objective)
+    return {name: default for name, (_, default) in (signature.hyper if signature else {}).items()}
+
+
+def _other_teacher(cell: Cell, entry: Published) -> list[str]:
+    theirs = teacher_accuracy("cifar100", entry)
+    ours = [v for t in cell.facts["teachers"].values() if (v := accuracy(t, "last")) is not None]
+    if theirs is None or not ours or abs(ours[0] - theirs) <= TEACHER_TOLERANCE:
+        return []
+    return [f"another teacher ({ours[0]:.2f} % instead of {theirs:.2f} %)"]

@@ -1,0 +1,101 @@
+"""Where every cell comes from, as data for the report: runs, jobs with the hashes of their inputs, recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distillery.pipeline.layout import Layout
+from distillery.report.measures import MEASURES
+from distillery.report.results import Cell, Results
+from distillery.report.table import Table
+from distillery.report.text import LEDGER_HEADER, label_of, ledger_row
+
+RUN_COLUMNS = ("seed", "top1_last", "top1_test_best", "epoch_test_best", "top1_val_best", "nll", "ece", "agreement")
+
+
+def plain(value: dict[str, Any]) -> str:
+    """Readable text of JSON-like data."""
+    return "\n".join(_lines(value))
+
+
+def _lines(value: Any, indent: str = "") -> Iterator[str]:
+    for key, item in sorted(value.items()):
+        if isinstance(item, dict) and item:
+            yield f"{indent}{key}:"
+            yield from _lines(item, indent + "  ")
+        else:
+            yield f"{indent}{key}: {json.dumps(item, ensure_ascii=False) if not isinstance(item, str) else item}"
+
+
+class _Pool:
+    """Texts that many cells share are kept once and referred to by number."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, int] = {}
+
+    def add(self, value: Any) -> int:
+        return self.texts.setdefault(plain(value), len(self.texts))
+
+
+def cells(results: Results, table: Table, record: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the page shows on click, by "pair method"."""
+    recipes, environments = _Pool(), _Pool()
+    found = {f"{c.pair} {c.method}": _cell(c, table, record, recipes, environments) for c in results}
+    found |= {f"{pair} teacher": _teacher(results, pair) for pair in results.study.pairs}
+    return {
+        "cells": found,
+        "run_columns": [name.replace("_", " ") for name in RUN_COLUMNS],
+        "published_columns": LEDGER_HEADER[2:],
+        "recipes": list(recipes.texts),
+        "environments": list(environments.texts),
+    }
+
+
+def _cell(cell: Cell, table: Table, record: dict[str, Any], recipes: _Pool, environments: _Pool) -> dict[str, Any]:
+    layout = Layout(table.study)
+    jobs = [
+        {
+            "seeds": job["seed"],
+            "file": path,
+            "volatile": str(layout.provenance(Path(path))),
+            "sha256": record["inputs"].get(path, ""),
+            "environment": environments.add(job["environment"]),
+            **{key: job[key] for key in ("code_sha256", "params_sha256", "inputs")},
+        }
+        for path, job in cell.jobs.items()
+    ]
+    facts = cell.facts
+    return {
+        "title": f"{label_of(table, cell.method)}, {cell.pair}",
+        "runs": [
+            [str(seed), *(_short(MEASURES[name][1](run, facts)) for name in RUN_COLUMNS[1:])]
+            for seed, run in cell.runs.items()
+        ],
+        "missing": [f"Seed {seed} is missing: {why}" for seed, why in cell.missing.items()],
+        "published": [
+            ledger_row(table, c)[2:] for c in table.published if (c.pair, c.method) == (cell.pair, cell.method)
+        ],
+        "jobs": jobs,
+        "objective": plain(facts["objective"]) if facts else "",
+        "recipe": recipes.add(facts["recipe"]) if facts else 0,
+        "cost": plain(facts["cost"] | {"macs": facts["macs"]}) if facts else "",
+    }
+
+
+def _teacher(results: Results, pair: str) -> dict[str, Any]:
+    teachers = results.first(pair).get("teachers", {})
+    facts = {
+        name: {
+            key: t[key] for key in ("architecture", "parameters", "macs", "last", "test_best", "trained") if key in t
+        }
+        for name, t in teachers.items()
+    }
+    empty: dict[str, Any] = {"runs": [], "missing": [], "published": [], "jobs": []}
+    return empty | {"title": f"Teacher, {pair}", "facts": plain(facts)}
+
+
+def _short(value: Any) -> str:
+    return "—" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

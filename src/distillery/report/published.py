@@ -1,0 +1,93 @@
+"""Numbers that papers, repositories and released logs print, each with its source: `published.json` here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from distillery.study.model import Method
+
+FILE = Path(__file__).with_name("published.json")
+_NAMES = {"ce": "student_ce", "label_revision": "lr", "swap": "swap(la)"}  # ours -> published, where they differ
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed number. `kind`: own, quoted_baseline, reproduction; `report`: last, best, unknown, as_original."""
+
+    paper: str
+    table: str
+    source: str
+    lineage: str
+    kind: str
+    report: str
+    teacher: str
+    student: str
+    method: str
+    value: float
+    sd: float | None = None
+    trials: int | None = None
+    note: str | None = None
+
+
+@cache
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return content
+
+
+@cache
+def accuracies(dataset: str) -> dict[tuple[str, str, str], tuple[Published, ...]]:
+    """All published top-1 accuracies of a data set by (teacher, student, method)."""
+    found: dict[tuple[str, str, str], tuple[Published, ...]] = {}
+    for table in _content()["tables"]:
+        if (table["dataset"], table["metric"]) != (dataset, "top1"):
+            continue
+        head = {k: table[k] for k in ("paper", "table", "source", "lineage", "kind", "report")}
+        head |= {k: table.get(k) for k in ("trials", "note")}
+        for pair, cells in table["rows"].items():
+            teacher, student = pair.split(" > ")
+            for method, number in cells.items():
+                value, sd = number if isinstance(number, list) else (number, None)
+                entry = Published(**head, teacher=teacher, student=student, method=method, value=value, sd=sd)
+                found[teacher, student, method] = (*found.get((teacher, student, method), ()), entry)
+    return found
+
+
+def method_name(method: Method) -> str | None:
+    """The published name of a method block; None if nothing of the kind was published."""
+    if set(method.plugins) - {"standardise"}:
+        return None
+    name = "+".join([_NAMES.get(method.objective, method.objective), *sorted(method.plus)])
+    return name + ("+ls" if method.plugins else "")
+
+
+def settings(dataset: str, entry: Published) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the sources say a published number was run with: hyper-parameters and recipe keys, most specific last.
+
+    What they do not say is left out; a hyper-parameter that is None is known to be unknown.
+    """
+    values: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    pair = f"{entry.teacher} > {entry.student}"
+    for row in _content()["settings"]:
+        same = (row["dataset"], row["method"]) == (dataset, entry.method)
+        if same and row["pair"] in ("*", pair) and row.get("lineage", entry.lineage) == entry.lineage:
+            values |= row.get("values", {})
+            recipe |= row.get("recipe", {})
+    return values, recipe
+
+
+def teacher_accuracy(dataset: str, entry: Published) -> float | None:
+    """The published accuracy of an entry's teacher: from its own table if that prints it, else its lineage, or any."""
+    rows = [
+        e
+        for (teacher, _, method), es in accuracies(dataset).items()
+        if (teacher, method) == (entry.teacher, "teacher")
+        for e in es
+    ]
+    rows.sort(key=lambda e: (e.lineage != entry.lineage, (e.paper, e.table) != (entry.paper, entry.table)))
+    return rows[0].value if rows else None

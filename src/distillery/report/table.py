@@ -1,0 +1,216 @@
+"""The main table, free of any format: rows are methods, columns are pairs; below it what a reader must be told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from typing import Any
+
+from distillery.evaluation.statistics import summarise
+from distillery.report import budget
+from distillery.report.aggregate import Aggregate, across_pairs
+from distillery.report.classwise import ClassEffect, effects
+from distillery.report.ledger import Comparison, ledger
+from distillery.report.published import Published
+from distillery.report.results import Cell, Results, accuracy
+from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
+
+CONVENTIONS = {
+    "last": "the last epoch",
+    "best": "the epoch that is best on the test set (optimistic: the test set chose it)",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell as it is shown.
+
+    Attributes:
+        mean, sd, n, ci95: accuracy in percent over the n runs of the `expected` ones; `values` by `seeds`.
+        difference, difference_ci95: to the baseline, over the seeds that both have, and half its 95 % interval.
+        p: of the paired test of that difference, corrected over the table; None if it was not tested.
+        mark: "better" or "worse" than the baseline where the test supports it.
+        best: it beats every other method of its column, tested likewise.
+        seeds_needed: to resolve a difference of `tables.resolve` points to the baseline.
+    """
+
+    mean: float | None
+    sd: float | None
+    n: int
+    expected: int
+    ci95: float | None = None
+    values: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    difference: float | None = None
+    difference_ci95: float | None = None
+    p: float | None = None
+    mark: str | None = None
+    best: bool = False
+    seeds_needed: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a method (or the teacher), and its entry in every column."""
+
+    name: str
+    label: str
+    kind: str  # "teacher" | "alone" | "method"
+    entries: dict[str, Entry]
+    footnote: str = ""  # the letter of the footnote, if the row has one
+
+
+@dataclass(frozen=True)
+class Column:
+    """One pair, with the names of its networks."""
+
+    pair: str
+    teacher: str
+    student: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The main table of a study."""
+
+    title: str
+    study: str
+    convention: str
+    baseline: str | None
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    aggregates: tuple[Aggregate, ...]
+    notes: tuple[str, ...]
+    footnotes: tuple[str, ...]
+    missing: tuple[str, ...]
+    published: tuple[Comparison, ...] = ()
+    classwise: tuple[ClassEffect, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Table:
+        rows = tuple(
+            Row(**{**row, "entries": {p: Entry(**entry) for p, entry in row["entries"].items()}})
+            for row in content["rows"]
+        )
+        lists: dict[str, Any] = {k: tuple(content[k]) for k in ("notes", "footnotes", "missing")}
+        lists["columns"] = tuple(Column(**column) for column in content["columns"])
+        lists["aggregates"] = tuple(Aggregate(**aggregate) for aggregate in content["aggregates"])
+        lists["published"] = tuple(
+            Comparison(**{**c, "published": Published(**c["published"])}) for c in content["published"]
+        )
+        lists["classwise"] = tuple(ClassEffect(**effect) for effect in content["classwise"])
+        return cls(**{**content, **lists, "rows": rows})
+
+
+def build(results: Results) -> Table:
+    """Lay out a study's results: the teacher, students trained without one, then the methods, in the study's order."""
+    study, convention = results.study, results.study.tables.convention
+    alone = [m for m, spec in study.methods.items() if spec.objective == "ce" and not spec.plus]
+    order = alone + [m for m in study.methods if m not in alone]
+    verdicts, best, notes = against_baseline(results), best_of_columns(results), budget.footnotes(results)
+    letters = {method: _letter(i) for i, method in enumerate(m for m in order if m in notes)}
+    rows = [_teacher_row(results)]
+    for method in order:
+        entries = {
+            pair: _entry(results.cells[pair, method], convention, verdicts.get((pair, method)), (pair, method) in best)
+            for pair in study.pairs
+        }
+        kind = "alone" if method in alone else "method"
+        rows.append(Row(method, study.methods[method].label or method, kind, entries, letters.get(method, "")))
+    return Table(
+        title=f"{study.study}: test accuracy in percent, {CONVENTIONS[convention].partition(' (')[0]}",
+        study=study.study,
+        convention=convention,
+        baseline=study.tables.baseline,
+        columns=tuple(Column(n, " + ".join(p.teachers), p.student) for n, p in study.pairs.items()),
+        rows=tuple(rows),
+        aggregates=tuple(across_pairs(results)),
+        notes=tuple(_notes(results, verdicts)),
+        footnotes=tuple(f"{letters[m]}: {notes[m]}" for m in letters),
+        missing=tuple(_missing(results)),
+        published=tuple(ledger(results)),
+        classwise=tuple(effects(results)),
+    )
+
+
+def _letter(i: int) -> str:
+    return chr(ord("a") + i % 26) * (1 + i // 26)
+
+
+def _teacher_row(results: Results) -> Row:
+    convention, entries = results.study.tables.convention, {}
+    for pair in results.study.pairs:
+        teachers = results.first(pair).get("teachers", {})
+        # A fetched teacher has one accuracy, that of its file, whatever the convention.
+        found = (accuracy(t, convention if "test_best" in t else "last") for t in teachers.values())
+        values = [value for value in found if value is not None]
+        s = summarise(values)
+        entries[pair] = Entry(s.mean, s.sd, s.n, len(results.study.pairs[pair].teachers))
+    return Row("teacher", "teacher", "teacher", entries)
+
+
+def _entry(cell: Cell, convention: str, verdict: Verdict | None, best: bool) -> Entry:
+    values, s = cell.top1(convention), cell.summary(convention)
+    entry = Entry(s.mean, s.sd, s.n, len(cell.expected), s.ci95, tuple(values.values()), tuple(values), best=best)
+    if verdict is None:
+        return entry
+    d = verdict.difference.summary
+    return replace(
+        entry,
+        difference=d.mean,
+        difference_ci95=d.ci95,
+        p=verdict.p,
+        mark=verdict.mark,
+        seeds_needed=verdict.seeds_needed,
+    )
+
+
+def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[str]:
+    """What a reader must know to read the numbers."""
+    study, tables = results.study, results.study.tables
+    notes = [f"Test accuracy of {CONVENTIONS[tables.convention]}; mean ± standard deviation (n runs, one per seed)."]
+    if count := results.first().get("test_images"):
+        notes.append(f"{count:,} test images: one image is {100 / count:.2g} points.")
+    if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
+        notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
+    if tables.baseline:
+        notes += _about_differences(study.methods[tables.baseline].label or tables.baseline, tables.resolve, verdicts)
+    notes.append(
+        "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
+    )
+    return notes
+
+
+def _about_differences(baseline: str, resolve: float, verdicts: dict[tuple[str, str], Verdict]) -> list[str]:
+    tested = [v for v in verdicts.values() if v.p is not None]
+    untested = len(verdicts) - len(tested)
+    why = f"{untested} of {len(verdicts)} could not be tested (fewer than 3 common seeds, or no spread)"
+    if not tested:
+        return [f"Differences are to {baseline}, paired by seed; {why}."]
+    comparisons = f"{len(tested)} comparison{'s' if len(tested) > 1 else ''}" + (f"; {why}" if untested else "")
+    notes = [
+        f"Differences are to {baseline}, paired by seed; ▲ better, ▼ worse where a t test says so (p < 0.05 after "
+        f"Holm's correction over {comparisons})."
+    ]
+    if needed := [v.seeds_needed for v in tested if v.seeds_needed]:
+        notes.append(
+            f"To resolve {resolve:g} points to {baseline} with 80 % power takes {round(median(needed))} seeds "
+            f"(median over the cells, {min(needed)} to {max(needed)}), for one comparison."
+        )
+    return notes
+
+
+def _missing(results: Results) -> list[str]:
+    """One line for each group of missing runs with the same reason."""
+    lines = []
+    for cell in results:
+        reasons: dict[str, list[int]] = {}
+        for seed, why in cell.missing.items():
+            reasons.setdefault(why, []).append(seed)
+        for why, seeds in reasons.items():
+            word = "seed" if len(seeds) == 1 else "seeds"
+            lines.append(f"{cell.pair}, {cell.method}, {word} {', '.join(map(str, seeds))}: {why}")
+    return lines

@@ -1,0 +1,88 @@
+"""The main table on a terminal, from the written results."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from distillery.pipeline.layout import Layout
+from distillery.records.io import DistilleryError, read_json
+from distillery.report.ledger import NOT_COMPARABLE
+from distillery.report.table import Entry, Table
+from distillery.report.text import (
+    LEDGER_HEADER,
+    MARKS,
+    accuracy_text,
+    aggregate_header,
+    aggregate_rows,
+    count_text,
+    ledger_row,
+    tally_text,
+)
+from distillery.study.model import Study
+
+
+def _written(study: Study) -> Table:
+    """The study's table as the `tables` stage wrote it; DistilleryError if it has not."""
+    path = Layout(study.study).table_files()["table"]
+    if not path.exists():
+        raise DistilleryError(
+            f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
+        )
+    return Table.from_json(read_json(path)["table"])
+
+
+def show(study: Study, console: Console | None = None) -> None:
+    """Print the study's table. Raises DistilleryError if the `tables` stage has not written it yet."""
+    console, table = console or Console(), _written(study)
+    console.print(_rich(table))
+    if table.aggregates:
+        across = RichTable(*aggregate_header(table), title="across pairs (95 % bootstrap interval)", title_style="bold")
+        for texts in aggregate_rows(table):
+            across.add_row(*map(escape, texts))
+        console.print(across)
+    for note in (*table.notes, *table.footnotes):
+        console.print(note, style="dim", highlight=False, markup=False)
+    for line in table.missing:
+        console.print(f"missing: {line}", style="yellow", highlight=False, markup=False)
+    console.print(f"Figures and the provenance of every number: {Layout(study.study).table_files()['report']}")
+
+
+def compare(study: Study, everything: bool = False, console: Console | None = None) -> None:
+    """Print the reproduction ledger: comparisons with published numbers; `everything`: what cannot be compared too."""
+    console, table = console or Console(), _written(study)
+    if not table.published:
+        console.print(f"No published number belongs to a cell of study {table.study!r}.")
+        return
+    rows = [c for c in table.published if everything or c.verdict != NOT_COMPARABLE]
+    if rows:
+        shown = RichTable(*LEDGER_HEADER, title=f"{table.study}: against published numbers", title_style="bold")
+        for c in rows:
+            shown.add_row(*map(escape, ledger_row(table, c)))
+        console.print(shown)
+    console.print(tally_text(table), highlight=False)
+    for reason, count in Counter(c.reason for c in table.published if c.verdict == NOT_COMPARABLE).most_common(5):
+        console.print(f"not comparable ({count}): {reason}", style="dim", highlight=False, markup=False)
+
+
+def _rich(table: Table) -> RichTable:
+    shown = RichTable(title=table.title, title_style="bold", caption_style="dim")
+    shown.add_column("method")
+    for column in table.columns:
+        shown.add_column(f"{column.teacher}\n→ {column.student}", justify="right")
+    for i, row in enumerate(table.rows):
+        follows = table.rows[i + 1].kind if i + 1 < len(table.rows) else row.kind
+        style = "dim" if row.kind == "teacher" else ""
+        cells = [_entry(row.entries[c.pair]) for c in table.columns]
+        label = f"{row.label} ({row.footnote})" if row.footnote else row.label
+        shown.add_row(escape(label), *cells, style=style, end_section=row.kind != "method" and follows == "method")
+    return shown
+
+
+def _entry(entry: Entry) -> str:
+    difference = "" if entry.difference is None else f"{entry.difference:+.2f}"
+    text = f"[bold]{accuracy_text(entry)}[/]" if entry.best else accuracy_text(entry)
+    return f"{text} {count_text(entry)} {difference:>6}{MARKS[entry.mark]:2}"

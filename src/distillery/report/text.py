@@ -1,0 +1,106 @@
+"""How results read as plain text, for every format alike."""
+
+from __future__ import annotations
+
+from distillery.report.classwise import ClassEffect
+from distillery.report.ledger import NOT_COMPARABLE, Comparison, tally
+from distillery.report.table import Aggregate, Entry, Table
+
+MISSING = "—"
+MARKS = {"better": " ▲", "worse": " ▼", None: ""}
+LEDGER_HEADER = ("method", "pair", "epoch", "ours", "published", "difference", "verdict", "source")
+
+
+def count_text(entry: Entry) -> str:
+    """The number of runs, with the number there should be if some are missing."""
+    return f"({entry.n})" if entry.n == entry.expected else f"({entry.n} of {entry.expected})"
+
+
+def accuracy_text(entry: Entry, plus_minus: str = " ± ") -> str:
+    """`mean ± sd`; the mean alone for a single run; a dash without any."""
+    if entry.mean is None:
+        return MISSING
+    return f"{entry.mean:.2f}" + ("" if entry.sd is None else f"{plus_minus}{entry.sd:.2f}")
+
+
+def difference_text(entry: Entry) -> str:
+    """Difference to the baseline with its 95 % interval and the corrected p value, as far as they are known."""
+    if entry.difference is None:
+        return MISSING
+    interval = "" if entry.difference_ci95 is None else f" ± {entry.difference_ci95:.2f}"
+    return f"{entry.difference:+.2f}{interval}" + ("" if entry.p is None else f", p = {p_text(entry.p)}")
+
+
+def p_text(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+def interval_text(value: float | None, interval: tuple[float, float] | None, digits: int) -> str:
+    """A value with its interval in brackets, as far as they are known."""
+    if value is None:
+        return MISSING
+    return f"{value:.{digits}f}" + (f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else "")
+
+
+def label_of(table: Table, method: str | None) -> str:
+    return next((row.label for row in table.rows if row.name == method), method or "a baseline")
+
+
+def aggregate_header(table: Table) -> list[str]:
+    return ["method", "interquartile mean", f"probability of improvement on {label_of(table, table.baseline)}"]
+
+
+def aggregate_rows(table: Table) -> list[list[str]]:
+    """Lines of the table across pairs, after the header `aggregate_header`."""
+
+    def row(a: Aggregate) -> list[str]:
+        return [
+            a.label,
+            interval_text(a.iqm, a.iqm_interval, 2),
+            interval_text(a.improvement, a.improvement_interval, 2),
+        ]
+
+    return [row(a) for a in table.aggregates]
+
+
+def ledger_row(table: Table, c: Comparison) -> list[str]:
+    """One comparison as plain text under `LEDGER_HEADER`."""
+    theirs = f"{c.published.value:.2f}" + ("" if c.published.sd is None else f" ± {c.published.sd:.2f}")
+    trials = "" if c.published.trials is None else f" ({c.published.trials})"
+    ours = MISSING if c.mean is None else f"{c.mean:.2f}" + ("" if c.sd is None else f" ± {c.sd:.2f}") + f" ({c.n})"
+    difference = MISSING if c.difference is None else f"{c.difference:+.2f}"
+    verdict = f"{c.verdict}: {c.reason}" if c.reason else c.verdict
+    source = f"{c.published.paper}, {c.published.table}"
+    return [label_of(table, c.method), c.pair, c.convention, ours, theirs + trials, difference, verdict, source]
+
+
+CLASSWISE_HEADER = ("#SC (after Holm)", "#TC (after Holm)", "differs from student alone, %", "differs from teacher, %")
+
+
+def classwise_row(e: ClassEffect) -> list[str]:
+    """The class-wise effect of one cell under `CLASSWISE_HEADER`."""
+    counts = ((e.sc, e.sc_holm), (e.tc, e.tc_holm))
+    rates = (e.alone_disagreement, e.teacher_disagreement)
+    found = [MISSING if n is None else f"{n} ({holm})" for n, holm in counts]
+    return found + [MISSING if rate is None else f"{rate:.1f}" for rate in rates]
+
+
+def classwise_text(table: Table) -> str:
+    """What the counts mean."""
+    return (
+        f"#SC and #TC: classes of {table.classwise[0].classes} that changed significantly more or less than overall "
+        "accuracy, against the student trained alone and against the teacher (Welch's test over the runs; "
+        "arXiv 2410.08407)."
+    )
+
+
+def tally_text(table: Table) -> str:
+    """The ledger in one or two sentences."""
+    t = tally(list(table.published))
+    tried = t["agrees"] + t["above"] + t["below"]
+    return (
+        f"{len(table.published)} published numbers for {t['cells']} cells: {tried} comparable, "
+        f"of which {t['agrees']} agree, {t['above']} are exceeded and {t['below']} not reached; "
+        f"{t[NOT_COMPARABLE]} not comparable. "
+        f"{t['cells agreeing']} of {t['cells compared']} compared cells agree with every number."
+    )

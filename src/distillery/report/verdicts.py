@@ -1,0 +1,70 @@
+"""Which differences of a table are supported: against the baseline (arrows), and the best of a column (bold)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeVar
+
+from distillery.evaluation.statistics import ALPHA, Difference, holm, paired, seeds_needed
+from distillery.report.results import Results
+
+Key = tuple[str, str]  # pair, method
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A cell against the baseline of its column. `p` is corrected over the table; None if the cell was not tested."""
+
+    difference: Difference
+    p: float | None
+    seeds_needed: int | None
+
+    @property
+    def mark(self) -> str | None:
+        """ "better" or "worse" where the corrected test supports it."""
+        if self.p is None or self.p >= ALPHA or self.difference.summary.mean is None:
+            return None
+        return "better" if self.difference.summary.mean > 0 else "worse"
+
+
+def against_baseline(results: Results) -> dict[Key, Verdict]:
+    """Compare every cell with the baseline's of the same pair, paired by seed; Holm's correction over all of them."""
+    tables, found = results.study.tables, {}
+    if tables.baseline is None:
+        return {}
+    for cell in results:
+        if cell.method != tables.baseline:
+            other = results.cells[cell.pair, tables.baseline]
+            found[cell.pair, cell.method] = paired(cell.top1(tables.convention), other.top1(tables.convention))
+    corrected = _corrected(found)
+    return {key: Verdict(d, corrected.get(key), _seeds(d, tables.resolve)) for key, d in found.items()}
+
+
+def _seeds(difference: Difference, resolve: float) -> int | None:
+    return None if difference.p is None else seeds_needed(resolve, difference.summary.sd or 0.0)
+
+
+def best_of_columns(results: Results) -> set[Key]:
+    """Cells that beat every other method of their column.
+
+    All pairs of methods are compared in every column and corrected together, because the best is picked after looking.
+    """
+    convention, found = results.study.tables.convention, {}
+    for pair in results.study.pairs:
+        for a, b in combinations(results.column(pair), 2):
+            found[pair, a.method, b.method] = paired(a.top1(convention), b.top1(convention))
+    corrected = _corrected(found)
+    wins: dict[Key, int] = {}
+    for key, p in corrected.items():
+        mean, (pair, first, second) = found[key].summary.mean, key
+        if p < ALPHA and mean is not None:
+            winner = (pair, first if mean > 0 else second)
+            wins[winner] = wins.get(winner, 0) + 1
+    return {key for key, count in wins.items() if count == len(results.study.methods) - 1}
+
+
+def _corrected(found: dict[K, Difference]) -> dict[K, float]:
+    tested = {key: d.p for key, d in found.items() if d.p is not None}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))

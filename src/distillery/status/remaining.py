@@ -1,0 +1,150 @@
+"""How long the rest of a study will take, judged by what its finished jobs took."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+
+from distillery.pipeline.jobs import Task
+from distillery.records.current import read_record
+from distillery.records.io import DistilleryError, read_json
+from distillery.status.states import DONE, RUNNING, STALE, Standing
+from distillery.study.model import Study
+
+_SAMPLES = 3  # finished jobs of one cell that are looked at
+
+
+@dataclass
+class Remaining:
+    """Seconds of work left, and seconds until the end if as many jobs as now are at work all the time.
+
+    `unknown` counts the jobs, by stage, of which none like them has finished yet.
+    """
+
+    work: float = 0.0
+    clock: float = 0.0
+    at_once: int = 1
+    unknown: Counter[str] = field(default_factory=Counter)
+    gpu: bool = False
+
+
+def remaining(standing: Standing, study: Study, now: float) -> Remaining:
+    """Estimate the rest, from the wall seconds of finished jobs: of the same pair and method if there are any, else of
+    the same pair, else of the study, per epoch and run, and times what the method costs elsewhere."""
+    rates = _Rates(standing, study)
+    left = Remaining(at_once=max(1, len(standing.of(RUNNING))), gpu=rates.gpu)
+    longest = 0.0
+    for status in standing.statuses:
+        if status.state == DONE:
+            continue
+        whole = rates.seconds(status.task)
+        if whole is None:
+            left.unknown[status.task.stage] += 1
+            continue
+        seconds = whole * (1 - status.fraction)
+        if status.state == RUNNING and not status.fraction and status.since:
+            seconds = max(0.0, whole - (now - status.since))
+        left.work += seconds
+        longest = max(longest, seconds)
+    left.clock = max(left.work / left.at_once, longest)
+    return left
+
+
+class _Rates:
+    """Seconds per unit of work, where a unit is an epoch of one run for what trains, and else the whole job."""
+
+    def __init__(self, standing: Standing, study: Study) -> None:
+        self.study, self.gpu = study, False
+        samples: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        for task in (status.task for status in standing.of(DONE, STALE)):
+            rates = samples[self._key(task)]
+            if len(rates) < _SAMPLES and (rate := self._rate(task)) is not None:
+                rates.append(rate)
+                self.gpu = self.gpu or _on_gpu(task)
+        self.cells = {key: median(rates) for key, rates in samples.items() if rates}
+        self.groups: dict[tuple[str, ...], float] = {}
+        for key in {key[:2] for key in self.cells} | {key[:1] for key in self.cells}:
+            self.groups[key] = median(rate for cell, rate in self.cells.items() if cell[: len(key)] == key)
+
+    def seconds(self, task: Task) -> float | None:
+        """What a whole job takes; None if nothing like it has finished."""
+        key = self._key(task)
+        rate = self.cells.get(key)
+        if rate is None:
+            like = self.groups.get(key[:2], self.groups.get(key[:1]))
+            rate = None if like is None else like * self._costs(key)
+        return None if rate is None else rate * self._units(task)
+
+    def _costs(self, key: tuple[str, ...]) -> float:
+        """How much more than its pair's median a method takes, in the pairs where it has finished."""
+        elsewhere = [rate / self.groups[k[:2]] for k, rate in self.cells.items() if k[0] == key[0] and k[2:] == key[2:]]
+        return median(elsewhere) if elsewhere and len(key) == 3 and min(elsewhere) > 0 else 1.0
+
+    def _key(self, task: Task) -> tuple[str, ...]:
+        """Tasks with one key take the same time per unit; those that share its beginning take similar time."""
+        if task.stage == "teacher":
+            return f"teacher to {self.study.teachers[task.keys[0]].source}", *task.keys
+        return task.stage, *task.keys[:2]
+
+    def _units(self, task: Task) -> float:
+        if task.stage == "distill":
+            return len(task.seeds) * self.study.recipe_for(*task.keys[:2]).epochs
+        if task.stage == "evaluate":
+            return len(task.seeds)
+        teacher = self.study.teachers[task.keys[0]] if task.stage == "teacher" else None
+        return self.study.recipe_for_teacher(task.keys[0]).epochs if teacher and teacher.source == "train" else 1
+
+    def _rate(self, task: Task) -> float | None:
+        """Seconds per unit of a finished job; of one that was killed and continued, by the epochs of its last start."""
+        try:
+            facts = read_json(task.provenance)
+            epochs = sum(map(len, facts.get("epoch_seconds", {}).values()))
+            return facts["wall_seconds"] / (epochs or self._units(task))
+        except (DistilleryError, KeyError):
+            return None  # made elsewhere and pulled: what it took is not known
+
+
+def _on_gpu(task: Task) -> bool:
+    """Whether a student was trained on one; the records of other stages do not say."""
+    try:
+        return task.stage == "distill" and read_record(task.record)["device"].startswith("cuda")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def words(seconds: float) -> str:
+    """A duration as people say it: `40 s`, `12 min`, `2 h 10 min`, `3 days 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return _parts((hours, "h"), (rest, "min"))
+    return _parts((hours // 24, "days"), (hours % 24, "h"))
+
+
+def _parts(*parts: tuple[int, str]) -> str:
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def sentence(left: Remaining) -> str:
+    """Say it in one sentence."""
+    unknown = _listed(f"{count} {stage}" for stage, count in left.unknown.items())
+    if not left.work:
+        return "not known yet: nothing like the rest has finished" if unknown else "nothing is left to do"
+    said = f"about {words(left.clock)}" + (f" with {left.at_once} at once" if left.at_once > 1 else ", one at a time")
+    if left.gpu:
+        hours = left.work / 3600
+        said += f"; {hours:,.0f} GPU-hours" if hours > 10 else f"; {hours:.1f} GPU-hours"
+    elif left.at_once > 1:
+        said += f"; {words(left.work)} of work"
+    return said + (f"; not counting {unknown}, of which none has finished yet" if unknown else "")
+
+
+def _listed(items: Iterable[str]) -> str:
+    *first, last = [*items] or [""]
+    return f"{', '.join(first)} and {last}" if first else last

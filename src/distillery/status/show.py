@@ -1,0 +1,104 @@
+"""`distillery status`: what is done, running, waiting, failed or stale, and how long the rest will take."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from distillery.pipeline.jobs import WILDCARDS
+from distillery.status.remaining import remaining, sentence, words
+from distillery.status.states import DONE, FAILED, RUNNING, STALE, STATES, WAITING, Standing, Status, look
+from distillery.study.model import Study, read_params
+
+_MOST = 10  # lines of each list, unless all are asked for
+_WIDEST = 200  # characters of a log's last line
+_STYLE = {"done": "green", "running": "cyan", "failed": "bold red", "stale": "yellow"}
+
+
+def show(
+    study: Study, params: Path = Path("params.yaml"), everything: bool = False, console: Console | None = None
+) -> None:
+    """Print where the study stands. `everything`: all running and failed jobs, not only the first ten."""
+    console = console or Console()
+    standing, now = look(study, read_params(params)), time.time()
+    done, total = len(standing.of(DONE)), len(standing.statuses)
+    console.print(f"[bold]{study.study}[/]: {done} of {total} jobs done")
+    console.print(_table(standing))
+    most = None if everything else _MOST
+    _list(console, "running", [_running(s, now) for s in standing.of(RUNNING)], most)
+    _list(console, "failed", [_failed(s) for s in standing.of(FAILED)], most)
+    _list(console, "stale", _stale(standing.of(STALE)), most)
+    for line in _slurm(standing):
+        _line(console, line)
+    _line(console, f"remaining: {sentence(remaining(standing, study, now))}")
+
+
+def _table(standing: Standing) -> Table:
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    shown.add_column("stage")
+    states = [s for s in STATES if s != WAITING or standing.queue.answered]
+    for state in states:
+        shown.add_column(state, justify="right", style=_STYLE.get(state))
+    shown.add_column("total", justify="right")
+    shown.add_column("")
+    for stage in WILDCARDS:
+        counts = standing.counts(stage)
+        runs = sum(len(s.task.seeds) for s in standing.statuses if s.task.stage == stage)
+        note = f"{runs} runs" if runs > counts.total() else ""
+        shown.add_row(stage, *(str(counts[s] or "") for s in states), str(counts.total()), note)
+    return shown
+
+
+def _list(console: Console, title: str, lines: list[str], most: int | None) -> None:
+    if not lines:
+        return
+    console.print(f"{title}:", style=_STYLE[title])
+    for line in lines[:most]:
+        _line(console, f"  {line}")
+    if most is not None and len(lines) > most:
+        _line(console, f"  and {len(lines) - most} more (`distillery status --all`)")
+
+
+def _line(console: Console, text: str) -> None:
+    """One line, whatever its length: a terminal wraps it, a pipe gets it whole."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _running(status: Status, now: float) -> str:
+    parts = [status.task.name + ":", status.progress or "starting"]
+    if status.since:
+        parts.append(f"for {words(max(0.0, now - status.since))} (since {_clock(status.since, now)})")
+    if status.host:
+        parts.append(f"on {status.host}")
+    return " ".join(parts)
+
+
+def _clock(moment: float, now: float) -> str:
+    """The hour today, else with the day."""
+    same = time.localtime(moment)[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if same else "%d %b %H:%M", time.localtime(moment))
+
+
+def _failed(status: Status) -> str:
+    said = status.why if len(status.why) <= _WIDEST else f"{status.why[: _WIDEST - 3]}..."
+    return f"{status.task.name}: {said}  ({status.task.log})"
+
+
+def _stale(found: list[Status]) -> list[str]:
+    """One line for each stage and reason: a change of one parameter may concern hundreds of jobs."""
+    counts = Counter((s.task.stage, s.why) for s in found)
+    return [f"{stage}: {count}, {why}" for (stage, why), count in counts.items()]
+
+
+def _slurm(standing: Standing) -> list[str]:
+    lines = []
+    if waiting := Counter(s.why for s in standing.of(WAITING)):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in waiting.most_common())
+        lines.append(f"waiting for: {reasons}")
+    if standing.queue.unnamed:
+        lines.append(f"in Slurm's queue besides: {standing.queue.unnamed} jobs of which it is not known whose they are")
+    return lines

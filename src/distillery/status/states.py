@@ -1,0 +1,160 @@
+"""The state of every job of a study: done, running, waiting, failed, stale or to do."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distillery.pipeline.jobs import Task, list_tasks
+from distillery.records.current import Current
+from distillery.status.locks import Holder, Writers, holder
+from distillery.status.slurm import Queue, ask, slurm_log
+from distillery.study.model import Study
+
+DONE, RUNNING, WAITING, FAILED, STALE, TODO = STATES = ("done", "running", "waiting", "failed", "stale", "to do")
+_SILENT = 3600.0  # seconds that a process of another machine may be silent; an epoch can take long
+_TAIL = 1 << 12  # bytes of a stage's own log: its last lines
+_SLURM_TAIL = 1 << 18  # of Slurm's: Snakemake names every input of a failed job, twice, after what Slurm wrote
+_PROGRESS = re.compile(r"(?:seed (\d+))?: (epoch|image|MB) (\d+)/(\d+)")
+
+
+@dataclass(frozen=True)
+class Status:
+    """A task and its state.
+
+    Attributes:
+        why: of a failed task the last line of its log; of a stale one what changed; of a waiting one Slurm's reason.
+        host: where it runs.
+        since: when it began (seconds since 1970).
+        progress: how far it is, in words.
+        fraction: the same as a number.
+    """
+
+    task: Task
+    state: str
+    why: str = ""
+    host: str = ""
+    since: float = 0.0
+    progress: str = ""
+    fraction: float = 0.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a whole study stands."""
+
+    statuses: list[Status]
+    queue: Queue
+
+    def of(self, *states: str) -> list[Status]:
+        return [s for s in self.statuses if s.state in states]
+
+    def counts(self, stage: str) -> Counter[str]:
+        return Counter(s.state for s in self.statuses if s.task.stage == stage)
+
+
+def look(study: Study, params: dict[str, Any]) -> Standing:
+    """Find the state of every job. `params` is the study as it was read, defaults not filled in."""
+    tasks = list_tasks(study)
+    queue, writers, current = ask(tasks), Writers(), Current(study, params)
+    found: dict[str, Status] = {}
+    for task in tasks:
+        unmade = [found[name] for name in task.after if found[name].state != DONE]
+        found[task.name] = _state(task, unmade, queue, writers, current)
+    return Standing(list(found.values()), queue)
+
+
+def _state(task: Task, unmade: list[Status], queue: Queue, writers: Writers, current: Current) -> Status:
+    held, job = holder(task.outputs[0]), queue.of(task)
+    if held and _alive(held, task, queue):
+        return _running(task, held.host, held.since)
+    if all(path.exists() for path in task.outputs):
+        why = current.fault(task) or (_upstream(unmade[0]) if unmade else "")
+        if not why:
+            return Status(task, DONE)
+        left = Status(task, STALE, why)
+    else:
+        if task.log in writers:
+            return _running(task, "", task.log.stat().st_mtime)
+        left = _unfinished(task, held)
+    if not job:
+        return left
+    if job.waits or unmade:
+        return Status(task, WAITING, job.reason if job.waits else "its turn in a group that runs")
+    return _running(task, job.node, 0.0)
+
+
+def _upstream(first: Status) -> str:
+    stage = first.task.stage
+    again = {STALE: f"made from a stale {stage}", TODO: f"its {stage} is missing", FAILED: f"its {stage} failed"}
+    return again.get(first.state, f"its {stage} is being made again")
+
+
+def _alive(held: Holder, task: Task, queue: Queue) -> bool:
+    """Whether the maker of an output is at work. Elsewhere: as Slurm says, or while it gives signs of life."""
+    if held.alive is not None:
+        return held.alive
+    if queue.answered and held.job:
+        return held.job in queue.at_work
+    return time.time() - _last_sign(held, task) < _SILENT
+
+
+def _last_sign(held: Holder, task: Task) -> float:
+    return max([held.since, *(p.stat().st_mtime for p in (task.log, *task.checkpoints) if p.exists())])
+
+
+def _running(task: Task, host: str, since: float) -> Status:
+    found = _PROGRESS.findall(_tail(task.log))
+    if not found:
+        return Status(task, RUNNING, host=host, since=since)
+    seed, unit, done, total = found[-1]
+    fraction, words = int(done) / max(int(total), 1), f"{unit} {done}/{total}"
+    if len(task.seeds) > 1 and seed and int(seed) in task.seeds:
+        index = task.seeds.index(int(seed))
+        fraction, words = (index + fraction) / len(task.seeds), f"run {index + 1}/{len(task.seeds)}, {words}"
+    return Status(task, RUNNING, host=host, since=since, progress=words, fraction=fraction)
+
+
+def _unfinished(task: Task, held: Holder | None) -> Status:
+    """A task without outputs that nobody makes: never begun, or failed, or killed."""
+    finished = _mtime(task.provenance)  # its outputs were there once, and were removed since
+    of_slurm = slurm_log(task)
+    if not held and max(_mtime(task.log), _mtime(of_slurm)) <= finished:
+        return Status(task, TODO)
+    lines = _tail(task.log).splitlines()
+    said = lines[-1] if lines else ""
+    if not said.startswith("distillery: ") and of_slurm and (reason := _slurm_reason(of_slurm)):
+        said = reason + (f"; before that: {said}" if said else "")
+    killed = f"killed (process {held.pid} on {held.host})" if held else ""
+    why = "; ".join(filter(None, (killed, said))) or "it said nothing"
+    if "goes on from there" not in why and any(path.exists() for path in task.checkpoints):
+        why += " [continues from its checkpoint]"
+    return Status(task, FAILED, why)
+
+
+def _slurm_reason(log: Path) -> str:
+    """What Slurm wrote about the end of a job: cancelled, time limit, out of memory, node failure."""
+    found = re.findall(r"^slurmstepd\S*: error: (.*(?:\*\*\*|oom).*)$", _tail(log, _SLURM_TAIL), re.MULTILINE)
+    return found[-1].strip("* ") if found else ""
+
+
+def _mtime(path: Path | None) -> float:
+    try:
+        return path.stat().st_mtime if path else 0.0
+    except OSError:
+        return 0.0
+
+
+def _tail(path: Path, size: int = _TAIL) -> str:
+    """The last lines of a file that are not blank, without a line that is cut at its start."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(line for line in text.replace("\r", "\n").splitlines() if line.strip())

@@ -1,0 +1,1 @@
+"""The study: what params.yaml says, checked. Nothing here imports torch."""
