@@ -1,5 +1,49 @@
-"""Training losses, one file each. `objective: NAME` in params.yaml is the file NAME.py beside this one.
+"""Training losses, one file each. `OBJECTIVES` names them; importing this package imports none of them."""
 
-Importing this package does not import torch: the study is checked from the signatures alone (`signatures.py`), and
-`build.py` makes the modules when a run starts.
-"""
+from __future__ import annotations
+
+from distillery.registry import Registry
+
+_HERE = "distillery.objectives"
+
+OBJECTIVES = Registry(
+    "objective",
+    f"{_HERE}.base:Objective",
+    {
+        name: f"{_HERE}.{target}"
+        for name, target in {
+            "adain": "adain:AdaIN",
+            "at": "at:AT",
+            "cc": "cc:CC",
+            "ce": "ce:CE",
+            "clkd": "clkd:CLKD",
+            "crd": "crd:CRD",
+            "ctkd": "ctkd:CTKD",
+            "dist": "dist:DIST",
+            "dkd": "dkd:DKD",
+            "ensemble": "ensemble:Ensemble",
+            "fitnet": "fitnet:FitNet",
+            "itrd": "itrd:ITRD",
+            "kd": "kd:KD",
+            "kdsvd": "kdsvd:KDSVD",
+            "label_revision": "label_revision:LabelRevision",
+            "mlkd": "mlkd:MLKD",
+            "mlkd_levels": "mlkd_levels:MLKDLevels",
+            "mlkd_single": "mlkd_single:MLKDSingle",
+            "nst": "nst:NST",
+            "ofd": "ofd:OFD",
+            "pkt": "pkt:PKT",
+            "rc": "rc:RC",
+            "reviewkd": "reviewkd:ReviewKD",
+            "rkd": "rkd:RKD",
+            "rld": "rld:RLD",
+            "simkd": "simkd:SimKD",
+            "sp": "sp:SP",
+            "swap": "swap:SwapKD",
+            "ttm": "ttm:TTM",
+            "vid": "vid:VID",
+            "vkd": "vkd:VkD",
+            "wttm": "wttm:WTTM",
+        }.items()
+    },
+)

@@ -14,8 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distillery.config import Config as BaseConfig
+from distillery.config import Weight
 from distillery.models.base import Network, Outputs
 from distillery.objectives.soft import full_precision
+
+# What an objective may ask for in `needs`.
+NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,22 @@ class Context:
 
 
 class Plugin(nn.Module):
+    """What a method's `plugins:` block adds to its objective: a `Transform` or a `Selector`."""
+
+    class Config(BaseConfig):
+        """Keys of the plug-in's block."""
+
+    config: Config
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config if config is not None else type(self).Config()
+
+
+class Transform(Plugin):
     """A change to the logits before they meet in the distillation term; it combines with any logit objective.
 
-    `order` fixes the sequence of several plug-ins whatever their order in params.yaml: the teacher is corrected
+    `order` fixes the sequence of several transforms whatever their order in params.yaml: the teacher is corrected
     (order 1) before both logits are standardised (order 2), as the released code does.
     """
 
@@ -102,15 +120,18 @@ class Plugin(nn.Module):
         return student, teacher
 
 
-class Selector(nn.Module):
-    """Decides which images the teacher supervises; the others get the ground truth only."""
+class Selector(Plugin):
+    """Decides which images the teacher supervises; the others get the ground truth only. Override `mask`."""
 
     keep: Tensor
 
-    def __init__(self, keep: Tensor) -> None:
-        """Take the (N,) boolean mask over the training set."""
-        super().__init__()
-        self.register_buffer("keep", keep)
+    def __init__(self, context: Context, config: Plugin.Config | None = None) -> None:
+        super().__init__(config)
+        self.register_buffer("keep", self.mask(context))
+
+    def mask(self, context: Context) -> Tensor:
+        """Return the (N,) boolean mask of the training images that the teacher supervises: all of them."""
+        return torch.ones_like(context.labels, dtype=torch.bool)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the (B,) mask of the batch's rows that are distilled."""
@@ -120,9 +141,9 @@ class Selector(nn.Module):
 class Objective(nn.Module):
     """Base of every training loss: weighted cross-entropy plus the terms of `distil`.
 
-    Sub-classes take a `Context` and keyword-only hyper-parameters with defaults: those are the keys of the method's
-    block in params.yaml, read and checked from the signature. Override `distil`; override `supervised` if the method
-    changes the cross-entropy. `forward` adds them up and applies a data selection, if there is one.
+    A nested `Config` declares the hyper-parameters: those are the keys of the method's block in params.yaml. Override
+    `distil`; override `supervised` if the method changes the cross-entropy, and `__init__(context, config)` if it has
+    modules of its own. `forward` adds the terms up and applies a data selection, if there is one.
 
     Attributes:
         needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts" (of both
@@ -131,11 +152,18 @@ class Objective(nn.Module):
             makes them do so. A method whose own shapes do sets `static = False` in its class.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    class Config(BaseConfig):
+        """Keys of a method's block. Sub-classes inherit these, add their own, and may change defaults."""
 
-    def __init__(self, context: Context, *, ce_weight: float = 1.0) -> None:
+        ce_weight: Weight = 1.0
+        """Of the cross-entropy with the labels."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
         super().__init__()
-        self.ce_weight = ce_weight
+        self.config = config if config is not None else type(self).Config()
         self.plugins = nn.ModuleList()
         self.selector: Selector | None = None
 
@@ -152,9 +180,9 @@ class Objective(nn.Module):
 
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted cross-entropy of the raw student logits."""
-        if self.ce_weight == 0:
+        if self.config.ce_weight == 0:
             return {}
-        return {"ce": self.ce_weight * F.cross_entropy(full_precision(batch.student.logits), batch.labels)}
+        return {"ce": self.config.ce_weight * F.cross_entropy(full_precision(batch.student.logits), batch.labels)}
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted distillation terms, scalars by name. No term for plain training."""

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, cast
 
 from torch import Tensor, nn
 
+from distillery.config import Problems, Weight
 from distillery.models.base import Outputs
-from distillery.objectives import signatures
-from distillery.objectives.base import Batch, Context, Objective, Plugin, Selector
+from distillery.objectives import OBJECTIVES
+from distillery.objectives.base import NEEDS, Batch, Context, Objective, Plugin, Selector, Transform
+from distillery.objectives.plugins import PLUGINS
+from distillery.records.files import DistilleryError
+from distillery.registry import nearest
+from distillery.study.model import Method
+
+
+class Partner(Objective.Config):
+    """What a partner's block (`plus:`) says beside the partner's own keys."""
+
+    weight: Weight = 1.0
+    """Factor of all distillation terms of the partner."""
 
 
 class _Combined(Objective):
     """An objective with partners: the distillation terms of the partners are added, the supervised term counts once."""
 
     def __init__(self, context: Context, main: Objective, partners: dict[str, tuple[float, Objective]]) -> None:
-        super().__init__(context, ce_weight=main.ce_weight)
+        super().__init__(context, main.config)
         self.main = main
         self.partners = nn.ModuleDict({name: partner for name, (_, partner) in partners.items()})
         self.weights = {name: weight for name, (weight, _) in partners.items()}
@@ -46,30 +57,94 @@ class _Combined(Objective):
         return self.main.predict(outputs)
 
 
-def _make(signature: signatures.Signature, *args: Any, **hyper: Any) -> Any:
-    package = "distillery.objectives" + ("" if signature.kind == "Objective" else ".plugins")
-    return getattr(importlib.import_module(f"{package}.{signature.name}"), signature.cls)(*args, **hyper)
+class Loss:
+    """A method's block, read: the classes it names and their settings.
+
+    Raises Problems with one sentence for every unknown name, unknown key or value out of range.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.problems: list[str] = []
+        self.main = self._read(OBJECTIVES, method.objective, method.hyper)
+        self.plugins = {
+            name: self._read(PLUGINS, name, values, f"plugins.{name}.") for name, values in method.plugins.items()
+        }
+        self.plus: dict[str, tuple[float, Any]] = {}
+        for name, values in method.plus.items():
+            where = f"plus.{name}."
+            weight = {k: v for k, v in values.items() if k == "weight"}
+            rest = {k: v for k, v in values.items() if k != "weight"}
+            if "ce_weight" in rest:
+                self.problems.append(
+                    f"{where}ce_weight: the cross-entropy counts once, with the ce_weight of the method"
+                )
+            read = self._read(OBJECTIVES, name, rest, where)
+            try:
+                self.plus[name] = Partner.read(weight).weight, read
+            except Problems as found:
+                self.problems += [f"{where}{s}" for s in found.sentences]
+        if self.problems:
+            raise Problems(self.problems)
+
+    def _read(self, registry: Any, name: str, values: dict[str, Any], where: str = "") -> Any:
+        """Return (class, settings) of one component; what is wrong with it is added to `problems`."""
+        try:
+            kind = registry[name].load()
+            if unknown := sorted(getattr(kind, "needs", frozenset()) - NEEDS):
+                hint = nearest(unknown[0], sorted(NEEDS))
+                raise DistilleryError(
+                    f"{registry.kind} {name!r} has an unknown item in `needs`, {unknown[0]!r}: {hint}"
+                )
+            return kind, kind.Config.read(values)
+        except Problems as found:
+            self.problems += [f"{where}{s}" for s in found.sentences]
+        except DistilleryError as error:
+            self.problems.append(f"{where.partition('.')[0]}: {error}" if where else str(error))
+        return None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the method asks of networks and views, partners included (see `Objective.needs`)."""
+        kinds = [self.main[0], *(read[0] for _, read in self.plus.values())]
+        return frozenset().union(*(kind.needs for kind in kinds))
+
+    def effective(self) -> dict[str, Any]:
+        """The block with every default filled in."""
+        block = self.main[1].effective()
+        if self.plugins:
+            block["plugins"] = {name: config.effective() for name, (_, config) in self.plugins.items()}
+        if self.plus:
+            block["plus"] = {
+                name: {"weight": weight} | {k: v for k, v in config.effective().items() if k != "ce_weight"}
+                for name, (weight, (_, config)) in self.plus.items()
+            }
+        return block
+
+    def build(self, context: Context) -> Objective:
+        """Make the modules of one run."""
+        kind, config = self.main
+        main: Objective = kind(context, config)
+        partners = {name: (weight, cast(Objective, k(context, c))) for name, (weight, (k, c)) in self.plus.items()}
+        transforms: list[Transform] = []
+        selector: Selector | None = None
+        for kind, config in self.plugins.values():
+            if issubclass(kind, Selector):
+                selector = kind(context, config)
+            else:
+                transforms.append(kind(config))
+        transforms.sort(key=lambda transform: transform.order)
+        for objective in (main, *(partner for _, partner in partners.values())):
+            objective.plugins = nn.ModuleList(cast(list[Plugin], transforms))
+        objective = _Combined(context, main, partners) if partners else main
+        objective.selector = selector
+        return objective
 
 
-def build(method: Any, context: Context) -> Objective:
-    """Build the loss of a `Method` (already specialised to its pair by `for_pair`) for one run."""
-    known, extras = signatures.objectives(), signatures.plugins()
-    main: Objective = _make(known[method.objective], context, **method.hyper)
-    partners: dict[str, tuple[float, Objective]] = {}
-    for name, values in method.plus.items():
-        hyper = dict(values)
-        weight = float(hyper.pop("weight", 1.0))
-        partners[name] = (weight, _make(known[name], context, **hyper))
-    made: list[Plugin] = []
-    selector: Selector | None = None
-    for name, values in method.plugins.items():
-        if extras[name].kind == "Selector":
-            selector = _make(extras[name], context, **values)
-        else:
-            made.append(_make(extras[name], **values))
-    made.sort(key=lambda plugin: plugin.order)
-    for objective in (main, *(partner for _, partner in partners.values())):
-        objective.plugins = nn.ModuleList(made)
-    objective = _Combined(context, main, partners) if partners else main
-    objective.selector = selector
-    return objective
+def needs(method: Method) -> frozenset[str]:
+    """What a method asks of networks and views, partners included."""
+    return Loss(method).needs
+
+
+def build(method: Method, context: Context) -> Objective:
+    """Build the loss of a method (already specialised to its pair by `for_pair`) for one run."""
+    return Loss(method).build(context)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Positive, Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import kl_rows
 
 
@@ -21,13 +22,14 @@ class KD(Objective):
     ce_weight 0.1, kd_weight 9.
     """
 
-    def __init__(
-        self, context: Context, *, temperature: float = 4.0, ce_weight: float = 0.1, kd_weight: float = 0.9
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.kd_weight = kd_weight
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        """Of both softmaxes; the term is multiplied by its square."""
+        ce_weight: Weight = 0.1
+        kd_weight: Weight = 0.9
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        return {"kd": self.kd_weight * kd_loss(student, teacher, self.temperature)}
+        return {"kd": self.config.kd_weight * kd_loss(student, teacher, self.config.temperature)}

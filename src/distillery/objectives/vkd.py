@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distillery.config import Positive, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import centre, pooled, pooled_widths, standardise
 from distillery.objectives.kd import kd_loss
+from distillery.objectives.orthogonal import Map as OrthogonalMap
 from distillery.objectives.orthogonal import OrthogonalProjector
 from distillery.objectives.soft import full_precision
 
@@ -70,36 +72,36 @@ class VkD(Objective):
 
     needs = frozenset({"logits", "pooled"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        feat_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        temperature: float = 1.0,
-        normalise: Literal["layer_norm", "standardise", "whiten"] = "layer_norm",
-        orthogonal_map: Literal["auto", "householder", "matrix_exp", "cayley"] = "auto",
-        beta: float = 1.0,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 1.0
+        """Of the feature term; the released detection code has 4."""
+        kd_weight: Weight = 1.0
+        temperature: Positive = 1.0
+        """Of the KD term."""
+        normalise: Normalise = "layer_norm"
+        """What is done to the teacher's features (see `vkd_loss`)."""
+        orthogonal_map: OrthogonalMap = "auto"
+        """How the projector stays orthogonal (see orthogonal.py); auto: householder unless the projector is square."""
+        beta: Positive = 1.0
+        """Where smooth-L1 turns from square to linear."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         student, teacher = pooled_widths(context, "VkD")
-        self.projector = OrthogonalProjector(student, teacher, orthogonal_map)
-        self.feat_weight, self.kd_weight = feat_weight, kd_weight
-        self.temperature = temperature
-        self.normalise: Normalise = normalise
-        self.beta = beta
+        self.projector = OrthogonalProjector(student, teacher, self.config.orthogonal_map)
 
     @property
     def static(self) -> bool:
         """False with whitening: the eigensolver reports its status to the host."""
-        return super().static and self.normalise != "whiten"
+        return super().static and self.config.normalise != "whiten"
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
-        loss = vkd_loss(self.projector(student), teacher, self.normalise, self.beta)
-        terms = {"feature": self.feat_weight * loss}
-        if self.kd_weight:
+        loss = vkd_loss(self.projector(student), teacher, self.config.normalise, self.config.beta)
+        terms = {"feature": self.config.feat_weight * loss}
+        if self.config.kd_weight:
             pair = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-            terms["kd"] = self.kd_weight * kd_loss(*pair, self.temperature)
+            terms["kd"] = self.config.kd_weight * kd_loss(*pair, self.config.temperature)
         return terms

@@ -7,10 +7,11 @@ declared choice, all taken once, before training, from the frozen teacher on the
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from distillery.objectives.base import Context, Selector
@@ -73,17 +74,18 @@ class Select(Selector):
     the mean gradient of a held-out half, split by `seed`). Default: the half the teacher is most right about.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        score: Literal["margin", "confidence", "loss", "gradient", "influence"] = "margin",
-        fraction: float = 0.5,
-        keep: Literal["highest", "lowest"] = "highest",
-        seed: int = 0,
-    ) -> None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f"plug-in select: fraction must lie in (0, 1], not {fraction}")
+    class Config(Selector.Config):
+        score: Literal["margin", "confidence", "loss", "gradient", "influence"] = "margin"
+        fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+        """Of the training images, the ones that are distilled."""
+        keep: Literal["highest", "lowest"] = "highest"
+        seed: int = 0
+        """Of the halves that `influence` holds out."""
+
+    config: Config
+
+    def mask(self, context: Context) -> Tensor:
+        score = self.config.score
         if context.teacher_on_train is None:
             raise ValueError(
                 "plug-in select scores the images by a teacher, and this method has none; drop the plug-in"
@@ -105,5 +107,5 @@ class Select(Selector):
             case "gradient":
                 scores = gradient_norm(logits, pooled, labels)
             case "influence":
-                scores = influence(logits, pooled, labels, seed)
-        super().__init__(keep_fraction(scores, fraction, keep))
+                scores = influence(logits, pooled, labels, self.config.seed)
+        return keep_fraction(scores, self.config.fraction, self.config.keep)

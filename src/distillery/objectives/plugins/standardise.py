@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from distillery.objectives.base import Plugin
+from distillery.objectives.base import Transform
 from distillery.objectives.soft import full_precision
 
 
@@ -21,7 +21,7 @@ def standardise(logits: Tensor, unbiased: bool = True, eps: float = 1e-7) -> Ten
     return centred / (logits.std(dim=1, keepdim=True, unbiased=unbiased) + eps)
 
 
-class Standardise(Plugin):
+class Standardise(Transform):
     """Standardise student and teacher logits before the temperature.
 
     `std: unbiased` (divisor C - 1, plus 1e-7) is what the released code computes and the default, because the published
@@ -30,9 +30,11 @@ class Standardise(Plugin):
 
     order = 2
 
-    def __init__(self, *, std: Literal["unbiased", "biased"] = "unbiased") -> None:
-        super().__init__()
-        self.unbiased = std == "unbiased"
+    class Config(Transform.Config):
+        std: Literal["unbiased", "biased"] = "unbiased"
+
+    config: Config
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return standardise(student, self.unbiased), standardise(teacher, self.unbiased)
+        unbiased = self.config.std == "unbiased"
+        return standardise(student, unbiased), standardise(teacher, unbiased)

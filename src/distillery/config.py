@@ -1,0 +1,66 @@
+"""Typed settings of a component: a nested, frozen `Config` with a default, a range and a line of text for every key."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distillery.records.files import DistilleryError
+from distillery.registry import nearest
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of a loss term; 0 switches it off
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseModel):
+    """Base of every component's settings. A string below a field documents it:
+
+        class Config(Objective.Config):
+            temperature: Positive = 4.0
+            \"\"\"Of both softmaxes.\"\"\"
+
+    A whole number is taken where a fraction is asked for, a list where a tuple is; nothing else is converted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Self:
+        """Make settings of what a study says. Raises Problems with one sentence per mistake."""
+        try:
+            # JSON, because there a list is the only sequence: "strict" then still takes it for a tuple.
+            return cls.model_validate_json(json.dumps(values))
+        except ValidationError as error:
+            raise Problems([explain(cls, e) for e in error.errors()]) from None
+        except TypeError as error:  # a date, for instance
+            raise Problems([f"{error}: give numbers, text, lists or mappings"]) from None
+
+    def effective(self) -> dict[str, Any]:
+        """All values, defaults filled in, as JSON has them."""
+        return self.model_dump(mode="json")
+
+
+class Problems(DistilleryError):
+    """Several mistakes in one block."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+def explain(model: type[BaseModel], error: Any) -> str:
+    """Put a finding of pydantic's into words: which key, what it should be, what it is."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        block: Any = model
+        for part in error["loc"][:-1]:
+            annotation = block.model_fields[part].annotation if part in getattr(block, "model_fields", {}) else block
+            block = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
+        return f"unknown key {path!r}: {nearest(str(error['loc'][-1]), list(getattr(block, 'model_fields', {})))}"
+    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{path}: {message[:1].lower()}{message[1:]}, not {error['input']!r}" if path else message

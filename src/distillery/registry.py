@@ -1,0 +1,145 @@
+"""Components by name: objectives, plug-ins, networks, data sources. A name costs nothing until its class is asked for.
+
+A registry is a table `name -> "package.module:Class"` (as in lm-evaluation-harness). What is in no table can be named
+by its place, `path/to/file.py:Class` or `package.module:Class`, so that nobody needs to edit this package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distillery.records.files import DistilleryError
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint to append to "unknown name" sentences: the nearest known name, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+class Unknown(DistilleryError):
+    """There is no component of this name."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One row of a registry, or a class named by its place.
+
+    Attributes:
+        name: as a study says it.
+        module: dotted name, or the path of a Python file.
+        attribute: the class in it.
+        options: arguments of the class that the name stands for (depth and width of a network).
+    """
+
+    kind: str
+    name: str
+    module: str
+    attribute: str
+    base: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> bool:
+        """Whether the class lies in a file of the user's and not in an installed package."""
+        return self.module.endswith(".py")
+
+    def load(self) -> Any:
+        """Import and return the class. Raises DistilleryError if it cannot be imported or is of another kind."""
+        module = self._import()
+        try:
+            found = getattr(module, self.attribute)
+        except AttributeError:
+            classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
+            raise Unknown(f"{self.module} has no {self.attribute!r}: {nearest(self.attribute, classes)}") from None
+        package, _, name = self.base.partition(":")
+        wanted = getattr(importlib.import_module(package), name)
+        if not (isinstance(found, type) and issubclass(found, wanted)):
+            raise DistilleryError(f"{self.module}:{self.attribute} is no {self.kind}: derive it from {package}.{name}")
+        return found
+
+    def _import(self) -> ModuleType:
+        try:
+            return _from_file(Path(self.module)) if self.file else importlib.import_module(self.module)
+        except DistilleryError:
+            raise
+        except Exception as error:  # whatever the author's code raises
+            line = _line_in(error, self.module)
+            raise DistilleryError(
+                f"{self.kind} {self.name!r}: importing {self.module} raises {type(error).__name__}: {error}{line}"
+            ) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise Unknown(f"there is no file {path} here")
+    name = f"distillery_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # before it runs, as `import` does: dataclasses and pydantic look it up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _line_in(error: BaseException, module: str) -> str:
+    """Where in the author's file an exception came from, as " (line 3)"."""
+    if isinstance(error, SyntaxError):
+        return ""  # its message names the line
+    trace, line = error.__traceback__, ""
+    while trace:
+        if Path(trace.tb_frame.f_code.co_filename).name == Path(module).name:
+            line = f" (line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return line
+
+
+class Registry(Mapping[str, Component]):
+    """Components of one kind by name.
+
+    Args:
+        kind: what to call one of them in a sentence.
+        base: "package.module:Class" that all of them derive from; checked when one is loaded.
+        rows: name -> "package.module:Class", or a pair of that and the options that the name stands for.
+    """
+
+    def __init__(self, kind: str, base: str, rows: Mapping[str, str | tuple[str, Mapping[str, Any]]]) -> None:
+        self.kind, self.base = kind, base
+        self._rows: dict[str, Component] = {}
+        for name, row in rows.items():
+            target, options = row if isinstance(row, tuple) else (row, {})
+            module, _, attribute = target.partition(":")
+            self._rows[name] = Component(kind, name, module, attribute, base, options)
+
+    def __getitem__(self, name: str) -> Component:
+        """Return a component, imported or not. Raises Unknown, with the nearest known name."""
+        if name in self._rows:
+            return self._rows[name]
+        module, colon, attribute = str(name).rpartition(":")
+        if colon and module and attribute.isidentifier():
+            return Component(self.kind, name, module, attribute, self.base)
+        raise Unknown(f"unknown {self.kind} {name!r}: {nearest(name, self._rows)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
