@@ -1,32 +1,32 @@
 # The pipeline for Snakemake: `snakemake --cores 2` here, `snakemake --profile slurm` on a cluster.
-# Paths, dependencies and commands come from src/distillery/layout.py; dvc.yaml says the same to DVC.
+# Which jobs there are, what they read and write, and which of them are due comes from src/distillery/pipeline; dvc.yaml
+# says the same to DVC. Snakemake schedules.
+import os
+import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-# Jobs find `distillery` of this environment. `exec`: a shell in between would die of the scheduler's SIGTERM at once, the
-# job would count as over, and the trainer would be killed before it had written its checkpoint.
-shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; exec ")
 
 from snakemake.exceptions import WorkflowError
 
-from distillery.records.io import DistilleryError
-from distillery.pipeline.layout import Layout, code_files, tracked
-from distillery.study.model import Study, read_params
+from distillery.pipeline.snakemake import Jobs
+from distillery.records.files import DistilleryError
+
+# Jobs run the code of this checkout in this environment. `exec`: a shell in between would die of the scheduler's SIGTERM
+# at once, the job would count as over, and the trainer would be killed before it had written its checkpoint.
+HERE, SOURCE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(Path(workflow.basedir, "src")))
+shell.prefix(f"export PATH={HERE}:$PATH PYTHONPATH={SOURCE}:$PYTHONPATH; exec ")
 
 try:
-    STUDY = Study.load("params.yaml")
+    JOBS = Jobs(plans=not workflow.remote_exec)
 except DistilleryError as error:
     raise WorkflowError(str(error)) from None
-RAW = read_params("params.yaml")
-AT = Layout(STUDY.study)
+AT = JOBS.layout
 
 
 wildcard_constraints:
-    teacher="|".join(STUDY.teachers) or "none",
-    pair="|".join(STUDY.pairs),
-    method="|".join(STUDY.methods),
-    seed="|".join(map(str, STUDY.seeds)),
+    **JOBS.wildcard_constraints(),
 
 
 # Where Snakemake itself runs: the download needs the internet, the others are seconds, and nothing waits for a GPU.
@@ -39,11 +39,10 @@ localrules:
 
 rule all:
     input:
-        list(AT.table_files().values()),
+        JOBS.outputs(),
     default_target: True
 
 
 include: "workflow/rules/teachers.smk"
-include: "workflow/rules/sharing.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/tables.smk"

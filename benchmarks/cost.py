@@ -20,7 +20,8 @@ from side_by_side import device, now, parser, show, use_threads
 from distillery import models
 from distillery.data.views import Views
 from distillery.objectives import signatures
-from distillery.study.model import Recipe, Study
+from distillery.study.blocks import Recipe
+from distillery.study.model import Study
 from distillery.teachers.view_table import size_in_bytes
 from distillery.training.device import autocast
 

@@ -14,7 +14,7 @@ import torch
 from ours import Ours, pixels, random_table
 from side_by_side import alternate, milliseconds, parser, ratio, show, use_threads
 
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 
 
 class Filling(Ours):

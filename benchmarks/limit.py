@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from ours import Ours, pixels, random_table
 from side_by_side import alternate, device, milliseconds, now, parser, ratio, show, use_threads
 
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.training.device import autocast
 
 

@@ -12,7 +12,7 @@ from side_by_side import now
 from distillery.data import cifar100
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
-from distillery.study.model import Method, Recipe
+from distillery.study.blocks import Method, Recipe
 from distillery.teachers.source import TableTeachers
 from distillery.teachers.view_table import ViewTable
 from distillery.training import loop

@@ -23,7 +23,7 @@ import torch.multiprocessing as multiprocessing
 from ours import Ours, pixels, random_table
 from side_by_side import device, now, parser, show, use_threads
 
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 
 STEPS = 240 * 782  # of one student
 

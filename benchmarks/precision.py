@@ -21,7 +21,7 @@ from distillery.data.views import Views
 from distillery.evaluation.statistics import Summary, paired, summarise
 from distillery.models.base import Network
 from distillery.records.io import write_json
-from distillery.study.model import Cache, Method, Recipe
+from distillery.study.blocks import Cache, Method, Recipe
 from distillery.teachers.source import TableTeachers
 from distillery.teachers.view_table import ViewTable, build
 from distillery.training.device import set_up

@@ -34,7 +34,7 @@ from torchvision import transforms
 from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.models.base import Network
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 
 
 class Images(TorchDataset):

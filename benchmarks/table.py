@@ -20,7 +20,7 @@ from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.models.base import Network
-from distillery.study.model import Cache, Recipe
+from distillery.study.blocks import Cache, Recipe
 from distillery.teachers.view_table import block_and_layout, build
 from distillery.training.device import set_up
 

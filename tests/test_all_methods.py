@@ -12,7 +12,7 @@ from distillery import data, models
 from distillery.data.dataset import Dataset
 from distillery.objectives import signatures
 from distillery.records.io import write_json
-from distillery.study.model import Method, Recipe
+from distillery.study.blocks import Method, Recipe
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
 from distillery.training.trainee import assemble

@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT
 
 from distillery import models
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.teachers.source import LiveTeachers
 from distillery.training.step import Plan
 

@@ -13,7 +13,7 @@ from distillery import data, models
 from distillery.data.dataset import Dataset
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.records.io import DistilleryError, write_json
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up

@@ -25,7 +25,7 @@ from distillery.objectives.negatives import ClassSampler
 from distillery.objectives.ofd import OFD
 from distillery.objectives.rkd import RKD
 from distillery.objectives.simkd import SimKD
-from distillery.study.model import Method
+from distillery.study.blocks import Method
 
 # A cross-section of the published pairs: same and other families, five taps and four, taps before the activation.
 PAIRS = [

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
+from distillery.models.names import NAMES
 from rich.console import Console
 from scipy import stats
 from synthetic_study import Synthetic
 
 from distillery.evaluation.statistics import Summary
-from distillery.models.names import NAMES
 from distillery.pipeline.layout import Layout
 from distillery.report import ledger, published, results, terminal
 from distillery.report.ledger import Comparison
 from distillery.report.protocol import differences, hyper_parameters
 from distillery.report.published import Published, accuracies, method_name, settings
 from distillery.stages import tables
-from distillery.study.model import Method, Recipe, Study
+from distillery.study.blocks import Method, Recipe
+from distillery.study.model import Study
 
 
 def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:

@@ -21,7 +21,8 @@ from distillery.objectives.base import Batch, Context
 from distillery.objectives.build import build
 from distillery.report import published
 from distillery.report.published import Published
-from distillery.study.model import Recipe, Study, expand_seeds
+from distillery.study.blocks import Recipe
+from distillery.study.model import Study, expand_seeds
 
 FOLDER = ROOT / "workflow" / "studies"
 SLOW = {"mobilenet_v2", "shufflenet_v1", "shufflenet_v2"}

@@ -19,7 +19,7 @@ from distillery.data.views import Views
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
 from distillery.records.io import DistilleryError, StaleInput, load_tensors, write_json
-from distillery.study.model import Cache, Method, Recipe
+from distillery.study.blocks import Cache, Method, Recipe
 from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.view_table import ViewTable
 from distillery.teachers.view_table import build as build_table

@@ -12,7 +12,7 @@ from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.models.base import Network
-from distillery.study.model import Cache
+from distillery.study.blocks import Cache
 from distillery.teachers.view_table import ViewTable, build
 
 VIEWS = Views(4, True, 32)

@@ -1,28 +1,8 @@
-"""`distillery ...` and `python -m distillery ...`: the code of the working copy one stands in.
-
-An editable installation belongs to one working copy, but queued experiments of DVC and further clones have folders of
-their own. Records and engines hash the source they see there, so that source must be the one that runs.
-"""
+"""`python -m distillery ...`, the same as `distillery ...`."""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-from typing import Any
-
-
-def main() -> Any:
-    """Run the command line, with the package in ./src if there is one."""
-    here, tried = Path("src/distillery").resolve(), os.environ.get("DISTILLERY_SOURCE")
-    if (here / "cli.py").exists() and here != Path(__file__).resolve().parent and tried != str(here):
-        path = os.pathsep.join(filter(None, (str(here.parent), os.environ.get("PYTHONPATH"))))
-        found = os.environ | {"PYTHONPATH": path, "DISTILLERY_SOURCE": str(here)}  # the second: never in a circle
-        os.execve(sys.executable, [sys.executable, "-m", "distillery", *sys.argv[1:]], found)
-    from distillery.cli import main as command_line
-
-    return command_line()
-
+from distillery.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""The one command line: `distillery STAGE ...`. Both engines run exactly these commands, and so may a person.
+"""The one command line. Both engines run `distillery run SPEC`; a person names stage and key.
 
-Torch is imported only by the stages that need it: `distillery --help` and `distillery methods` answer at once.
+Torch is imported only by the stages that need it: `distillery --help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distillery.records.io import DistilleryError
-from distillery.study.model import Study, expand_seeds
+from distillery.records.files import DistilleryError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Knowledge distillation, reproducibly: a study (params.yaml) goes in, result tables come out.",
 )
-STAGES, DAILY = "Pipeline stages (run by Snakemake and DVC, or by hand)", "Everyday commands"
+STAGES, DAILY = "Pipeline stages, by hand", "Everyday commands"
 
 Params = Annotated[Path, typer.Option(help="The study to work on.", show_default=True)]
 Teacher = Annotated[str, typer.Option(help="A name under `teachers:` of params.yaml.")]
@@ -33,21 +32,16 @@ PARAMS = Path("params.yaml")
 
 
 def _stage(name: str, params: Path, **keys: str) -> None:
-    """Check the study and the names given, then run a stage: `distillery.stages.NAME.run(study, params, **keys)`."""
-    from distillery.pipeline.layout import Layout
-    from distillery.records.job import prepared
-    from distillery.study.check import nearest
+    """Plan the study as it is now, then run one of its jobs."""
+    from distillery.pipeline.planner import current
+    from distillery.registry import nearest
 
-    study = Study.load(params)
+    study, plan = current(params, write=True)
     for key, value in keys.items():
-        if key == "seed":
-            expand_seeds(value)
-            continue
-        known = list(getattr(study, f"{key}s"))
+        known = [str(s) for s in study.seeds] if key == "seed" else list(getattr(study, f"{key}s"))
         if value not in known:
             raise DistilleryError(f"--{key} {value}: not in {params}: {nearest(value, known)}")
-    prepared(study, Layout(study.study))
-    importlib.import_module(f"distillery.stages.{name}").run(study, params, **keys)
+    run(plan.job(name, **keys).path)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -70,7 +64,7 @@ def cache(teacher: Teacher, params: Params = PARAMS) -> None:
 
 @app.command(rich_help_panel=STAGES)
 def pair(pair: Pair, params: Params = PARAMS) -> None:
-    """Record which teacher weights and which table a pair uses."""
+    """Record which teacher weights and which view table a pair uses."""
     _stage("pair", params, pair=pair)
 
 
@@ -92,12 +86,37 @@ def tables(params: Params = PARAMS) -> None:
     _stage("tables", params)
 
 
+@app.command(rich_help_panel=STAGES)
+def plan(params: Params = PARAMS) -> None:
+    """Write down what every job of the study is made from (engines do this by themselves)."""
+    from distillery.pipeline.planner import current
+
+    study, found = current(params, write=True)
+    print(f"{study.study}: {len(found)} jobs planned in {found.layout.specs}")
+
+
+@app.command(rich_help_panel=STAGES)
+def run(spec: Annotated[Path, typer.Argument(help="A file below artifacts/STUDY/specs.")]) -> None:
+    """Run one job from its spec: what Snakemake and DVC call."""
+    from distillery.pipeline.job import Job
+    from distillery.pipeline.work import Work, writable
+    from distillery.records.io import read_json
+
+    job = Job.read(spec)
+    writable(job)
+    work = Work(job, read_json(job.layout.settings))
+    importlib.import_module(f"distillery.stages.{job.stage}").run(work)
+
+
 @app.command(rich_help_panel=DAILY)
 def show(params: Params = PARAMS) -> None:
     """Print the study's result table."""
+    from distillery.pipeline.current import fault_of_tables
+    from distillery.pipeline.planner import current
     from distillery.report.terminal import show as print_tables
 
-    print_tables(Study.load(params))
+    study, found = current(params)
+    print_tables(study, fault_of_tables(found))
 
 
 @app.command(rich_help_panel=DAILY)
@@ -106,9 +125,10 @@ def status(
     params: Params = PARAMS,
 ) -> None:
     """Say at a glance what is done, running, waiting or failed, and how long the rest will take."""
+    from distillery.pipeline.planner import current
     from distillery.status.show import show as print_status
 
-    print_status(Study.load(params), params, everything)
+    print_status(*current(params), everything)
 
 
 @app.command(rich_help_panel=DAILY)
@@ -117,31 +137,30 @@ def compare(
     params: Params = PARAMS,
 ) -> None:
     """Print the reproduction ledger: the study's cells against published numbers."""
+    from distillery.pipeline.current import fault_of_tables
+    from distillery.pipeline.planner import current
     from distillery.report.terminal import compare as print_ledger
 
-    print_ledger(Study.load(params), everything)
+    study, found = current(params)
+    print_ledger(study, fault_of_tables(found), everything)
 
 
 @app.command(rich_help_panel=DAILY)
 def record() -> None:
     """After Snakemake: check that every output is current, then record all of them in dvc.lock and the DVC cache."""
-    from distillery.pipeline import sync as versioning
+    from distillery.pipeline import sync
 
-    versioning.record()
-
-
-@app.command(rich_help_panel=DAILY)
-def adopt() -> None:
-    """After `dvc pull` or `dvc repro`: make Snakemake accept what lies there, if DVC says that it is current."""
-    from distillery.pipeline import sync as versioning
-
-    versioning.adopt()
+    sync.record()
 
 
 @app.command(rich_help_panel=DAILY)
 def check(params: Params = PARAMS) -> None:
-    """Check params.yaml and say what the study would train."""
-    study = Study.load(params)
+    """Check params.yaml, build every cell once without numbers, and say what the study would train."""
+    from distillery.pipeline.rehearsal import rehearse
+    from distillery.study.check import load
+
+    study = load(params)
+    rehearse(study, str(params))
     runs, cells = study.runs(), len(study.pairs) * len(study.methods)
     print(
         f"{params} is valid: study {study.study!r}, {len(study.teachers)} teacher(s), {cells} cells, {len(runs)} runs"
@@ -154,10 +173,12 @@ def study(
     force: Annotated[bool, typer.Option(help="Replace a params.yaml that was edited.")] = False,
 ) -> None:
     """Put a ready-made study in place as params.yaml, or list the ready-made studies."""
-    from distillery.study.check import nearest
+    from distillery.registry import nearest
 
     folder = Path("workflow/studies")
     known = {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+    if not known:
+        raise DistilleryError(f"there is no folder {folder} with studies here: go to the repository root")
     if name is None:
         for stem, path in known.items():
             print(f"{stem:24} {_first_comment(path)}")
@@ -184,14 +205,16 @@ def methods() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from distillery.objectives import signatures
+    from distillery.objectives import OBJECTIVES
+    from distillery.objectives.plugins import PLUGINS
 
-    for title, found in (("Objectives", signatures.objectives()), ("Plug-ins", signatures.plugins())):
+    for title, registry in (("Objectives", OBJECTIVES), ("Plug-ins", PLUGINS)):
         table = Table("name", "what and where from", "needs", "parameters and defaults", title=title, show_lines=True)
-        for name, signature in found.items():
-            hyper = "\n".join(f"{k} = {default!r}" for k, (_, default) in signature.hyper.items())
-            needs = ", ".join(sorted(signature.needs)) if signature.kind == "Objective" else ""
-            table.add_row(name, signature.doc.partition("\n\n")[0], needs, hyper)
+        for name, component in registry.items():
+            kind = component.load()
+            doc = (sys.modules[kind.__module__].__doc__ or "").partition("\n\n")[0]
+            keys = "\n".join(f"{key} = {field.default!r}" for key, field in kind.Config.model_fields.items())
+            table.add_row(name, doc, ", ".join(sorted(getattr(kind, "needs", ()))), keys)
         Console().print(table)
 
 

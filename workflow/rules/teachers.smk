@@ -3,73 +3,60 @@
 
 rule data:
     input:
-        code=code_files("data"),
+        unpack(JOBS.inputs("data")),
     output:
-        arrays=AT.arrays,
         record=AT.data,
-    params:
-        tracked=tracked("data", RAW),
+        arrays=AT.arrays,
     log:
         AT.log("data"),
     benchmark:
         AT.benchmark("data")
     shell:
-        "distillery data > {log} 2>&1"
+        "distillery run {input.spec} > {log} 2>&1"
 
 
 rule teacher:
     localrule:
         # Released teachers come from the internet, which compute nodes often cannot reach.
-        all(teacher.source == "fetch" and teacher.fallback == "none" for teacher in STUDY.teachers.values())
+        JOBS.only_fetched
     input:
-        arrays=rules.data.output.arrays,
-        record=rules.data.output.record,
-        code=code_files("teacher"),
+        unpack(JOBS.inputs("teacher")),
     output:
         weights=AT.teacher("{teacher}"),
+        history=AT.teacher_history("{teacher}"),
         record=AT.teacher_record("{teacher}"),
-    params:
-        tracked=lambda wildcards: tracked("teacher", RAW, **wildcards),
     log:
         AT.log("teacher", "{teacher}"),
     benchmark:
         AT.benchmark("teacher", "{teacher}")
     shell:
-        "distillery teacher --teacher {wildcards.teacher} > {log} 2>&1"
+        "distillery run {input.spec} > {log} 2>&1"
 
 
 rule cache:
     input:
-        arrays=rules.data.output.arrays,
-        record=rules.data.output.record,
-        weights=rules.teacher.output.weights,
-        teacher=rules.teacher.output.record,
-        code=code_files("cache"),
+        unpack(JOBS.inputs("cache")),
     output:
-        table=AT.table("{teacher}"),
-        record=AT.table_record("{teacher}"),
-    params:
-        tracked=lambda wildcards: tracked("cache", RAW, **wildcards),
+        table=AT.view_table("{teacher}"),
+        record=AT.view_table_record("{teacher}"),
     log:
         AT.log("cache", "{teacher}"),
     benchmark:
         AT.benchmark("cache", "{teacher}")
     shell:
-        "distillery cache --teacher {wildcards.teacher} > {log} 2>&1"
+        "distillery run {input.spec} > {log} 2>&1"
 
 
 rule pair:
     input:
-        teachers=lambda wildcards: [AT.teacher_record(t) for t in STUDY.pairs[wildcards.pair].teachers],
-        tables=lambda wildcards: [AT.table_record(t) for t in STUDY.pairs[wildcards.pair].teachers],
-        code=code_files("pair"),
+        unpack(JOBS.inputs("pair")),
     output:
-        AT.pair("{pair}"),
-    params:
-        tracked=lambda wildcards: tracked("pair", RAW, **wildcards),
+        pair=AT.pair("{pair}"),
+        teachers=AT.pair_teachers("{pair}"),
+        record=AT.pair_record("{pair}"),
     log:
         AT.log("pair", "{pair}"),
     benchmark:
         AT.benchmark("pair", "{pair}")
     shell:
-        "distillery pair --pair {wildcards.pair} > {log} 2>&1"
+        "distillery run {input.spec} > {log} 2>&1"

@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillery.records.io import DistilleryError, save_tensors, sha256_array, sha256_json
+from distillery.config import Problems
+from distillery.records.io import save_tensors, sha256_array, sha256_json
+from distillery.registry import Registry
 
 if TYPE_CHECKING:
-    from distillery.data.arrays import Arrays
+    from distillery.data.arrays import Arrays, Source
 
-# Every source and its options: one file of the same name in this folder, with `load(options) -> Arrays`.
-SOURCES: dict[str, tuple[str, ...]] = {
-    "digits": ("test_fraction",),
-    "cifar100": ("mirror", "download_dir", "subset", "url", "md5", "sha256"),
-}
-
-
-def check_options(source: str, options: dict[str, Any]) -> None:
-    """Refuse an unknown source or option, naming the nearest known one."""
-    for name, known, what in [
-        (source, tuple(SOURCES), "data.source"),
-        *((key, SOURCES.get(source, ()), f"data.{key}") for key in options),
-    ]:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise DistilleryError(f"{what}: unknown name {name!r}; {hint}")
+SOURCES = Registry(
+    "data source",
+    "distillery.data.arrays:Source",
+    {"digits": "distillery.data.digits:Digits", "cifar100": "distillery.data.cifar100:CIFAR100"},
+)
 
 
-def prepare(source: str, options: dict[str, Any], out_dir: Path) -> dict[str, Any]:
-    """Write the canonical arrays of a source to `out_dir`/arrays.safetensors; return what data.json says about them.
+def open_source(name: str, options: dict[str, Any]) -> Source:
+    """Return a source with its options. Raises DistilleryError naming an unknown source or option and the nearest."""
+    kind = SOURCES[name].load()
+    try:
+        source: Source = kind(kind.Config.read(options))
+    except Problems as found:
+        raise Problems([f"data.{sentence}" for sentence in found.sentences]) from None
+    return source
 
-    Images are (N, H, W, C) uint8, labels (N,) uint8. The record depends on the content alone, never on the route by
+
+def prepare(source: str, options: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Write the canonical arrays of a source to a safetensors file; return the facts about them, which it holds too.
+
+    Images are (N, H, W, C) uint8, labels (N,) uint8. File and facts depend on the content alone, never on the route by
     which it came (archive or mirror).
     """
-    check_options(source, options)
-    arrays: Arrays = importlib.import_module(f"distillery.data.{source}").load(options)
+    arrays: Arrays = open_source(source, options).load()
     hashes = {name: sha256_array(array) for name, array in arrays.tensors.items()}
-    content = sha256_json(hashes)
-    save_tensors(Path(out_dir) / "arrays.safetensors", arrays.tensors, {"content": content})
-    return {
+    facts = {
         "source": source,
         "selection": arrays.selection,
         "counts": {"train": len(arrays.tensors["train_labels"]), "test": len(arrays.tensors["test_labels"])},
@@ -52,6 +48,8 @@ def prepare(source: str, options: dict[str, Any], out_dir: Path) -> dict[str, An
         "scale": arrays.scale,
         "mean": arrays.mean,
         "std": arrays.std,
-        "sha256": hashes,  # of the raw bytes of each array, in C order
-        "content": content,  # the hash of these hashes; the arrays' file names it too
+        "sha256_of": hashes,  # of the raw bytes of each array, in C order
+        "content": sha256_json(hashes),
     }
+    save_tensors(Path(path), arrays.tensors, {"facts": json.dumps(facts, sort_keys=True)})
+    return facts

@@ -1,12 +1,15 @@
-"""What a data source hands over: the canonical arrays and the facts about them. numpy only."""
+"""What a data source is, and what it hands over: the canonical arrays and the facts about them. numpy only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distillery.config import Config as BaseConfig
 
 Bytes = NDArray[np.uint8]
 
@@ -30,3 +33,42 @@ class Arrays:
     mean: list[float]
     std: list[float]
     selection: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What networks must fit: images (channels, height, width), classes, and how many training images there are."""
+
+    channels: int
+    height: int
+    width: int
+    num_classes: int
+    train_images: int
+
+
+class Source:
+    """Base of every data source. A nested `Config` declares the keys of the study's `data:` block."""
+
+    class Config(BaseConfig):
+        """Keys of the `data:` block besides `source`."""
+
+    config: Config
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config if config is not None else type(self).Config()
+
+    def selection(self) -> dict[str, Any]:
+        """The settings that decide the content. Left out: which way it comes, if every way gives the same bytes."""
+        return self.config.effective()
+
+    def files(self) -> list[Path]:
+        """Files and folders of the user's that `load` reads. Their content is part of what the data stage made."""
+        return []
+
+    def shape(self) -> Shape | None:
+        """What the content will look like, where that is known before it is there."""
+        return None
+
+    def load(self) -> Arrays:
+        """Read the content. Raises DistilleryError if it is missing, damaged or another one than expected."""
+        raise TypeError(f"{type(self).__name__} defines no load()")

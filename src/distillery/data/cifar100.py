@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from distillery.data.arrays import Arrays
+from distillery.config import Config, Count
+from distillery.data.arrays import Arrays, Shape, Source
 from distillery.records.io import DistilleryError, sha256_array
 
 MIRROR_VARIABLE = "DISTILLERY_CIFAR100"
@@ -39,18 +40,46 @@ _FIELDS = {"images": "images", "fine_labels": "labels", "coarse_labels": "coarse
 Split = dict[str, np.ndarray]  # images, labels, coarse and filenames of one split
 
 
-def load(options: dict[str, Any]) -> Arrays:
-    """Read CIFAR-100 from a mirror folder if one is named, else from the official archive.
+class Subset(Config):
+    """A part for quick studies: the first classes of the alphabet, and of each the images whose names hash lowest."""
 
-    Options:
-        mirror: folder with train_classes_*.npz, test.npz and cifar100_labels.json; the environment variable
-            DISTILLERY_CIFAR100 names one too.
-        download_dir: where the archive is kept; default ~/.cache/distillery.
-        subset: {classes, train_per_class, test_per_class}: the first classes of the alphabet, and of each the images
-            whose file names hash lowest; for quick studies.
-        url, md5: another address of the archive, and md5 sums {archive, train, test, meta} of another archive.
-        sha256: expected hashes of the canonical arrays, where they are not the official ones.
-    """
+    classes: Count | None = None
+    train_per_class: Count | None = None
+    test_per_class: Count | None = None
+
+
+class CIFAR100(Source):
+    """Read CIFAR-100 from a mirror folder if one is named, else from the official archive."""
+
+    class Config(Source.Config):
+        mirror: str | None = None
+        """Folder with train_classes_*.npz, test.npz and cifar100_labels.json; or DISTILLERY_CIFAR100 names one."""
+        download_dir: str | None = None
+        """Where the archive is kept; default ~/.cache/distillery."""
+        subset: Subset | None = None
+        url: str | None = None
+        """Another address of the archive."""
+        md5: dict[str, str] | None = None
+        """Sums of another archive: {archive, train, test, meta}."""
+        sha256: dict[str, str] | None = None
+        """Hashes of the canonical arrays, where they are not the official ones."""
+
+    config: Config
+
+    def selection(self) -> dict[str, Any]:
+        return {key: value for key, value in self.config.effective().items() if key in ("subset", "sha256")}
+
+    def shape(self) -> Shape | None:
+        subset = self.config.subset or Subset()
+        classes = subset.classes or 100
+        return None if self.config.sha256 else Shape(3, 32, 32, classes, classes * (subset.train_per_class or 500))
+
+    def load(self) -> Arrays:
+        return load(self.config.model_dump(exclude_none=True))
+
+
+def load(options: dict[str, Any]) -> Arrays:
+    """Read CIFAR-100 by the options of `CIFAR100.Config`."""
     mirror = options.get("mirror") or os.environ.get(MIRROR_VARIABLE)
     if mirror:
         splits, names, origin = *_read_mirror(Path(mirror).expanduser()), str(mirror)

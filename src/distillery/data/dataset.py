@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distillery.data.views import normalise, seed_for
-from distillery.records.io import StaleInput, load_tensors, read_json, read_metadata, sha256_array
+from distillery.records.io import StaleInput, load_tensors, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
 
 
@@ -28,6 +29,7 @@ class Dataset:
         rows: (N,) int64 positions of the training images in the canonical arrays, and so in a view table: all of them
             unless a validation split is held out. Always on the CPU, where tables are looked up.
         val_images, val_labels: the held-out split, if there is one.
+        facts: what the tables say about the data: source, selection, counts, class names.
     """
 
     train_images: Tensor
@@ -41,35 +43,36 @@ class Dataset:
     rows: Tensor
     val_images: Tensor | None = None
     val_labels: Tensor | None = None
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: Path, verify: bool = False, sha256: str | None = None) -> Dataset:
-        """Read arrays.safetensors, or this node's copy of the file of that `sha256`, and data.json from `folder`.
+    def load(cls, path: Path, verify: bool = False, sha256: str | None = None) -> Dataset:
+        """Read the canonical arrays, or this node's copy of the file of that `sha256`.
 
-        That the file is the one of data.json is always checked by the content hash it names; with `verify` every array
-        is hashed again.
+        With `verify` every array is hashed again.
 
         Raises:
-            DistilleryError: if a file is missing or damaged.
-            StaleInput: if the arrays are not those of data.json.
+            DistilleryError: if the file is missing or damaged.
+            StaleInput: if the arrays are not those that the file's facts describe.
         """
-        path = Path(folder) / "arrays.safetensors"
-        path = (nearby(path, sha256) if sha256 else None) or path
-        record, tensors = read_json(Path(folder) / "data.json"), load_tensors(path)
-        hashes = {k: sha256_array(t) for k, t in tensors.items()} if verify else record.get("sha256")
-        if read_metadata(path).get("content") != record.get("content") or hashes != record.get("sha256"):
-            raise StaleInput(f"{path} is not the file that data.json beside it describes; run the data stage again")
+        path = (nearby(Path(path), sha256) if sha256 else None) or Path(path)
+        tensors = load_tensors(path)
+        facts = json.loads(read_metadata(path).get("facts", "{}"))
+        hashes = {k: sha256_array(t) for k, t in tensors.items()} if verify else facts.get("sha256_of")
+        if not facts or hashes != facts["sha256_of"]:
+            raise StaleInput(f"{path} does not hold the arrays that it describes; run the data stage again")
         images = {s: tensors[f"{s}_images"].permute(0, 3, 1, 2).contiguous() for s in ("train", "test")}
         return cls(
             train_images=images["train"],
             train_labels=tensors["train_labels"].long(),
             test_images=images["test"],
             test_labels=tensors["test_labels"].long(),
-            class_names=tuple(record["class_names"]),
-            scale=record["scale"],
-            mean=tuple(record["mean"]),
-            std=tuple(record["std"]),
+            class_names=tuple(facts["class_names"]),
+            scale=facts["scale"],
+            mean=tuple(facts["mean"]),
+            std=tuple(facts["std"]),
             rows=torch.arange(len(tensors["train_labels"])),
+            facts={key: facts[key] for key in ("source", "selection", "counts", "class_names")},
         )
 
     @property

@@ -5,26 +5,39 @@ They are the test part of the UCI set "Optical Recognition of Handwritten Digits
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from distillery.data.arrays import Arrays
+from distillery.data.arrays import Arrays, Shape, Source
 from distillery.records.io import DistilleryError
 
 SCALE = 16.0
+COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # scans of each digit
 
 
-def load(options: dict[str, Any]) -> Arrays:
+class Digits(Source):
     """Split the scans into training and test images, the same way everywhere.
 
     Rows are sorted by (label, original index). Of the n images of a class, m = round(n * test_fraction) are tested,
     spread evenly: the k-th (from 0) is a test image if k*m/n and (k+1)*m/n have different whole parts. No random state.
-    `test_fraction` defaults to 0.5, where one test image is 0.11 percentage points.
     """
-    fraction = options.get("test_fraction", 0.5)
-    if not isinstance(fraction, float) or not 0 < fraction < 1:
-        raise DistilleryError(f"data.test_fraction is {fraction!r}; give a number between 0 and 1, such as 0.5")
+
+    class Config(Source.Config):
+        test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+        """Of each class; with 0.5 one test image is 0.11 percentage points."""
+
+    config: Config
+
+    def shape(self) -> Shape:
+        return Shape(1, 8, 8, len(COUNTS), sum(n - round(n * self.config.test_fraction) for n in COUNTS))
+
+    def load(self) -> Arrays:
+        return _split(self.config.test_fraction)
+
+
+def _split(fraction: float) -> Arrays:
     from sklearn.datasets import load_digits  # a second of imports, needed here only
 
     found = load_digits()

@@ -1,4 +1,4 @@
-"""Accuracy: top-1, top-5, per class, and the predictions themselves in a compact form.
+"""Accuracy: top-1, top-5, per class, and the predictions themselves.
 
 Plain torch: importing scikit-learn costs every evaluation job more than the arithmetic does. The tests compare with it.
 """
@@ -10,15 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillery.evaluation.packing import pack
-
 
 def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """Accuracy in percent of (N, C) logits for (N,) labels, ties as in training (`topk`).
 
     Returns:
         `top1`, `top5` (of at most C classes), `per_class` (C numbers, null for a class without images) and
-        `predictions` (the N predicted classes, packed: see `pack`).
+        `predictions` (the N predicted classes).
     """
     hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     predicted = logits.topk(1).indices[:, 0]
@@ -30,5 +28,5 @@ def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         "top1": int(hits[:, 0].sum()) / percent,
         "top5": int(hits.sum()) / percent,
         "per_class": per_class,
-        "predictions": pack(predicted.numpy()),
+        "predictions": predicted.numpy(),
     }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.models.base import Network, Outputs
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.training.device import autocast, dtype_of
 
 

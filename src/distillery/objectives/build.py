@@ -13,7 +13,7 @@ from distillery.objectives.base import NEEDS, Batch, Context, Objective, Plugin,
 from distillery.objectives.plugins import PLUGINS
 from distillery.records.files import DistilleryError
 from distillery.registry import nearest
-from distillery.study.model import Method
+from distillery.study.blocks import Method
 
 
 class Partner(Objective.Config):

@@ -1,51 +1,11 @@
-"""Where every artefact lives, what each stage reads, and which parameters it depends on. The only place that knows.
-
-Both engines are made from this page: the Snakefile imports it, `dvc.yaml` repeats it with `matrix:`, and a test derives
-the jobs from each and compares them.
-"""
+"""Where every file lies. The only place that knows."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from distillery.objectives import signatures
-from distillery.records.io import SOURCE_SUFFIXES
-
-SOURCE = Path("src/distillery")
-
-# Source files whose change makes a stage's outputs stale. Directories stand for all their modules.
-CODE: dict[str, tuple[str, ...]] = {
-    "data": ("data", "stages/data.py"),
-    "teacher": (
-        *("study", "data", "models", "training", "teachers"),
-        *("objectives/base.py", "objectives/build.py", "objectives/ce.py", "objectives/soft.py", "stages/teacher.py"),
-    ),
-    "cache": ("data/views.py", "models", "teachers/view_table.py", "teachers/weights.py", "stages/cache.py"),
-    "pair": ("teachers/pair.py", "stages/pair.py"),
-    "distill": (
-        *("study", "data", "models", "training", "objectives", "stages/distill.py"),
-        *("teachers/pair.py", "teachers/source.py", "teachers/view_table.py", "teachers/weights.py"),
-    ),
-    "evaluate": (
-        *("models", "evaluation", "objectives/build.py", "teachers/pair.py", "teachers/weights.py"),
-        *("training/device.py", "training/trainee.py", "stages/evaluate.py"),
-    ),
-    "tables": ("evaluation", "report", "stages/tables.py"),
-}
-
-# Keys of params.yaml that a stage depends on; the wildcards are filled per job.
-PARAMS: dict[str, tuple[str, ...]] = {
-    "data": ("data",),
-    "teacher": ("recipe", "teachers.{teacher}"),
-    "cache": ("cache", "recipe.augmentation"),
-    "pair": ("pairs.{pair}.teacher",),
-    "distill": ("recipe", "cache", "pairs.{pair}", "methods.{method}"),
-    "evaluate": (),
-    "tables": ("pairs", "methods", "seeds", "tables"),
-}
+DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 
 
 @dataclass(frozen=True)
@@ -65,6 +25,15 @@ class Layout:
         return Path("results") / self.study
 
     @property
+    def specs(self) -> Path:
+        """What every job is made from, one small file each, written by `distillery plan`."""
+        return self.artifacts / "specs"
+
+    def spec(self, stage: str, *key: str) -> Path:
+        """An input of the job that it describes, in both engines."""
+        return self.specs / f"{'/'.join((stage, *key))}.json"
+
+    @property
     def arrays(self) -> Path:
         return self.artifacts / "data" / "arrays.safetensors"
 
@@ -75,23 +44,40 @@ class Layout:
     def teacher(self, teacher: str) -> Path:
         return self.artifacts / "teachers" / teacher / "model.safetensors"
 
+    def teacher_history(self, teacher: str) -> Path:
+        return self.artifacts / "teachers" / teacher / "history.safetensors"
+
     def teacher_record(self, teacher: str) -> Path:
         return self.artifacts / "teachers" / teacher / "teacher.json"
 
-    def table(self, teacher: str) -> Path:
-        return self.artifacts / "views" / teacher / "table.bin"
+    def view_table(self, teacher: str) -> Path:
+        """The teacher's outputs for all views (stage `cache`); not to be confused with the result tables."""
+        return self.artifacts / "cache" / teacher / "table.bin"
 
-    def table_record(self, teacher: str) -> Path:
-        return self.artifacts / "views" / teacher / "views.json"
+    def view_table_record(self, teacher: str) -> Path:
+        return self.artifacts / "cache" / teacher / "cache.json"
 
     def pair(self, pair: str) -> Path:
         return self.artifacts / "pairs" / f"{pair}.json"
 
-    def students(self, pair: str, method: str, seeds: str) -> Path:
-        return self.artifacts / "runs" / pair / method / seeds / "students.safetensors"
+    def pair_teachers(self, pair: str) -> Path:
+        return self.artifacts / "pairs" / f"{pair}.teachers.json"
 
-    def runs(self, pair: str, method: str, seeds: str) -> Path:
-        return self.artifacts / "runs" / pair / method / seeds / "runs.json"
+    def pair_record(self, pair: str) -> Path:
+        return self.artifacts / "pairs" / f"{pair}.record.json"
+
+    def runs(self, pair: str, method: str) -> Path:
+        """The folder of one cell: a folder in it for every block of seeds."""
+        return self.artifacts / "runs" / pair / method
+
+    def students(self, pair: str, method: str, seeds: str) -> Path:
+        return self.runs(pair, method) / seeds / "students.safetensors"
+
+    def history(self, pair: str, method: str, seeds: str) -> Path:
+        return self.runs(pair, method) / seeds / "history.safetensors"
+
+    def run_record(self, pair: str, method: str, seeds: str) -> Path:
+        return self.runs(pair, method) / seeds / "runs.json"
 
     @property
     def all_metrics(self) -> Path:
@@ -100,17 +86,23 @@ class Layout:
     def metrics(self, pair: str, method: str, seeds: str) -> Path:
         return self.all_metrics / pair / method / f"{seeds}.json"
 
+    def predictions(self, pair: str, method: str, seeds: str) -> Path:
+        """The bulk of the metrics: predicted classes, accuracies of classes, learning curves."""
+        return self.all_metrics / pair / method / f"{seeds}.safetensors"
+
     def checkpoint(self, *key: str) -> Path:
         """Undeclared to both engines: they delete declared outputs before a job, and a checkpoint must survive that."""
         return self.artifacts / "checkpoints" / Path(*key).with_suffix(".safetensors")
 
     @property
-    def all_kept(self) -> Path:
-        """Finished runs whose outputs an engine may delete, because another run of the same job failed; undeclared."""
-        return self.artifacts / "kept"
+    def settings(self) -> Path:
+        """Settings of the machine (budgets, batch sizes), which decide no result; undeclared."""
+        return self.artifacts / "settings.json"
 
-    def kept(self, output: Path) -> Path:
-        return self.all_kept / output.relative_to(self.artifacts)
+    @property
+    def due(self) -> Path:
+        """Touched when Snakemake starts: an input, younger than any output, of every job that is not current."""
+        return self.artifacts / "due"
 
     def provenance(self, output: Path) -> Path:
         """What differs between two identical runs (times, host, revision) lies beside the outputs, undeclared."""
@@ -127,7 +119,7 @@ class Layout:
     def benchmark(self, stage: str, *key: str) -> Path:
         return self.artifacts / "benchmarks" / Path(stage, *key or ("benchmark",)).with_suffix(".tsv")
 
-    def table_files(self) -> dict[str, Path]:
+    def result_files(self) -> dict[str, Path]:
         """Files of the `tables` stage: for readers, for programs (table.json), for `dvc metrics` (summary.json)."""
         names = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex", "report": "report.html"}
         names |= {"runs": "runs.csv", "curves": "curves.csv", "ledger": "ledger.csv"}
@@ -138,27 +130,3 @@ class Layout:
     def figures(self) -> Path:
         """A folder, because which figures there are depends on what the study has to show."""
         return self.results / "figures"
-
-
-def code_files(stage: str, root: Path = Path(), method: Any = None) -> list[str]:
-    """List the source files that `stage` depends on; for `distill`, only the objective files that `method` uses."""
-    found: set[Path] = set()
-    for entry in CODE[stage]:
-        path = root / SOURCE / entry
-        if entry == "objectives" and method is not None:
-            found |= {SOURCE / "objectives" / p.relative_to(signatures.HERE) for p in signatures.sources(method)}
-        else:
-            files = [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES] if path.is_dir() else [path]
-            found |= {p.relative_to(root) for p in files}
-    return sorted(map(str, found))
-
-
-def tracked(stage: str, params: dict[str, Any], **wildcards: str) -> str:
-    """Return the parameters that `stage` depends on as canonical JSON: Snakemake compares its text."""
-    values = {}
-    for template in PARAMS[stage]:
-        value: Any = params
-        for part in template.split("."):
-            value = value[part.format(**wildcards)]
-        values[template.format(**wildcards)] = value
-    return json.dumps(values, sort_keys=True)

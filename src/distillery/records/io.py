@@ -24,6 +24,7 @@ __all__ = [
     "StaleInput",
     "atomic_path",
     "environment",
+    "load_arrays",
     "load_tensors",
     "lock",
     "read_json",
@@ -81,7 +82,7 @@ def _damaged(path: Path, error: Exception) -> DistilleryError:
 
 # safetensors' names of the types, by the name that torch and numpy share.
 _DTYPES = {
-    **{"bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"},
+    **{"bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "int32": "I32", "int64": "I64"},
     **{"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"},
 }
 
@@ -123,6 +124,19 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file into CPU tensors; DistilleryError if it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """Read a safetensors file into numpy arrays, without torch; DistilleryError if it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
 
     try:
         return load_file(path)

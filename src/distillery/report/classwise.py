@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 
 from distillery.evaluation.classwise import ClassChange, class_change, disagreement, disagreement_rate
-from distillery.evaluation.packing import unpack
 from distillery.report.results import Cell, Results
 
 
@@ -100,10 +99,10 @@ def _per_class(cell: Cell) -> list[np.ndarray]:
 
 
 def _images(cell: Cell) -> list[int]:
-    return np.bincount(unpack(cell.facts["labels"]), minlength=len(cell.facts["data"]["class_names"])).tolist()
+    return np.bincount(cell.facts["labels"], minlength=len(cell.facts["data"]["class_names"])).tolist()
 
 
-def _summed(pairs: list[tuple[str, str]], cell: Cell) -> np.ndarray | None:
+def _summed(pairs: list[tuple[np.ndarray, np.ndarray]], cell: Cell) -> np.ndarray | None:
     classes = len(cell.facts["data"]["class_names"])
-    matrices = [disagreement(unpack(a), unpack(b), classes) for a, b in pairs]
+    matrices = [disagreement(a, b, classes) for a, b in pairs]
     return np.sum(matrices, axis=0) if matrices else None

@@ -194,5 +194,5 @@ def _figure(name: str, folder: Path) -> str:
 
 
 def _environment(record: dict[str, Any]) -> str:
-    made = {"tables made on": record["environment"], "code": record["code_sha256"], "params": record["params_sha256"]}
+    made = {"tables made on": record["environment"], "code": record["spec"]["code"], "spec": record["spec_sha256"]}
     return f"<pre>{escape(plain(made))}</pre>"

@@ -7,7 +7,7 @@ from typing import Any
 from distillery.objectives import signatures
 from distillery.report.published import Published, settings, teacher_accuracy
 from distillery.report.results import Cell, accuracy
-from distillery.study.model import Method
+from distillery.study.blocks import Method
 
 # The CIFAR-100 protocol that these code bases share (240 epochs of SGD, batch 64, crop and flip).
 LINEAGES = ("mdistiller", "repdistiller", "repdistiller_ctkd", "simkd_toolbox", "image_classification_sota")

@@ -58,12 +58,12 @@ def _cell(cell: Cell, table: Table, record: dict[str, Any], recipes: _Pool, envi
     layout = Layout(table.study)
     jobs = [
         {
-            "seeds": job["seed"],
+            "seeds": job["seeds"],
             "file": path,
             "volatile": str(layout.provenance(Path(path))),
             "sha256": record["inputs"].get(path, ""),
             "environment": environments.add(job["environment"]),
-            **{key: job[key] for key in ("code_sha256", "params_sha256", "inputs")},
+            **{key: job[key] for key in ("code", "spec", "inputs")},
         }
         for path, job in cell.jobs.items()
     ]

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from distillery.study.model import Method
+from distillery.study.blocks import Method
 
 FILE = Path(__file__).with_name("published.json")
 _NAMES = {"ce": "student_ce", "label_revision": "lr", "swap": "swap(la)"}  # ours -> published, where they differ

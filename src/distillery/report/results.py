@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distillery.evaluation.statistics import Summary, summarise
-from distillery.pipeline.layout import Layout, tracked
-from distillery.records import io as artifacts
-from distillery.records.io import DistilleryError
-from distillery.study.model import Study, expand_seeds, read_params
-
-JOB = ("seed", "params_sha256", "code_sha256", "inputs", "environment")  # of a metrics file's record
+from distillery.pipeline.current import MISSING, Judge
+from distillery.pipeline.job import Job
+from distillery.records.io import load_arrays
+from distillery.records.schema import Metrics, read
+from distillery.study.model import Study
 
 
 @dataclass(eq=False)  # compared and hashed by identity
@@ -28,7 +23,7 @@ class Cell:
         runs: what `evaluate` measured, by seed, in the order of `expected`.
         missing: for each seed without a result, the reason.
         facts: what the cell's runs share (cost, recipe, objective, teachers, ...); empty without a run.
-        jobs: the record of every metrics file that the runs come from, by path.
+        jobs: hashes, inputs and environment of every metrics file that the runs come from, by path.
     """
 
     pair: str
@@ -75,50 +70,49 @@ class Results:
         return not any(cell.missing for cell in self)
 
 
-def metrics_files(study: Study) -> list[Path]:
-    """The metrics files of the study that exist."""
-    layout = Layout(study.study)
-    return [path for cell in study.cells() if (path := layout.metrics(*cell)).exists()]
+def load(study: Study, judge: Judge) -> Results:
+    """Read the metrics of every cell that the judge finds current; the others are missing, and say why.
 
-
-def load(study: Study, params: Path) -> Results:
-    """Read every metrics file of the study. Files of cells or seeds that it does not declare are not looked at."""
-    layout, raw = Layout(study.study), read_params(params)
+    Files of cells or seeds that the study does not declare are not looked at.
+    """
     cells = {(p, m): Cell(p, m, ()) for p in study.pairs for m in study.methods}
     for pair, method, block in study.cells():
-        cell, seeds = cells[pair, method], expand_seeds(block)
-        cell.expected += seeds
-        path = layout.metrics(pair, method, block)
-        record, problem = _read(path, raw, pair, method, block)
-        found = {run["seed"]: _compact(run) for run in record.pop("runs", [])}
-        for seed in seeds:
-            if seed in found:
-                cell.runs[seed] = found[seed]
-            else:
-                cell.missing[seed] = problem or f"{path} holds no seed {seed}"
-        if found:
-            cell.facts = cell.facts or record
-            cell.jobs[str(path)] = {key: record.get(key) for key in JOB}
+        cell, job = cells[pair, method], judge.plan.job("evaluate", pair=pair, method=method, seed=block)
+        cell.expected += job.seeds
+        verdict = judge.verdict(job)
+        if not verdict.current:
+            why = "no result yet" if verdict.state == MISSING else f"out of date ({verdict.why}): run the study again"
+            cell.missing |= dict.fromkeys(job.seeds, why)
+            continue
+        facts, runs = _read(job)
+        cell.runs |= runs
+        cell.missing |= {seed: f"{job.record} holds no seed {seed}" for seed in job.seeds if seed not in runs}
+        cell.facts = cell.facts or facts
+        spec = facts["spec"]
+        hashes = {"code": spec["code"], "spec": facts["spec_sha256"]}
+        cell.jobs[str(job.record)] = hashes | {
+            "seeds": job.keys[2],
+            "inputs": facts["inputs"],
+            "environment": facts["environment"],
+        }
     return Results(study, cells)
 
 
-def _compact(run: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a run's curves what is drawn, as arrays: a study of thousands of runs fits into memory."""
-    curves = {name: run["curves"].get(name, []) for name in ("epoch", "test_top1")}
-    run["curves"] = {name: np.array(values, dtype=float) for name, values in curves.items()}  # None becomes nan
-    run["per_class"] = np.array(run["per_class"], dtype=float)
-    return run
+def _read(job: Job) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """Return what a job measured: the facts that its runs share, and the runs by seed, their arrays among them."""
+    facts = read(job.record, Metrics).model_dump()
+    arrays = load_arrays(job.outputs["predictions"])
+    facts["labels"] = arrays["labels"].astype(int)
+    for name, teacher in facts["teachers"].items():
+        teacher |= _arrays(arrays, f"teacher.{name}")
+    runs = {run["seed"]: run | _arrays(arrays, f"run.{run['seed']}") for run in facts.pop("runs")}
+    return facts, runs
 
 
-def _read(path: Path, raw: dict[str, Any], pair: str, method: str, block: str) -> tuple[dict[str, Any], str]:
-    """Return a metrics file and "", or an empty record and why it does not count."""
-    if not path.exists():
-        return {}, "no result yet"
-    try:
-        record = artifacts.read_json(path)
-    except DistilleryError as error:
-        return {}, str(error)
-    now = json.loads(tracked("distill", raw, pair=pair, method=method, seed=block))
-    if record.get("trained_params_sha256") != artifacts.sha256_json(now):
-        return {}, "trained with other parameters than params.yaml has now; run the study again"
-    return record, ""
+def _arrays(arrays: dict[str, Any], name: str) -> dict[str, Any]:
+    """The arrays of one run or teacher; of its curves what is drawn, so that thousands of runs fit into memory."""
+    curves = {key: arrays[f"{name}.curves.{key}"] for key in ("epoch", "test_top1") if f"{name}.curves.{key}" in arrays}
+    found = {"predictions": arrays[f"{name}.predictions"].astype(int), "per_class": arrays[f"{name}.per_class"]}
+    return found | {
+        "curves": {key: curves.get(key, arrays["labels"][:0].astype(float)) for key in ("epoch", "test_top1")}
+    }

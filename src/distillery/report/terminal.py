@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from distillery.pipeline.layout import Layout
-from distillery.records.io import DistilleryError, read_json
+from distillery.records.io import DistilleryError
+from distillery.records.schema import ResultRecord, read
 from distillery.report.ledger import NOT_COMPARABLE
 from distillery.report.table import Entry, Table
 from distillery.report.text import (
@@ -27,17 +28,21 @@ from distillery.study.model import Study
 
 def _written(study: Study) -> Table:
     """The study's table as the `tables` stage wrote it; DistilleryError if it has not."""
-    path = Layout(study.study).table_files()["table"]
+    path = Layout(study.study).result_files()["table"]
     if not path.exists():
         raise DistilleryError(
             f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
         )
-    return Table.from_json(read_json(path)["table"])
+    return Table.from_json(read(path, ResultRecord).table)
 
 
-def show(study: Study, console: Console | None = None) -> None:
-    """Print the study's table. Raises DistilleryError if the `tables` stage has not written it yet."""
+def show(study: Study, fault: str, console: Console | None = None) -> None:
+    """Print the study's table, and above and below it what is out of date (`fault`, "" if nothing is).
+
+    Raises DistilleryError if the `tables` stage has not written it yet.
+    """
     console, table = console or Console(), _written(study)
+    _warn(console, fault)
     console.print(_rich(table))
     if table.aggregates:
         across = RichTable(*aggregate_header(table), title="across pairs (95 % bootstrap interval)", title_style="bold")
@@ -48,12 +53,19 @@ def show(study: Study, console: Console | None = None) -> None:
         console.print(note, style="dim", highlight=False, markup=False)
     for line in table.missing:
         console.print(f"missing: {line}", style="yellow", highlight=False, markup=False)
-    console.print(f"Figures and the provenance of every number: {Layout(study.study).table_files()['report']}")
+    console.print(f"Figures and the provenance of every number: {Layout(study.study).result_files()['report']}")
+    _warn(console, fault)
 
 
-def compare(study: Study, everything: bool = False, console: Console | None = None) -> None:
+def _warn(console: Console, fault: str) -> None:
+    if fault:
+        console.print(f"out of date: {fault}", style="bold yellow", highlight=False, markup=False)
+
+
+def compare(study: Study, fault: str, everything: bool = False, console: Console | None = None) -> None:
     """Print the reproduction ledger: comparisons with published numbers; `everything`: what cannot be compared too."""
     console, table = console or Console(), _written(study)
+    _warn(console, fault)
     if not table.published:
         console.print(f"No published number belongs to a cell of study {table.study!r}.")
         return

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
-from distillery.pipeline.layout import Layout
+from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.records.job import describe, making
-from distillery.study.model import Study
+from distillery.study.blocks import Augmentation, Cache, Recipe
 from distillery.teachers.view_table import build, size_in_bytes
 from distillery.teachers.weights import load_network
 from distillery.training.device import set_up
 from distillery.training.progress import Progress
 
 
-def run(study: Study, params: Path, teacher: str) -> None:
-    layout, cache = Layout(study.study), study.cache
-    inputs = [layout.arrays, layout.data, layout.teacher(teacher), layout.teacher_record(teacher)]
-    record = describe("cache", inputs, params, teacher=teacher)
-    device = set_up(study.recipe.updated({"precision": "float32"}))  # the table is exact whatever students train in
-    output = layout.table(teacher)
-    with making(layout, output, layout.table_record(teacher), record) as volatile:
-        data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)])
-        network = load_network(
-            study.teachers[teacher].architecture, data.num_classes, data.channels, layout.teacher(teacher)
-        )
-        augmentation = study.recipe.augmentation
+def run(work: Work) -> None:
+    values = work.job.values
+    cache = Cache(**{k: values[k] for k in ("enabled", "dtype", "pooled")}, **work.settings["cache"])
+    augmentation = Augmentation.model_validate(values["augmentation"])
+    device = set_up(Recipe())  # float32: the table is exact, whatever students are trained in
+    with work.making() as volatile:
+        data = Dataset.load(work.job.reads["arrays"], sha256=work.sha256("arrays"))
+        network = load_network(values["architecture"], data.num_classes, data.channels, work.job.reads["weights"])
         views = Views(augmentation.pad, augmentation.flip, data.train_images.shape[-1])
         columns = data.num_classes + (network.head.in_features if cache.pooled else 0)
         size = size_in_bytes(len(data.train_images), views.count, columns, cache)
-        facts: dict = {"teacher_sha256": record["inputs"][str(layout.teacher(teacher))], "bytes": size}
+        facts: dict[str, Any] = {"teacher_sha256": work.sha256("weights"), "bytes": size}
+        output = work.job.outputs["table"]
         if cache.enabled and size <= cache.budget_gb * 1e9:
-            key = artifacts.sha256_json(
-                {"teacher": facts["teacher_sha256"], "params": record["params"]} | record["inputs"]
-            )
-            with Progress(f"view table of {teacher}", volatile) as progress:
-                facts |= build(network.to(device), data.to(device), views, cache, output, key, progress.rows)
+            with Progress(f"view table of {work.job.keys[0]}", volatile) as progress:
+                facts |= build(network.to(device), data.to(device), views, cache, output, work.identity, progress.rows)
         else:
             why = "switched off" if not cache.enabled else f"{size / 1e9:.1f} GB is over cache.budget_gb"
             facts |= {"live": why}
             with artifacts.atomic_path(output) as temporary:
                 temporary.write_bytes(b"")
-        artifacts.write_json(layout.table_record(teacher), record | facts)
+        work.write(**facts)

@@ -3,80 +3,81 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.models.base import Network
-from distillery.objectives import signatures
-from distillery.pipeline.layout import Layout
+from distillery.objectives.build import Loss
+from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.records.job import describe, making
-from distillery.study.model import Recipe, Study, expand_seeds
+from distillery.stages.finished import Finished
+from distillery.study.blocks import Method, Recipe
 from distillery.teachers.pair import open_teachers
 from distillery.teachers.source import LiveTeachers, TableTeachers, TeacherSource
 from distillery.teachers.view_table import ViewTable
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
+from distillery.training.history import save_history
 from distillery.training.loop import fit
 from distillery.training.parallel import Ranks
 from distillery.training.progress import Progress
 from distillery.training.trainee import assemble
 
 
-def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
-    layout, spec = Layout(study.study), study.methods[method].for_pair(pair)
-    recipe = study.recipe_for(pair, method)
-    record = describe(
-        "distill", [layout.arrays, layout.data, layout.pair(pair)], params, spec, pair=pair, method=method, seed=seed
-    )
+def run(work: Work) -> None:
+    values, (pair, method, _) = work.job.values, work.job.keys
+    spec, recipe = Method.model_validate(values["objective"]), Recipe.model_validate(values["recipe"])
     ranks = Ranks.launched()
     device = set_up(recipe, ranks)
-    output = layout.students(pair, method, seed)
-    made = layout.runs(pair, method, seed) if ranks.size == 1 else None  # the others would wait for the first
-    with ranks.once(making(layout, output, made, record)) as volatile, ranks.joined(device):
-        data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)])
+    # Results depend on these in the last bits. Several ranks take eager steps, whatever recipe.graph says.
+    hardware = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks.size}
+    finished = Finished(work, hardware)
+    with ranks.once(work.making(ranks.size == 1)) as volatile, ranks.joined(device):
+        data = Dataset.load(work.job.reads["arrays"], sha256=work.sha256("arrays"))
         data = data.hold_out(recipe.validation).to(device)
-        needs = signatures.needs(spec)
-        networks = [] if not needs else open_teachers(study, layout, pair, data, device, recipe)
-        source, how = _source(layout, study, pair, needs, networks, recipe, data)
-        # Results depend on these in the last bits. Several ranks take eager steps, whatever recipe.graph says.
-        hardware = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks.size}
+        needs = Loss(spec).needs
+        described = artifacts.read_json(work.job.reads["pair"])["teachers"]
+        networks = open_teachers(values["teachers"], described, data, device, recipe) if needs else []
+        source, how = _source(work, described, needs, networks, recipe, data)
         weights: dict[str, Tensor] = {}
-        runs, checkpoints = [], []
-        for number in expand_seeds(seed):
-            trainee = assemble(study.pairs[pair].student, spec, data, networks, number)
-            key = artifacts.sha256_json(record | hardware | {"seed": number})
-            checkpoints.append(Checkpoint(layout.checkpoint(pair, method, str(number)), key))
-            with ranks.once(Progress(f"{pair} {method} seed {number}", volatile)) as progress:
-                history = fit(trainee, data, source, recipe, number, checkpoints[-1], progress, ranks)
-            weights |= {f"{number}.{k}": v.cpu() for k, v in trainee.state_dict().items()}
-            runs.append({"seed": number, "history": history})
+        histories: dict[str, list[dict[str, Any]]] = {}
+        checkpoints = []
+        for seed, path in zip(work.job.seeds, work.job.checkpoints, strict=True):
+            trainee = assemble(values["student"], spec, data, networks, seed)
+            if found := finished.run(seed):
+                taken, histories[str(seed)] = found
+                weights |= taken
+                continue
+            checkpoints.append(Checkpoint(path, finished.identity(seed)))
+            with ranks.once(Progress(f"{pair} {method} seed {seed}", volatile)) as progress:
+                histories[str(seed)] = fit(trainee, data, source, recipe, seed, checkpoints[-1], progress, ranks)
+            weights |= {f"{seed}.{k}": v.cpu() for k, v in trainee.state_dict().items()}
         if not ranks.first:
             return
-        artifacts.save_tensors(output, weights)
-        student = trainee.student
-        facts = {
-            "architecture": study.pairs[pair].student,
-            "teachers": list(study.pairs[pair].teachers) if needs else [],
-            "teacher_outputs": how,
-            "objective": spec.model_dump(mode="json"),
-            "recipe": recipe.model_dump(mode="json"),
-            "parameters": sum(p.numel() for p in student.parameters()),
-            "extra_parameters": sum(p.numel() for p in trainee.objective.parameters()),
-            "images_seen": recipe.epochs * len(data.train_labels) * (2 if "strong" in needs else 1),
-            "runs": runs,
-        }
-        artifacts.write_json(layout.runs(pair, method, seed), record | hardware | facts)
+        artifacts.save_tensors(work.job.outputs["weights"], weights)
+        save_history(work.job.outputs["history"], histories)
+        work.write(
+            architecture=values["student"],
+            teachers=list(values["teachers"]) if needs else [],
+            teacher_outputs=how,
+            objective=values["objective"],
+            recipe=values["recipe"],
+            parameters=sum(p.numel() for p in trainee.student.parameters()),
+            extra_parameters=sum(p.numel() for p in trainee.objective.parameters()),
+            images_seen=recipe.epochs * len(data.train_labels) * (2 if "strong" in needs else 1),
+            seeds=list(work.job.seeds),
+            **hardware,
+        )
         for checkpoint in checkpoints:
             checkpoint.discard()
 
 
 def _source(
-    layout: Layout,
-    study: Study,
-    pair: str,
+    work: Work,
+    pair: dict[str, Any],
     needs: frozenset[str],
     networks: list[Network],
     recipe: Recipe,
@@ -85,22 +86,22 @@ def _source(
     """Choose view tables if they hold what the method needs and were made for this augmentation; else live teachers."""
     if not networks:
         return None, "none"
-    names = study.pairs[pair].teachers
-    records = [artifacts.read_json(layout.table_record(name)) for name in names]
-    why = next((r["live"] for r in records if "live" in r), None)
+    cached = work.job.values["cached"]
+    why = next((teacher["live"] for teacher in pair.values() if "live" in teacher), None)
     if needs & {"maps", "preacts"}:
         why = "the method needs feature maps"
     elif "strong" in needs:
         why = "the strong view cannot be enumerated"
-    elif "pooled" in needs and not study.cache.pooled:
+    elif "pooled" in needs and not cached["pooled"]:
         why = "the table holds no pooled features (cache.pooled)"
-    elif recipe.augmentation != study.recipe.augmentation:
+    elif recipe.augmentation.model_dump() != cached["augmentation"]:
         why = why or "the table was built for another augmentation"
     if why is not None:
         return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
     device = data.train_images.device
-    tables = [
-        ViewTable.open(layout.table(name), record, layout.hash_note(layout.table(name))).place(device)
-        for name, record in zip(names, records, strict=True)
-    ]
+    tables = []
+    for name, teacher in work.job.values["teachers"].items():
+        path = Path(teacher["table"])
+        table = ViewTable.open(path, pair[name]["table"], work.job.layout.hash_note(path))
+        tables.append(table.place(device))
     return TableTeachers(tables), "view table"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+import numpy as np
 from torch import Tensor, nn
 
 from distillery import models
@@ -14,85 +13,83 @@ from distillery.evaluation import history
 from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
 from distillery.evaluation.cost import multiply_accumulates
-from distillery.evaluation.fairness import group_gaps
 from distillery.evaluation.fidelity import fidelity, logit_scale
-from distillery.evaluation.packing import pack
 from distillery.evaluation.predict import test_logits
 from distillery.models.base import Network
-from distillery.pipeline.layout import Layout
+from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
-from distillery.records.job import describe, making
-from distillery.study.model import Method, Recipe, Study
+from distillery.records.schema import RunRecord, read
+from distillery.study.blocks import Method, Recipe
 from distillery.teachers.pair import open_teachers
 from distillery.training.device import dtype_of, set_up
+from distillery.training.history import load_history
 from distillery.training.trainee import assemble
 
+BULK = ("predictions", "per_class", "curves")  # of one run or teacher: kept as arrays beside the metrics
 
-def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
-    layout = Layout(study.study)
-    students, trained_path = layout.students(pair, method, seed), layout.runs(pair, method, seed)
-    inputs = [layout.arrays, layout.data, layout.pair(pair), students, trained_path]
-    record = describe("evaluate", inputs, params, pair=pair, method=method, seed=seed)
-    trained, described = artifacts.read_json(trained_path), artifacts.read_json(layout.data)
-    recipe = _recipe(trained, trained_path)
+
+def run(work: Work) -> None:
+    values, reads = work.job.values, work.job.reads
+    recipe = Recipe.model_validate(values["recipe"])
     device = set_up(recipe)
-    output = layout.metrics(pair, method, seed)
-    with making(layout, output, output, record):
-        data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)]).to(device)
-        teachers = open_teachers(study, layout, pair, data, device, recipe)
-        names = study.pairs[pair].teachers
+    with work.making():
+        trained = read(reads["record"], RunRecord)
+        data = Dataset.load(reads["arrays"], sha256=work.sha256("arrays")).to(device)
+        pair = artifacts.read_json(reads["pair"])["teachers"]
+        teachers = open_teachers(values["teachers"], pair, data, device, recipe)
         labels = data.test_labels.cpu()
-        grouped = "test_groups" in described["sha256"]  # a source with a group attribute: (N,) integers
-        groups = artifacts.load_tensors(layout.arrays)["test_groups"] if grouped else None
-        outputs = {n: test_logits(t, data, recipe) for n, t in zip(names, teachers, strict=True)}
-        weights = artifacts.load_tensors(students)
+        outputs = {n: test_logits(t, data, recipe) for n, t in zip(values["teachers"], teachers, strict=True)}
+        weights, histories = artifacts.load_tensors(reads["weights"]), load_history(reads["history"])
         runs = []
-        for trace in trained["runs"]:
-            logits = _student_logits(trace["seed"], weights, trained, data, teachers, recipe)
-            runs.append({"seed": trace["seed"]} | _of_history(trace["history"]) | measure(logits, labels, groups))
+        for seed in trained.seeds:
+            logits = _student_logits(seed, weights, values, data, teachers, recipe)
+            runs.append({"seed": seed} | _of_history(histories[str(seed)]) | measure(logits, labels))
             runs[-1]["fidelity"] = {name: fidelity(logits, teacher) for name, teacher in outputs.items()}
-        facts = {
-            "architecture": trained["architecture"],
-            "objective": trained["objective"],
-            "recipe": trained["recipe"],
-            "trained_params_sha256": trained["params_sha256"],
-            "test_images": len(labels),
-            "labels": pack(labels.numpy()),
-            "data": {k: described[k] for k in ("source", "selection", "counts", "class_names")},
-            "macs": _macs(trained["architecture"], data),
-            "cost": _cost(trained),
-            "teachers": {n: _teacher(layout, n, o, data) for n, o in outputs.items()},
-            "runs": runs,
-        }
-        artifacts.write_json(output, record | facts)
+        known = artifacts.read_json(reads["teachers"])
+        measured = {n: _teacher(known[n], logits, data) for n, logits in outputs.items()}
+        bulk: dict[str, Any] = {"labels": labels.numpy().astype(np.uint16)}
+        for kind, found in (("run", {str(r["seed"]): r for r in runs}), ("teacher", measured)):
+            for name, entry in found.items():
+                bulk |= taken_out(f"{kind}.{name}", entry)
+        artifacts.save_tensors(work.job.outputs["predictions"], bulk)
+        work.write(
+            architecture=values["student"],
+            objective=values["objective"],
+            recipe=values["recipe"],
+            test_images=len(labels),
+            data=data.facts,
+            macs=_macs(values["student"], data),
+            cost=_cost(trained),
+            teachers=measured,
+            runs=runs,
+        )
 
 
-def _recipe(trained: dict[str, Any], path: Path) -> Recipe:
-    try:
-        return Recipe.model_validate(trained["recipe"])
-    except ValidationError:
-        raise DistilleryError(f"{path} was written by another version of Distillery: train the runs again") from None
+def taken_out(name: str, entry: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Take the bulk out of what was measured of one run or teacher; return it as arrays named `name.*`."""
+    arrays: dict[str, np.ndarray] = {
+        f"{name}.predictions": np.asarray(entry.pop("predictions"), dtype=np.uint16),
+        f"{name}.per_class": np.array(entry.pop("per_class"), dtype=np.float64),  # None becomes nan
+    }
+    for quantity, values in entry.pop("curves").items():
+        arrays[f"{name}.curves.{quantity}"] = np.array(values, dtype=np.float64)
+    return arrays
 
 
-def measure(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> dict[str, Any]:
+def measure(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """Everything that (N, C) test logits say by themselves; accuracy under `last`, the epoch the weights are from."""
     scores = accuracy(logits, labels)
     last = {"top1": scores.pop("top1"), "top5": scores.pop("top5")}
-    found = {"last": last} | scores | calibration(logits, labels) | {"logits": logit_scale(logits)}
-    if groups is not None:
-        found["groups"] = group_gaps(logits.argmax(1).numpy(), labels.numpy(), groups.numpy(), logits.shape[1])
-    return found
+    return {"last": last} | scores | calibration(logits, labels) | {"logits": logit_scale(logits)}
 
 
-def _teacher(layout: Layout, name: str, logits: Tensor, data: Dataset) -> dict[str, Any]:
+def _teacher(known: dict[str, Any], logits: Tensor, data: Dataset) -> dict[str, Any]:
     """The same measurements of a teacher, so that a table needs to read nothing but metrics."""
-    trained = artifacts.read_json(layout.teacher_record(name))
-    size = {"parameters": trained["parameters"], "macs": _macs(trained["architecture"], data)}
-    origin = {key: trained[key] for key in ("sha256", "seed", "recipe", "fetched", "fallback") if key in trained}
-    found = {"architecture": trained["architecture"], "trained": origin} | size
-    found |= _of_history(trained.get("history", []))
-    return found | measure(logits, data.test_labels.cpu())
+    facts = {k: known[k] for k in ("architecture", "parameters", "trained")} | {
+        "macs": _macs(known["architecture"], data)
+    }
+    return facts | _of_history(known["history"]) | measure(logits, data.test_labels.cpu())
 
 
 def _macs(architecture: str, data: Dataset) -> int:
@@ -103,7 +100,7 @@ def _macs(architecture: str, data: Dataset) -> int:
 def _student_logits(
     seed: int,
     weights: dict[str, Tensor],
-    trained: dict[str, Any],
+    values: dict[str, Any],
     data: Dataset,
     teachers: list[Network],
     recipe: Recipe,
@@ -111,10 +108,10 @@ def _student_logits(
     """Rebuild one student, with its objective where that predicts in the student's place, and test it."""
     student, objective = (_part(weights, f"{seed}.{name}.") for name in ("student", "objective"))
     if not objective:
-        network = models.build(trained["architecture"], data.num_classes, data.channels)
+        network = models.build(values["student"], data.num_classes, data.channels)
         _fill(network, student, seed)
         return test_logits(network, data, recipe)
-    trainee = assemble(trained["architecture"], Method.model_validate(trained["objective"]), data, teachers, seed)
+    trainee = assemble(values["student"], Method.model_validate(values["objective"]), data, teachers, seed)
     _fill(trainee.student, student, seed)
     _fill(trainee.objective, objective, seed)
     trainee.objective.to(data.test_images.device, dtype_of(recipe)).eval()
@@ -138,16 +135,16 @@ def _of_history(epochs: list[dict[str, Any]]) -> dict[str, Any]:
     return {k: v for k, v in chosen.items() if v} | {"curves": history.curves(epochs)}
 
 
-def _cost(trained: dict[str, Any]) -> dict[str, Any]:
+def _cost(trained: RunRecord) -> dict[str, Any]:
     """What training one student took; the view table's own forwards are counted with the table."""
-    live = trained["teacher_outputs"].startswith("live")
+    live = trained.teacher_outputs.startswith("live")
     return {
-        "parameters": trained["parameters"],
-        "extra_parameters": trained["extra_parameters"],
-        "epochs": trained["recipe"]["epochs"],
-        "images_seen": trained["images_seen"],
-        "teacher_outputs": trained["teacher_outputs"],
-        "teacher_forwards": trained["images_seen"] * len(trained["teachers"]) if live else 0,
-        "device": trained["device"],
-        "threads": trained["threads"],
+        "parameters": trained.parameters,
+        "extra_parameters": trained.extra_parameters,
+        "epochs": trained.recipe["epochs"],
+        "images_seen": trained.images_seen,
+        "teacher_outputs": trained.teacher_outputs,
+        "teacher_forwards": trained.images_seen * len(trained.teachers) if live else 0,
+        "device": trained.device,
+        "threads": trained.threads,
     }

@@ -1,24 +1,27 @@
-"""Stage `pair`: the hashes of the teacher and table that a pair uses.
+"""Stage `pair`: the hashes of the teachers and view tables that a pair uses, and what is known about these teachers.
 
-Engines cannot look a pair's teacher up while they lay out their jobs. Runs depend on this small file instead: it
-changes, and with it the runs, exactly when the pair's own teacher does.
+DVC cannot look a pair's teachers up while it lays out its stages. Runs depend on small files instead: on the
+hashes, which change exactly when the pair's own teachers do; and their evaluation also on the teachers' histories.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from distillery.pipeline.layout import Layout
+from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.records.job import describe, making
-from distillery.study.model import Study
-from distillery.teachers.pair import check_teacher
+from distillery.teachers.pair import describe, known_of
 
 
-def run(study: Study, params: Path, pair: str) -> None:
-    layout, teachers = Layout(study.study), study.pairs[pair].teachers
-    inputs = [layout.teacher_record(t) for t in teachers] + [layout.table_record(t) for t in teachers]
-    record = describe("pair", inputs, params, pair=pair)
-    with making(layout, layout.pair(pair)):
-        facts = {teacher: check_teacher(layout, teacher) for teacher in teachers}
-        artifacts.write_json(layout.pair(pair), record | {"teachers": facts})
+def run(work: Work) -> None:
+    with work.making():
+        reads = work.job.reads
+        facts = {
+            name: describe(name, reads[f"weights of {name}"], reads[f"view table of {name}"])
+            for name in work.job.values["teachers"]
+        }
+        artifacts.write_json(work.job.outputs["pair"], {"teachers": facts})
+        known = {
+            name: known_of(reads[f"record of {name}"], reads[f"history of {name}"], facts[name]["weights"])
+            for name in facts
+        }
+        artifacts.write_json(work.job.outputs["teachers"], known)
+        work.write()

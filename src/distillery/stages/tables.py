@@ -6,35 +6,32 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from distillery.pipeline.layout import Layout
+from distillery.pipeline.current import Judge
+from distillery.pipeline.job import Plan
+from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.records.job import describe, making
-from distillery.records.seal import sealed
 from distillery.report import comma_separated, latex, markdown, measures, results, table
 from distillery.report.figures import curves, draw_all
 from distillery.report.page import page
 from distillery.study.model import Study
 
 
-def run(study: Study, params: Path) -> None:
-    layout = Layout(study.study)
-    files = layout.table_files()
-    record = describe("tables", results.metrics_files(study), params)
-    with making(layout, files["table"]):
-        found = results.load(study, params)
+def run(work: Work) -> None:
+    files = work.job.outputs
+    study = Study.model_validate(work.job.values)
+    with work.making():
+        found = results.load(study, Judge(Plan.read(work.job.study)))
         main = table.build(found)
-        drawn = _draw(found, main, layout.figures)
+        drawn = _draw(found, main, files["figures"])
         _write(files["markdown"], markdown.markdown(main))
         _write(files["csv"], comma_separated.cells(main))
         _write(files["latex"], latex.latex(main))
-        _write(files["report"], page(found, main, record, layout.figures, drawn))
+        _write(files["report"], page(found, main, work.head, files["figures"], drawn))
         _write(files["runs"], comma_separated.rows(measures.COLUMNS, measures.by_run(found)))
         _write(files["curves"], comma_separated.rows(curves.COLUMNS, curves.points(found)))
         _write(files["ledger"], comma_separated.ledger(main))
         artifacts.write_json(files["summary"], summary(main))
-        others = [path for key, path in files.items() if key != "table"]
-        content = sealed({"record": record, "table": main.to_json()}, [*others, layout.figures])
-        artifacts.write_json(files["table"], content)
+        work.write(table=main.to_json())
 
 
 def _draw(found: results.Results, main: table.Table, folder: Path) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
-from distillery.pipeline.jobs import Task
-from distillery.records.current import read_record
+from distillery.pipeline.job import Job
 from distillery.records.io import DistilleryError, read_json
+from distillery.records.schema import RunRecord, read
 from distillery.status.states import DONE, RUNNING, STALE, Standing
 from distillery.study.model import Study
 
@@ -39,9 +39,9 @@ def remaining(standing: Standing, study: Study, now: float) -> Remaining:
     for status in standing.statuses:
         if status.state == DONE:
             continue
-        whole = rates.seconds(status.task)
+        whole = rates.seconds(status.job)
         if whole is None:
-            left.unknown[status.task.stage] += 1
+            left.unknown[status.job.stage] += 1
             continue
         seconds = whole * (1 - status.fraction)
         if status.state == RUNNING and not status.fraction and status.since:
@@ -58,59 +58,59 @@ class _Rates:
     def __init__(self, standing: Standing, study: Study) -> None:
         self.study, self.gpu = study, False
         samples: dict[tuple[str, ...], list[float]] = defaultdict(list)
-        for task in (status.task for status in standing.of(DONE, STALE)):
-            rates = samples[self._key(task)]
-            if len(rates) < _SAMPLES and (rate := self._rate(task)) is not None:
+        for job in (status.job for status in standing.of(DONE, STALE)):
+            rates = samples[self._key(job)]
+            if len(rates) < _SAMPLES and (rate := self._rate(job)) is not None:
                 rates.append(rate)
-                self.gpu = self.gpu or _on_gpu(task)
+                self.gpu = self.gpu or _on_gpu(job)
         self.cells = {key: median(rates) for key, rates in samples.items() if rates}
         self.groups: dict[tuple[str, ...], float] = {}
         for key in {key[:2] for key in self.cells} | {key[:1] for key in self.cells}:
             self.groups[key] = median(rate for cell, rate in self.cells.items() if cell[: len(key)] == key)
 
-    def seconds(self, task: Task) -> float | None:
+    def seconds(self, job: Job) -> float | None:
         """What a whole job takes; None if nothing like it has finished."""
-        key = self._key(task)
+        key = self._key(job)
         rate = self.cells.get(key)
         if rate is None:
             like = self.groups.get(key[:2], self.groups.get(key[:1]))
             rate = None if like is None else like * self._costs(key)
-        return None if rate is None else rate * self._units(task)
+        return None if rate is None else rate * self._units(job)
 
     def _costs(self, key: tuple[str, ...]) -> float:
         """How much more than its pair's median a method takes, in the pairs where it has finished."""
         elsewhere = [rate / self.groups[k[:2]] for k, rate in self.cells.items() if k[0] == key[0] and k[2:] == key[2:]]
         return median(elsewhere) if elsewhere and len(key) == 3 and min(elsewhere) > 0 else 1.0
 
-    def _key(self, task: Task) -> tuple[str, ...]:
-        """Tasks with one key take the same time per unit; those that share its beginning take similar time."""
-        if task.stage == "teacher":
-            return f"teacher to {self.study.teachers[task.keys[0]].source}", *task.keys
-        return task.stage, *task.keys[:2]
+    def _key(self, job: Job) -> tuple[str, ...]:
+        """Jobs with one key take the same time per unit; those that share its beginning take similar time."""
+        if job.stage == "teacher":
+            return f"teacher to {self.study.teachers[job.keys[0]].source}", *job.keys
+        return job.stage, *job.keys[:2]
 
-    def _units(self, task: Task) -> float:
-        if task.stage == "distill":
-            return len(task.seeds) * self.study.recipe_for(*task.keys[:2]).epochs
-        if task.stage == "evaluate":
-            return len(task.seeds)
-        teacher = self.study.teachers[task.keys[0]] if task.stage == "teacher" else None
-        return self.study.recipe_for_teacher(task.keys[0]).epochs if teacher and teacher.source == "train" else 1
+    def _units(self, job: Job) -> float:
+        if job.stage == "distill":
+            return len(job.seeds) * self.study.recipe_for(*job.keys[:2]).epochs
+        if job.stage == "evaluate":
+            return len(job.seeds)
+        teacher = self.study.teachers[job.keys[0]] if job.stage == "teacher" else None
+        return self.study.recipe_for_teacher(job.keys[0]).epochs if teacher and teacher.source == "train" else 1
 
-    def _rate(self, task: Task) -> float | None:
+    def _rate(self, job: Job) -> float | None:
         """Seconds per unit of a finished job; of one that was killed and continued, by the epochs of its last start."""
         try:
-            facts = read_json(task.provenance)
+            facts = read_json(job.provenance)
             epochs = sum(map(len, facts.get("epoch_seconds", {}).values()))
-            return facts["wall_seconds"] / (epochs or self._units(task))
+            return facts["wall_seconds"] / (epochs or self._units(job))
         except (DistilleryError, KeyError):
             return None  # made elsewhere and pulled: what it took is not known
 
 
-def _on_gpu(task: Task) -> bool:
+def _on_gpu(job: Job) -> bool:
     """Whether a student was trained on one; the records of other stages do not say."""
     try:
-        return task.stage == "distill" and read_record(task.record)["device"].startswith("cuda")
-    except (OSError, ValueError, KeyError):
+        return job.stage == "distill" and read(job.record, RunRecord).device.startswith("cuda")
+    except DistilleryError:
         return False
 
 

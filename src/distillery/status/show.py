@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from distillery.pipeline.jobs import WILDCARDS
+from distillery.pipeline.job import STAGES, Plan
 from distillery.status.remaining import remaining, sentence, words
 from distillery.status.states import DONE, FAILED, RUNNING, STALE, STATES, WAITING, Standing, Status, look
-from distillery.study.model import Study, read_params
+from distillery.study.model import Study
 
 _MOST = 10  # lines of each list, unless all are asked for
 _WIDEST = 200  # characters of a log's last line
 _STYLE = {"done": "green", "running": "cyan", "failed": "bold red", "stale": "yellow"}
 
 
-def show(
-    study: Study, params: Path = Path("params.yaml"), everything: bool = False, console: Console | None = None
-) -> None:
+def show(study: Study, plan: Plan, everything: bool = False, console: Console | None = None) -> None:
     """Print where the study stands. `everything`: all running and failed jobs, not only the first ten."""
     console = console or Console()
-    standing, now = look(study, read_params(params)), time.time()
+    standing, now = look(plan), time.time()
     done, total = len(standing.of(DONE)), len(standing.statuses)
     console.print(f"[bold]{study.study}[/]: {done} of {total} jobs done")
     console.print(_table(standing))
@@ -45,9 +42,9 @@ def _table(standing: Standing) -> Table:
         shown.add_column(state, justify="right", style=_STYLE.get(state))
     shown.add_column("total", justify="right")
     shown.add_column("")
-    for stage in WILDCARDS:
+    for stage in STAGES:
         counts = standing.counts(stage)
-        runs = sum(len(s.task.seeds) for s in standing.statuses if s.task.stage == stage)
+        runs = sum(len(s.job.seeds) for s in standing.statuses if s.job.stage == stage)
         note = f"{runs} runs" if runs > counts.total() else ""
         shown.add_row(stage, *(str(counts[s] or "") for s in states), str(counts.total()), note)
     return shown
@@ -69,7 +66,7 @@ def _line(console: Console, text: str) -> None:
 
 
 def _running(status: Status, now: float) -> str:
-    parts = [status.task.name + ":", status.progress or "starting"]
+    parts = [status.job.name + ":", status.progress or "starting"]
     if status.since:
         parts.append(f"for {words(max(0.0, now - status.since))} (since {_clock(status.since, now)})")
     if status.host:
@@ -85,12 +82,12 @@ def _clock(moment: float, now: float) -> str:
 
 def _failed(status: Status) -> str:
     said = status.why if len(status.why) <= _WIDEST else f"{status.why[: _WIDEST - 3]}..."
-    return f"{status.task.name}: {said}  ({status.task.log})"
+    return f"{status.job.name}: {said}  ({status.job.log})"
 
 
 def _stale(found: list[Status]) -> list[str]:
     """One line for each stage and reason: a change of one parameter may concern hundreds of jobs."""
-    counts = Counter((s.task.stage, s.why) for s in found)
+    counts = Counter((s.job.stage, s.why) for s in found)
     return [f"{stage}: {count}, {why}" for (stage, why), count in counts.items()]
 
 

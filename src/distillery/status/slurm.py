@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distillery.pipeline.jobs import Task
+from distillery.pipeline.job import Job as Task
 
 TIMEOUT = 3.0  # seconds; Slurm's own commands wait for a lost controller for a minute
 LOGS = Path(".snakemake/slurm_logs")  # of Snakemake's Slurm plugin: rule_NAME/WILDCARDS/JOB.log

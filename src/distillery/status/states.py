@@ -7,13 +7,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from distillery.pipeline.jobs import Task, list_tasks
-from distillery.records.current import Current
+from distillery.pipeline.current import MISSING, Judge
+from distillery.pipeline.job import Job, Plan
 from distillery.status.locks import Holder, Writers, holder
 from distillery.status.slurm import Queue, ask, slurm_log
-from distillery.study.model import Study
 
 DONE, RUNNING, WAITING, FAILED, STALE, TODO = STATES = ("done", "running", "waiting", "failed", "stale", "to do")
 _SILENT = 3600.0  # seconds that a process of another machine may be silent; an epoch can take long
@@ -24,17 +22,17 @@ _PROGRESS = re.compile(r"(?:seed (\d+))?: (epoch|image|MB) (\d+)/(\d+)")
 
 @dataclass(frozen=True)
 class Status:
-    """A task and its state.
+    """A job and its state.
 
     Attributes:
-        why: of a failed task the last line of its log; of a stale one what changed; of a waiting one Slurm's reason.
+        why: of a failed one the last line of its log; of a stale one what changed; of a waiting one Slurm's reason.
         host: where it runs.
         since: when it began (seconds since 1970).
         progress: how far it is, in words.
         fraction: the same as a number.
     """
 
-    task: Task
+    job: Job
     state: str
     why: str = ""
     host: str = ""
@@ -54,86 +52,85 @@ class Standing:
         return [s for s in self.statuses if s.state in states]
 
     def counts(self, stage: str) -> Counter[str]:
-        return Counter(s.state for s in self.statuses if s.task.stage == stage)
+        return Counter(s.state for s in self.statuses if s.job.stage == stage)
 
 
-def look(study: Study, params: dict[str, Any]) -> Standing:
-    """Find the state of every job. `params` is the study as it was read, defaults not filled in."""
-    tasks = list_tasks(study)
-    queue, writers, current = ask(tasks), Writers(), Current(study, params)
+def look(plan: Plan) -> Standing:
+    """Find the state of every job."""
+    queue, writers, judge = ask(plan.jobs), Writers(), Judge(plan)
     found: dict[str, Status] = {}
-    for task in tasks:
-        unmade = [found[name] for name in task.after if found[name].state != DONE]
-        found[task.name] = _state(task, unmade, queue, writers, current)
+    for job in plan:
+        unmade = [found[earlier.name] for earlier in plan.needs(job) if found[earlier.name].state != DONE]
+        found[job.name] = _state(job, unmade, queue, writers, judge)
     return Standing(list(found.values()), queue)
 
 
-def _state(task: Task, unmade: list[Status], queue: Queue, writers: Writers, current: Current) -> Status:
-    held, job = holder(task.outputs[0]), queue.of(task)
-    if held and _alive(held, task, queue):
-        return _running(task, held.host, held.since)
-    if all(path.exists() for path in task.outputs):
-        why = current.fault(task) or (_upstream(unmade[0]) if unmade else "")
-        if not why:
-            return Status(task, DONE)
-        left = Status(task, STALE, why)
+def _state(job: Job, unmade: list[Status], queue: Queue, writers: Writers, judge: Judge) -> Status:
+    held, queued = holder(job.locked), queue.of(job)
+    if held and _alive(held, job, queue):
+        return _running(job, held.host, held.since)
+    verdict = judge.verdict(job)
+    if verdict.current:
+        return Status(job, DONE)
+    if verdict.state == MISSING:
+        if job.log in writers:
+            return _running(job, "", job.log.stat().st_mtime)
+        left = _unfinished(job, held)
     else:
-        if task.log in writers:
-            return _running(task, "", task.log.stat().st_mtime)
-        left = _unfinished(task, held)
-    if not job:
+        left = Status(job, STALE, _upstream(unmade[0]) if unmade and "its " in verdict.why else verdict.why)
+    if not queued:
         return left
-    if job.waits or unmade:
-        return Status(task, WAITING, job.reason if job.waits else "its turn in a group that runs")
-    return _running(task, job.node, 0.0)
+    if queued.waits or unmade:
+        return Status(job, WAITING, queued.reason if queued.waits else "its turn in a group that runs")
+    return _running(job, queued.node, 0.0)
 
 
 def _upstream(first: Status) -> str:
-    stage = first.task.stage
+    stage = first.job.stage
     again = {STALE: f"made from a stale {stage}", TODO: f"its {stage} is missing", FAILED: f"its {stage} failed"}
     return again.get(first.state, f"its {stage} is being made again")
 
 
-def _alive(held: Holder, task: Task, queue: Queue) -> bool:
+def _alive(held: Holder, job: Job, queue: Queue) -> bool:
     """Whether the maker of an output is at work. Elsewhere: as Slurm says, or while it gives signs of life."""
     if held.alive is not None:
         return held.alive
     if queue.answered and held.job:
         return held.job in queue.at_work
-    return time.time() - _last_sign(held, task) < _SILENT
+    return time.time() - _last_sign(held, job) < _SILENT
 
 
-def _last_sign(held: Holder, task: Task) -> float:
-    return max([held.since, *(p.stat().st_mtime for p in (task.log, *task.checkpoints) if p.exists())])
+def _last_sign(held: Holder, job: Job) -> float:
+    return max([held.since, *(p.stat().st_mtime for p in (job.log, *job.checkpoints) if p.exists())])
 
 
-def _running(task: Task, host: str, since: float) -> Status:
-    found = _PROGRESS.findall(_tail(task.log))
+def _running(job: Job, host: str, since: float) -> Status:
+    found = _PROGRESS.findall(_tail(job.log))
     if not found:
-        return Status(task, RUNNING, host=host, since=since)
+        return Status(job, RUNNING, host=host, since=since)
     seed, unit, done, total = found[-1]
     fraction, words = int(done) / max(int(total), 1), f"{unit} {done}/{total}"
-    if len(task.seeds) > 1 and seed and int(seed) in task.seeds:
-        index = task.seeds.index(int(seed))
-        fraction, words = (index + fraction) / len(task.seeds), f"run {index + 1}/{len(task.seeds)}, {words}"
-    return Status(task, RUNNING, host=host, since=since, progress=words, fraction=fraction)
+    if len(job.seeds) > 1 and seed and int(seed) in job.seeds:
+        index = job.seeds.index(int(seed))
+        fraction, words = (index + fraction) / len(job.seeds), f"run {index + 1}/{len(job.seeds)}, {words}"
+    return Status(job, RUNNING, host=host, since=since, progress=words, fraction=fraction)
 
 
-def _unfinished(task: Task, held: Holder | None) -> Status:
-    """A task without outputs that nobody makes: never begun, or failed, or killed."""
-    finished = _mtime(task.provenance)  # its outputs were there once, and were removed since
-    of_slurm = slurm_log(task)
-    if not held and max(_mtime(task.log), _mtime(of_slurm)) <= finished:
-        return Status(task, TODO)
-    lines = _tail(task.log).splitlines()
+def _unfinished(job: Job, held: Holder | None) -> Status:
+    """A job without outputs that nobody makes: never begun, or failed, or killed."""
+    finished = _mtime(job.provenance)  # its outputs were there once, and were removed since
+    of_slurm = slurm_log(job)
+    if not held and max(_mtime(job.log), _mtime(of_slurm)) <= finished:
+        return Status(job, TODO)
+    lines = _tail(job.log).splitlines()
     said = lines[-1] if lines else ""
     if not said.startswith("distillery: ") and of_slurm and (reason := _slurm_reason(of_slurm)):
         said = reason + (f"; before that: {said}" if said else "")
     killed = f"killed (process {held.pid} on {held.host})" if held else ""
     why = "; ".join(filter(None, (killed, said))) or "it said nothing"
-    if "goes on from there" not in why and any(path.exists() for path in task.checkpoints):
+    if "goes on from there" not in why and any(path.exists() for path in job.checkpoints):
         why += " [continues from its checkpoint]"
-    return Status(task, FAILED, why)
+    return Status(job, FAILED, why)
 
 
 def _slurm_reason(log: Path) -> str:

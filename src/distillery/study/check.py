@@ -1,124 +1,137 @@
-"""Checks on params.yaml that name the mistake, the place and the nearest known name."""
+"""Checks on params.yaml that name the mistake, the place and the nearest known name. Nothing here imports torch.
+
+What only the components themselves know (keys of a method, whether it fits a network) `pipeline.rehearsal` checks.
+"""
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from distillery.data import check_options
-from distillery.models.names import NAMES as ARCHITECTURES
-from distillery.objectives import signatures
+from distillery.config import explain
+from distillery.data import open_source
+from distillery.models import NETWORKS
+from distillery.objectives import OBJECTIVES
+from distillery.objectives.plugins import PLUGINS
 from distillery.records.io import DistilleryError
-from distillery.study.model import Recipe, Study, expand_seeds
+from distillery.registry import Registry, nearest
+from distillery.study.blocks import Recipe
+from distillery.study.model import Study, Teacher, expand_seeds, read_params
 from distillery.teachers.released import DATA as RELEASED_FOR
 from distillery.teachers.released import RELEASED, is_remote, source_of
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """Return a hint to append to "unknown name" sentences: the nearest known name, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+def load(path: Path | str = "params.yaml") -> Study:
+    """Read and check a study. Raises DistilleryError with one sentence per mistake."""
+    return check(read_params(path), str(path))
 
 
 def check(params: dict[str, Any], where: str = "params.yaml") -> Study:
-    """Validate the content of params.yaml. Raises DistilleryError that lists every mistake, one line each."""
+    """Check the content of params.yaml. Raises DistilleryError that lists every mistake, one line each."""
     try:
         study = Study.model_validate(params)
     except ValidationError as error:
-        raise DistilleryError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
-    checks = (_check_names, _check_fetched, _check_methods, _check_recipes, _check_seeds)
-    problems = [problem for check_part in checks for problem in check_part(study)]
+        raise DistilleryError("\n".join(f"{where}: {explain(Study, e)}" for e in error.errors())) from None
+    checks = (_names, _teachers, _methods, _recipes, _seeds)
+    problems = [problem for part in checks for problem in part(study)]
     if problems:
         raise DistilleryError("\n".join(f"{where}: {p}" for p in problems))
     return study
 
 
-def _explain(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        block: Any = Study
-        for part in error["loc"][:-1]:
-            annotation = block.model_fields[part].annotation if part in getattr(block, "model_fields", {}) else block
-            block = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
-        return f"unknown key {path!r}: {nearest(str(error['loc'][-1]), list(getattr(block, 'model_fields', {})))}"
-    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{path}: {message[:1].lower()}{message[1:]}, not {error['input']!r}" if path else message
-
-
-def _check_names(study: Study) -> list[str]:
-    known, problems = list(ARCHITECTURES), []
+def _unknown(registry: Registry, name: str, where: str) -> list[str]:
     try:
-        check_options(study.data.source, study.data.options)
+        registry[name]
     except DistilleryError as error:
-        problems.append(str(error))
-    for name, teacher in study.teachers.items():
-        if teacher.architecture not in known:
-            problems.append(
-                f"teachers.{name}: unknown architecture {teacher.architecture!r}: "
-                f"{nearest(teacher.architecture, known)}"
-            )
+        return [f"{where}: {error}"]
+    return []
+
+
+def _names(study: Study) -> Iterable[str]:
+    try:
+        open_source(study.data.source, study.data.options)
+    except DistilleryError as error:
+        yield from str(error).splitlines()
     for name, pair in study.pairs.items():
-        if pair.student not in known:
-            problems.append(f"pairs.{name}: unknown architecture {pair.student!r}: {nearest(pair.student, known)}")
-        for teacher_name in pair.teachers:
-            if teacher_name not in study.teachers:
-                hint = nearest(teacher_name, list(study.teachers))
-                problems.append(f"pairs.{name}: unknown teacher {teacher_name!r}: {hint}")
+        yield from _unknown(NETWORKS, pair.student, f"pairs.{name}")
+        for teacher in pair.teachers:
+            if teacher not in study.teachers:
+                yield f"pairs.{name}: unknown teacher {teacher!r}: {nearest(teacher, study.teachers)}"
     baseline = study.tables.baseline
     if baseline is not None and baseline not in study.methods:
-        problems.append(f"tables.baseline: unknown method {baseline!r}: {nearest(baseline, list(study.methods))}")
-    return problems
+        yield f"tables.baseline: unknown method {baseline!r}: {nearest(baseline, study.methods)}"
 
 
-def _check_fetched(study: Study) -> list[str]:
-    problems = []
+# What each kind of teacher has no use for.
+_IDLE = {
+    "train": ("urls", "member", "sha256", "accuracy", "fallback", "study", "pair", "method"),
+    "fetch": ("study", "pair", "method"),
+    "student": ("urls", "member", "sha256", "accuracy", "fallback", "recipe"),
+}
+
+
+def _teachers(study: Study) -> Iterable[str]:
     for name, teacher in study.teachers.items():
-        source = source_of(teacher, study.data)
-        if teacher.source == "fetch" and not source.urls:
-            problems.append(
-                f"teachers.{name}: source is 'fetch' but no urls are given, and the released teachers known here are "
-                f"{', '.join(RELEASED)} for {RELEASED_FOR}, not {teacher.architecture} for {study.data.source}"
-            )
-        for url in teacher.urls:
-            if not url or ("://" in url and not is_remote(url)):
-                problems.append(f"teachers.{name}.urls: {url!r} is neither an http(s) address nor a path")
-        if teacher.member and (teacher.member.startswith("/") or ".." in teacher.member.split("/")):
-            problems.append(f"teachers.{name}.member: {teacher.member!r} leads out of the archive")
-    return problems
+        yield from _unknown(NETWORKS, teacher.architecture, f"teachers.{name}")
+        idle = [key for key in _IDLE[teacher.source] if key in teacher.model_fields_set]
+        yield from (f"teachers.{name}.{key}: has no effect with source: {teacher.source}" for key in idle)
+        if teacher.source == "fetch":
+            yield from _fetched(name, teacher, study)
+        if teacher.source == "student":
+            if missing := [key for key in ("study", "pair", "method") if getattr(teacher, key) is None]:
+                yield f"teachers.{name}: source is 'student', so name its {', '.join(missing)} too"
+            elif teacher.study == study.study:
+                yield f"teachers.{name}.study: a study cannot teach itself; make the students of {study.study!r} first"
 
 
-def _check_methods(study: Study) -> list[str]:
-    problems = []
+def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
+    if not source_of(teacher, study.data).urls:
+        yield (
+            f"teachers.{name}: source is 'fetch' but no urls are given, and the released teachers known here are "
+            f"{', '.join(RELEASED)} for {RELEASED_FOR}, not {teacher.architecture} for {study.data.source}"
+        )
+    for url in teacher.urls:
+        if not url or ("://" in url and not is_remote(url)):
+            yield f"teachers.{name}.urls: {url!r} is neither an http(s) address nor a path"
+    if teacher.member and (teacher.member.startswith("/") or ".." in teacher.member.split("/")):
+        yield f"teachers.{name}.member: {teacher.member!r} leads out of the archive"
+
+
+def _methods(study: Study) -> Iterable[str]:
     for name, method in study.methods.items():
         for pair in method.pairs:
             if pair not in study.pairs:
-                problems.append(f"methods.{name}.pairs: unknown pair {pair!r}: {nearest(pair, list(study.pairs))}")
-        for pair in [p for p in method.pairs if p in study.pairs] or [""]:
-            problems += [f"methods.{name}: {p}" for p in signatures.check(method.for_pair(pair))]
-    return problems
+                yield f"methods.{name}.pairs: unknown pair {pair!r}: {nearest(pair, study.pairs)}"
+        yield from _unknown(OBJECTIVES, method.objective, f"methods.{name}")
+        for partner in method.plus:
+            yield from _unknown(OBJECTIVES, partner, f"methods.{name}: plus")
+        for plugin in method.plugins:
+            yield from _unknown(PLUGINS, plugin, f"methods.{name}: plugins")
 
 
-def _check_recipes(study: Study) -> list[str]:
-    problems = []
-    overrides = {f"teachers.{n}.recipe": t.recipe for n, t in study.teachers.items()}
-    overrides |= {f"pairs.{n}.recipe": p.recipe for n, p in study.pairs.items()}
-    overrides |= {f"methods.{n}.recipe": m.recipe for n, m in study.methods.items()}
-    overrides |= {
-        f"methods.{n}.pairs.{p}.recipe": m.for_pair(p).recipe for n, m in study.methods.items() for p in m.pairs
-    }
-    for where, override in overrides.items():
-        unknown = [key for key in override if key not in Recipe.model_fields]
-        problems += [f"{where}: unknown key {k!r}: {nearest(k, list(Recipe.model_fields))}" for k in unknown]
+def _recipes(study: Study) -> Iterable[str]:
+    overrides = {f"teachers.{n}.recipe": [t.recipe] for n, t in study.teachers.items() if t.source != "student"}
+    for p, pair in study.pairs.items():
+        overrides[f"pairs.{p}.recipe"] = [pair.recipe]
+        for m, method in study.methods.items():
+            here = f"methods.{m}.pairs.{p}.recipe" if p in method.pairs else f"methods.{m}.recipe"
+            overrides[here] = [pair.recipe, method.for_pair(p).recipe]
+    for where, blocks in overrides.items():
+        unknown = [key for block in blocks[-1:] for key in block if key not in Recipe.model_fields]
+        yield from (f"{where}: unknown key {k!r}: {nearest(k, Recipe.model_fields)}" for k in unknown)
+        known = [{k: v for k, v in block.items() if k in Recipe.model_fields} for block in blocks]
         try:
-            study.recipe.updated({k: v for k, v in override.items() if k not in unknown})
+            recipe = study.recipe.updated(*known)
         except ValidationError as error:
-            problems += [f"{where}.{_explain(e)}" for e in error.errors()]
-    return problems
+            yield from (f"{where}.{explain(Recipe, e)}" for e in error.errors())
+        else:
+            yield from (f"{where}.{problem}" for problem in recipe.contradictions())
 
 
-def _check_seeds(study: Study) -> list[str]:
+def _seeds(study: Study) -> Iterable[str]:
     try:
         seeds = [seed for block in study.seeds for seed in expand_seeds(block)]
     except DistilleryError as error:

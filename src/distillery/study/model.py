@@ -1,6 +1,6 @@
 """The study: `params.yaml` as frozen, validated objects. Nothing here imports torch, so that every engine may parse it.
 
-Unknown keys are refused with the nearest known name; every default below is the CIFAR-100 protocol of the field.
+Unknown keys are refused with the nearest known name (`check.py`).
 """
 
 from __future__ import annotations
@@ -10,59 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from distillery.records.io import DistilleryError
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class Augmentation(_Block):
-    """Random crop from a zero-padded image, and a horizontal flip with probability one half."""
-
-    pad: int = Field(4, ge=0)
-    flip: bool = True
-
-
-class Recipe(_Block):
-    """The training protocol. Teachers, pairs and methods may override single keys.
-
-    `tap_preacts` asks the student for its pre-activation taps in every step, as the mdistiller lineage does whether a
-    method uses them or not: its wide residual networks then update three batch normalisations twice per step.
-    """
-
-    epochs: int = Field(240, ge=1)
-    batch_size: int = Field(64, ge=1)
-    lr: Positive = 0.05
-    momentum: Fraction = 0.9
-    nesterov: bool = False
-    weight_decay: float = Field(5e-4, ge=0)
-    milestones: tuple[int, ...] = (150, 180, 210)
-    lr_decay: Positive = 0.1
-    augmentation: Augmentation = Augmentation()
-    validation: Fraction = 0.0
-    test_every: int = Field(1, ge=1)
-    precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
-    channels_last: bool = False
-    deterministic: bool = True
-    graph: bool = True
-    tap_preacts: bool = False
-
-    def updated(self, *overrides: dict[str, Any]) -> Recipe:
-        """Return the recipe with the keys of `overrides` replaced, later ones last."""
-        merged = self.model_dump()
-        for override in overrides:
-            merged |= override
-        return Recipe.model_validate(merged)
-
-
-class Data(_Block):
+class Data(Block):
     """Where the images come from: the name of a source in `distillery.data` and that source's options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -73,17 +27,18 @@ class Data(_Block):
         return dict(self.model_extra or {})
 
 
-class Teacher(_Block):
-    """One teacher: trained here by the recipe, or fetched from a released checkpoint.
+class Teacher(Block):
+    """One teacher: trained here by the recipe, fetched from a released checkpoint, or a student of another study.
 
     `urls` are mirrors in order of preference: web addresses, local files or folders, each holding the checkpoint itself
     or an archive with it as `member`. `sha256` is that of either file. `accuracy` is the published one, in percent: a
     fetched teacher that misses it by more than 0.3 points is refused. For the teachers in `teachers/released.py` all of
-    these may be left out. `fallback` says what to do when every mirror fails.
+    these may be left out. `fallback` says what to do when every mirror fails. A student is named by its `study`, `pair`,
+    `method` and `seed`.
     """
 
     architecture: str
-    source: Literal["train", "fetch"] = "train"
+    source: Literal["train", "fetch", "student"] = "train"
     seed: int = 0
     recipe: dict[str, Any] = {}
     urls: tuple[str, ...] = ()
@@ -91,9 +46,12 @@ class Teacher(_Block):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     accuracy: float | None = Field(None, gt=0, le=100)
     fallback: Literal["none", "train"] = "none"
+    study: Name | None = None
+    pair: Name | None = None
+    method: Name | None = None
 
 
-class Pair(_Block):
+class Pair(Block):
     """Teacher (or teachers, for ensemble distillation) and student architecture."""
 
     teacher: Name | tuple[Name, ...]
@@ -105,39 +63,7 @@ class Pair(_Block):
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
 
-class Method(_Block):
-    """A named training loss: an objective, its hyper-parameters, plug-ins and partners."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    objective: str
-    label: str | None = None
-    plugins: dict[str, dict[str, Any]] = {}
-    plus: dict[str, dict[str, Any]] = {}
-    recipe: dict[str, Any] = {}
-    pairs: dict[str, dict[str, Any]] = {}
-
-    @property
-    def hyper(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-    def for_pair(self, pair: str) -> Method:
-        """Return the method with its settings for one pair filled in; recipes are merged key by key."""
-        settings = self.pairs.get(pair, {})
-        merged = self.model_dump() | settings | {"recipe": self.recipe | settings.get("recipe", {}), "pairs": {}}
-        return Method.model_validate(merged)
-
-
-class Cache(_Block):
-    """The view table: precision, and the largest one that is built before the live teacher takes over."""
-
-    enabled: bool = True
-    dtype: Literal["float32", "float16"] = "float32"
-    pooled: bool = False
-    budget_gb: Positive = 16.0
-    batch_size: int = Field(1024, ge=1)
-
-
-class Tables(_Block):
+class Tables(Block):
     """What the result tables show."""
 
     convention: Literal["last", "best"] = "last"
@@ -145,8 +71,8 @@ class Tables(_Block):
     resolve: Positive = 0.5
 
 
-class Study(_Block):
-    """A whole study, checked. `Study.load()` reads it from params.yaml."""
+class Study(Block):
+    """A whole study. `distillery.study.check.load` reads and checks it."""
 
     study: Name
     data: Data
@@ -157,13 +83,6 @@ class Study(_Block):
     seeds: tuple[int | str, ...] = Field(min_length=1)
     cache: Cache
     tables: Tables
-
-    @staticmethod
-    def load(path: Path | str = "params.yaml") -> Study:
-        """Read and check a study. Raises DistilleryError with one sentence per mistake."""
-        from distillery.study.check import check  # it reads the classes of this module
-
-        return check(read_params(path), str(path))
 
     def recipe_for_teacher(self, teacher: str) -> Recipe:
         return self.recipe.updated(self.teachers[teacher].recipe)

@@ -1,13 +1,15 @@
-"""The teachers of a pair: checked against their records, and opened for training and evaluation."""
+"""The teachers of a pair: verified when the pair is made, and again when they are opened for training or evaluation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import StaleInput
-from distillery.study.model import Recipe, Study
+from distillery.records.schema import TableRecord, TeacherRecord, read
+from distillery.study.blocks import Recipe
+from distillery.training.history import load_history
 
 if TYPE_CHECKING:
     import torch
@@ -16,39 +18,54 @@ if TYPE_CHECKING:
     from distillery.models.base import Network
 
 
-def check_teacher(layout: Layout, teacher: str) -> dict[str, str | None]:
-    """Return the hashes of a teacher's weights and table. Raises StaleInput if they do not belong together."""
-    weights, table = (
-        artifacts.read_json(layout.teacher_record(teacher)),
-        artifacts.read_json(layout.table_record(teacher)),
-    )
-    path = layout.teacher(teacher)
-    found = artifacts.sha256_file(path)
-    if found != weights["sha256"]:
-        raise StaleInput(f"{path} is not the file its record describes: restore it, or delete it and train it again")
-    if table["teacher_sha256"] != found:
+def describe(name: str, weights: Path, table_record: Path) -> dict[str, Any]:
+    """Return the hash of a teacher's weights and the facts of its view table.
+
+    Raises StaleInput if the table was built from other weights.
+    """
+    record, found = read(table_record, TableRecord), artifacts.sha256_file(weights)
+    if record.teacher_sha256 != found:
         raise StaleInput(
-            f"{layout.table(teacher)} was built from another teacher: run `distillery cache --teacher {teacher}`"
+            f"the view table of {name} was built from another teacher: run `distillery cache --teacher {name}`"
         )
-    return {"weights": found, "table": table.get("sha256")}
+    if record.live is not None:
+        return {"weights": found, "live": record.live}
+    [table] = record.outputs.values()
+    facts = {"shape": record.shape, "dtype": record.dtype, "views": record.views, "num_classes": record.num_classes}
+    return {"weights": found, "table": facts | {"sha256": table.sha256}}
+
+
+def known_of(record: Path, history: Path, weights: str) -> dict[str, Any]:
+    """What the tables say about a teacher: its size, how it was trained, and its history."""
+    trained = read(record, TeacherRecord)
+    origin = trained.model_dump(include={"seed", "recipe", "fetched", "fallback"}, exclude_none=True)
+    return {
+        "architecture": trained.architecture,
+        "parameters": trained.parameters,
+        "trained": origin | {"sha256": weights},
+        "history": load_history(history).get("teacher", []),
+    }
 
 
 def open_teachers(
-    study: Study, layout: Layout, pair: str, data: Dataset, device: torch.device, recipe: Recipe
+    teachers: dict[str, dict[str, Any]], pair: dict[str, Any], data: Dataset, device: torch.device, recipe: Recipe
 ) -> list[Network]:
-    """Load the teachers that `pair` names, frozen, in the recipe's precision.
+    """Load teachers, frozen, in the recipe's precision.
+
+    Args:
+        teachers: architecture and path of the weights, by name.
+        pair: what `describe` said when the pair was made, by name.
 
     Raises StaleInput if one of them is not the teacher that the pair was made with.
     """
-    from distillery.teachers.weights import load_network  # the `pair` stage only checks, and needs no torch
+    from distillery.teachers.weights import load_network  # the `pair` stage only verifies, and needs no torch
     from distillery.training.device import dtype_of
 
     networks = []
-    recorded = artifacts.read_json(layout.pair(pair))["teachers"]
-    for name in study.pairs[pair].teachers:
-        if check_teacher(layout, name) != recorded.get(name):
-            raise StaleInput(f"teacher {name} changed after pair {pair} was made: run `distillery pair --pair {pair}`")
-        architecture = study.teachers[name].architecture
-        network = load_network(architecture, data.num_classes, data.channels, layout.teacher(name))
+    for name, teacher in teachers.items():
+        path = Path(teacher["weights"])
+        if artifacts.sha256_file(path) != pair[name]["weights"]:
+            raise StaleInput(f"{path} is not the teacher that the pair was made with: run the engine again")
+        network = load_network(teacher["architecture"], data.num_classes, data.channels, path)
         networks.append(network.to(device, dtype_of(recipe)).eval().requires_grad_(False))
     return networks

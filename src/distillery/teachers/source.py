@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distillery.models.base import Network, Outputs
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.teachers.view_table import ViewTable
 from distillery.training.device import autocast
 

@@ -21,7 +21,7 @@ from distillery.data.views import Views, copied
 from distillery.models.base import Network, Outputs
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
 from distillery.records.node_cache import nearby, sha256_once
-from distillery.study.model import Cache
+from distillery.study.blocks import Cache
 
 FLUSH_ROWS = 1_000_000  # rows between two notes of how far a build has come
 CPU_BATCH = 256  # more views at once leave a CPU's cache: 486 cost 1.2 times as much per view as 162 (wrn_40_2)

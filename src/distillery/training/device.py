@@ -11,7 +11,7 @@ import torch
 
 from distillery.data.views import seed_for
 from distillery.records.io import DistilleryError
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.training.parallel import Ranks
 
 

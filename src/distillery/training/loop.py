@@ -19,7 +19,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views, copied, draw, order, seed_for
 from distillery.objectives.base import Objective
 from distillery.records.io import DistilleryError
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.teachers.source import TeacherSource
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
 from distillery.training.device import autocast, dtype_of

@@ -9,6 +9,8 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+DECIDES_RESULTS = False  # an edit of this file makes no job due
+
 
 class Progress:
     """Reports epochs (call it with a record of `fit`) or rows (`rows(done, total)`).

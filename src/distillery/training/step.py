@@ -12,7 +12,7 @@ from torch import Tensor
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Batch, Objective
 from distillery.records.io import DistilleryError
-from distillery.study.model import Recipe
+from distillery.study.blocks import Recipe
 from distillery.training.checkpoint import pack
 from distillery.training.device import autocast
 from distillery.training.parallel import ALONE, Ranks

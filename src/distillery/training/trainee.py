@@ -13,7 +13,7 @@ from distillery.data.dataset import Dataset
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
-from distillery.study.model import Method
+from distillery.study.blocks import Method
 from distillery.training.device import seeded
 
 

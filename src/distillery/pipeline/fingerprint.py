@@ -1,0 +1,159 @@
+"""The identity of the code that a job runs: computed, never listed.
+
+It is the hash of the syntax trees of all modules that the job's own components (its stage, networks, objective, plug-ins,
+data source) import, directly or through others. Comments and docstrings are no part of a syntax tree's meaning, imports
+that only type checkers see are none either, and a registry's rows load nothing: so an edited comment, or a file that the
+job does not use, changes nothing, and a change in a shared helper changes every job that imports it.
+
+A module that says `DECIDES_RESULTS = False` (the progress bar) is left out, with what only it imports.
+
+Followed are this package's modules, and files that a study names itself (`path/to/file.py:Class`). Other packages are
+not: the record of every job names their versions.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import distillery
+from distillery.data import SOURCES
+from distillery.models import NETWORKS
+from distillery.objectives import OBJECTIVES
+from distillery.objectives.plugins import PLUGINS
+from distillery.records.files import DistilleryError
+from distillery.registry import Component
+
+DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
+PACKAGE = Path(distillery.__file__).parent
+_DATA = (".json", ".html", ".mplstyle", ".yaml")  # files beside a module that it names in a string
+
+
+def fingerprint(stage: str, values: dict[str, Any]) -> str:
+    """Hash the code of one job: of `distillery.stages.STAGE` and of every component that its values name."""
+    roots, named = [f"distillery.stages.{stage}"], []
+    for component in components(stage, values):
+        roots.append(component.module)
+        named.append(f"{component.module}:{component.attribute} {sorted(component.options.items())}")
+    return _closure(tuple(sorted({*roots})), tuple(sorted({*named})))
+
+
+def components(stage: str, values: dict[str, Any]) -> list[Component]:
+    """The components whose code a job runs, by the names in its spec's values."""
+    match stage:
+        case "data":
+            return [SOURCES[values["source"]]]
+        case "teacher":
+            return [NETWORKS[values["architecture"]], OBJECTIVES["ce"]]
+        case "cache":
+            return [NETWORKS[values["architecture"]]]
+        case "distill" | "evaluate":
+            networks = [values["student"], *(teacher["architecture"] for teacher in values["teachers"].values())]
+            return [*(NETWORKS[name] for name in networks), *loss_components(values["objective"])]
+    return []
+
+
+def loss_components(block: dict[str, Any]) -> list[Component]:
+    """The objectives and plug-ins that a method's block names."""
+    losses = [OBJECTIVES[name] for name in (block["objective"], *block.get("plus", {}))]
+    return losses + [PLUGINS[name] for name in block.get("plugins", {})]
+
+
+def tree_state() -> str:
+    """Hash of all source files as they are, comments included: cheap, for noticing that nothing was edited at all."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in PACKAGE.rglob("*") if p.suffix == ".py" or p.suffix in _DATA):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _closure(roots: tuple[str, ...], named: tuple[str, ...]) -> str:
+    seen: dict[str, str] = {}
+    todo = [name for root in roots for name in _with_parents(root)]
+    while todo:
+        name = todo.pop()
+        if name in seen or (path := _file(name)) is None:
+            continue
+        digest, imported = _parse(path)
+        if not digest:
+            continue
+        seen[name] = digest
+        todo += [name for module in imported for name in _with_parents(module)]
+    lines = [*named, *(f"{name} {digest}" for name, digest in sorted(seen.items()))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _with_parents(module: str) -> list[str]:
+    """A module and the packages around it, whose `__init__` runs when it is imported."""
+    if module.endswith(".py"):
+        return [module]
+    parts = module.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _file(module: str) -> Path | None:
+    """Where a module's source is; None if it is not ours to follow (or no module: a name imported from one)."""
+    if module.endswith(".py"):
+        return Path(module)
+    first, *rest = module.split(".")
+    if first != PACKAGE.name:
+        return None
+    place = PACKAGE.joinpath(*rest)
+    return next((p for p in (place.with_suffix(".py"), place / "__init__.py") if rest and p.is_file()), None)
+
+
+def _parse(path: Path) -> tuple[str, frozenset[str]]:
+    try:
+        return _parsed(path, path.stat().st_mtime_ns, path.stat().st_size)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DistilleryError(f"cannot read the code in {path}: {error}") from None
+
+
+@cache
+def _parsed(path: Path, mtime_ns: int, size: int) -> tuple[str, frozenset[str]]:
+    """Return the hash of a module's meaning, "" if it decides no result, and the names of what it may import."""
+    tree = _Meaning().visit(ast.parse(path.read_bytes()))
+    if any(ast.unparse(node) == "DECIDES_RESULTS = False" for node in tree.body if isinstance(node, ast.Assign)):
+        return "", frozenset()
+    package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]] if path.is_relative_to(PACKAGE) else []
+    imported: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            imported |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    digest = hashlib.sha256(ast.dump(tree).encode())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(_DATA):
+            beside = path.with_name(node.value) if "/" not in node.value else path
+            if beside != path and beside.is_file():
+                digest.update(beside.read_bytes())
+    return digest.hexdigest(), frozenset(imported)
+
+
+class _Meaning(ast.NodeTransformer):
+    """Takes out of a syntax tree what changes no result."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """Docstrings, of modules, classes, functions and fields."""
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
+        """Imports that only type checkers see."""
+        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        if checking:
+            return [self.visit(statement) for statement in node.orelse] or None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Rows of a registry: a job's own row is part of its identity, the others load nothing."""
+        if isinstance(node.func, ast.Name) and node.func.id == "Registry":
+            node.args = node.args[:2]
+        return self.generic_visit(node)

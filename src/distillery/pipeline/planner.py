@@ -1,0 +1,205 @@
+"""From a study to its plan: what every job is made from, resolved. A pure function of params.yaml, code and named files.
+
+Effective values only: a default written out, `2e-2` for `0.02`, a label or a budget change no spec.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distillery.data import SOURCES, open_source
+from distillery.models import NETWORKS
+from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
+from distillery.pipeline.job import STAGES, Job, Plan
+from distillery.pipeline.layout import Layout
+from distillery.records.io import read_json, sha256_file, sha256_json, write_json
+from distillery.study.check import check
+from distillery.study.model import Study, Teacher, expand_seeds, read_params
+from distillery.teachers.released import is_remote, source_of
+
+PARAMS = Path("params.yaml")
+
+
+def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
+    """Return the study as params.yaml has it now and its plan; `write` puts the specs in place for engines and stages.
+
+    The plan is read back if it was written for just these parameters, code and files: resolving it imports torch.
+    """
+    content = read_params(params)
+    study = check(content, str(params))
+    files = named_files(study)
+    key = sha256_json([content, tree_state(), _listing(files)])
+    note = Layout(study.study).artifacts / "plan.json"
+    if note.exists():
+        noted = read_json(note)
+        if noted.get("key") == key:
+            found = Plan.read(study.study)
+            if len(found) == noted["jobs"]:
+                return study, found
+    from distillery.pipeline.rehearsal import rehearse  # torch
+
+    rehearse(study, str(params))
+    plan = resolve(study)
+    if write:
+        plan.write()
+        write_json(note, {"key": key, "jobs": len(plan)})
+    return study, plan
+
+
+def named_files(study: Study) -> list[Path]:
+    """Files and folders of the user's that some job reads: own data, own checkpoints, own code."""
+    found = [*open_source(study.data.source, study.data.options).files()]
+    for teacher in study.teachers.values():
+        found += local_files(teacher)
+    components = [SOURCES[study.data.source], *(NETWORKS[t.architecture] for t in study.teachers.values())]
+    components += [NETWORKS[pair.student] for pair in study.pairs.values()]
+    components += [c for method in study.methods.values() for c in loss_components(method.model_dump())]
+    return found + [Path(c.module) for c in components if c.file]
+
+
+def local_files(teacher: Teacher) -> list[Path]:
+    """What a teacher is read from on this machine."""
+    if teacher.source == "student":
+        return [student_file(teacher)]
+    return [Path(url).expanduser() for url in teacher.urls if not is_remote(url)]
+
+
+def student_file(teacher: Teacher) -> Path:
+    """The weights of a student of another study that serves as teacher: of the block that holds its seed."""
+    assert teacher.study and teacher.pair and teacher.method  # check.py has seen to that
+    folder = Layout(teacher.study).runs(teacher.pair, teacher.method)
+    blocks = [path for path in folder.glob("*/students.safetensors") if teacher.seed in expand_seeds(path.parent.name)]
+    return blocks[0] if blocks else folder / str(teacher.seed) / "students.safetensors"
+
+
+def resolve(study: Study) -> Plan:
+    """Make the plan of a checked study."""
+    from distillery.objectives.build import Loss  # torch
+
+    at, jobs = Layout(study.study), []
+    augmentation = study.recipe.augmentation.model_dump()
+
+    def add(stage: str, keys: tuple[str, ...], values: dict[str, Any], **more: Any) -> None:
+        jobs.append(Job(study.study, stage, keys, values, fingerprint(stage, values), **more))
+
+    source = open_source(study.data.source, study.data.options)
+    values = {"source": study.data.source, "selection": source.selection(), "files": content(source.files(), at)}
+    arrays = {"arrays": at.arrays}
+    add("data", (), values, reads={}, outputs={"record": at.data, **arrays})
+    for name in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
+        outputs = {"weights": at.teacher(name), "history": at.teacher_history(name), "record": at.teacher_record(name)}
+        add("teacher", (name,), _teacher(study, name, at), reads=arrays, outputs=outputs)
+        values = {"architecture": study.teachers[name].architecture, "augmentation": augmentation}
+        values |= study.cache.model_dump(include={"enabled", "dtype", "pooled"})
+        outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
+        add("cache", (name,), values, reads=arrays | {"weights": at.teacher(name)}, outputs=outputs)
+    for name, pair in study.pairs.items():
+        read = {f"weights of {t}": at.teacher(t) for t in pair.teachers}
+        read |= {f"record of {t}": at.teacher_record(t) for t in pair.teachers}
+        read |= {f"history of {t}": at.teacher_history(t) for t in pair.teachers}
+        read |= {f"view table of {t}": at.view_table_record(t) for t in pair.teachers}
+        outputs = {"pair": at.pair(name), "teachers": at.pair_teachers(name), "record": at.pair_record(name)}
+        add("pair", (name,), {"teachers": list(pair.teachers)}, reads=read, outputs=outputs)
+    for p, m, block in study.cells():
+        pair, loss = study.pairs[p], Loss(method := study.methods[m].for_pair(p))
+        teachers = {
+            t: {
+                "architecture": study.teachers[t].architecture,
+                "weights": str(at.teacher(t)),
+                "table": str(at.view_table(t)),
+            }
+            for t in pair.teachers
+        }
+        cell, seeds = (p, m, block), expand_seeds(block)
+        values = {
+            "student": pair.student,
+            "teachers": teachers,
+            "objective": {"objective": method.objective} | loss.effective(),
+            "recipe": study.recipe_for(p, m).model_dump(mode="json"),
+            "cached": {"augmentation": augmentation, "pooled": study.cache.pooled},
+        }
+        read = arrays | {"pair": at.pair(p)}
+        made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
+        add("distill", cell, values, reads=read, outputs=made, seeds=seeds)
+        measured = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
+        values = {key: values[key] for key in ("student", "teachers", "objective", "recipe")}
+        read |= {"teachers": at.pair_teachers(p)}
+        add("evaluate", cell, values, reads=read | made, outputs=measured, seeds=seeds)
+    results = at.result_files()
+    outputs = {"record": results.pop("table"), **results, "figures": at.figures}
+    read = {f"{j.name} {key}": path for j in jobs if j.stage == "evaluate" for key, path in j.outputs.items()}
+    add("tables", (), _shown(study), reads=read, outputs=outputs)
+    jobs.sort(key=lambda job: list(STAGES).index(job.stage))
+    return Plan(jobs, _settings(study))
+
+
+def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
+    teacher = study.teachers[name]
+    values: dict[str, Any] = {"architecture": teacher.architecture, "source": teacher.source, "seed": teacher.seed}
+    if teacher.source == "student":
+        return values | {"file": content(local_files(teacher), at)}
+    # How often it is tested while it trains changes no weight.
+    values["recipe"] = study.recipe_for_teacher(name).model_dump(mode="json", exclude={"test_every"})
+    if teacher.source == "fetch":
+        origin = source_of(teacher, study.data)
+        values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}
+        values |= {"urls": list(origin.urls), "fallback": teacher.fallback, "files": content(local_files(teacher), at)}
+    return values
+
+
+def _shown(study: Study) -> dict[str, Any]:
+    """The study as the tables show it: with labels, without the machine's settings."""
+    from distillery.objectives.build import Loss
+
+    shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    for name, method in study.methods.items():
+        shown["methods"][name] |= Loss(method).effective()
+    return shown
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    return {
+        "data": study.data.options,
+        "cache": study.cache.model_dump(include={"budget_gb", "batch_size"}),
+        "test_every": {name: study.recipe_for_teacher(name).test_every for name in study.teachers},
+        "students": {name: str(student_file(t)) for name, t in study.teachers.items() if t.source == "student"},
+    }
+
+
+def content(paths: list[Path], at: Layout) -> str | None:
+    """Hash what lies at some paths: names below folders, and bytes. None for no path at all.
+
+    Files that have not been touched since are not read again: their hash is noted beside their size and times.
+    """
+    if not paths:
+        return None
+    note = at.artifacts / "hashes" / "named.json"
+    known = read_json(note) if note.exists() else {}
+    listing = sha256_json(_listing(paths))
+    if listing not in known:
+        entries = [[relative, sha256_file(file) if file.exists() else "absent"] for file, relative in _walk(paths)]
+        known = dict(list(known.items())[-50:]) | {listing: sha256_json(entries)}
+        write_json(note, known)
+    return str(known[listing])
+
+
+def _listing(paths: list[Path]) -> list[Any]:
+    """Size and times of all files at some paths: cheap, and different after any change."""
+    found: list[Any] = []
+    for file, relative in _walk(paths):
+        facts = file.stat() if file.exists() else None
+        found.append([str(file), relative, *((facts.st_size, facts.st_mtime_ns) if facts else ())])
+    return found
+
+
+def _walk(paths: list[Path]) -> list[tuple[Path, str]]:
+    """All files at some paths with their names there; a path where nothing is stands for itself."""
+    found: list[tuple[Path, str]] = []
+    for path in paths:
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            found += [(file, file.relative_to(path).as_posix()) for file in files]
+        else:
+            found.append((path, path.name))
+    return found

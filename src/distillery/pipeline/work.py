@@ -1,0 +1,163 @@
+"""How a stage works: inputs verified, one maker at a time, a record at the end, and the rest beside it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distillery.pipeline.fingerprint import fingerprint
+from distillery.pipeline.job import Job
+from distillery.records import io as artifacts
+from distillery.records.io import DistilleryError, StaleInput
+from distillery.records.node_cache import sha256_once
+from distillery.records.schema import KINDS, VERSION, members, read, seal
+
+DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
+PLANNED = "DISTILLERY_PLANNED"  # when the engine that queued a job had planned it, as the time of a file
+
+
+class Kept(SystemExit):
+    """The very same thing is there already, made by another process: the command succeeds without working."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+class Work:
+    """One job in the making.
+
+    Raises DistilleryError if an input is missing (tables are made of what there is), StaleInput if the job is not any more what
+    was queued, or if the code is not the code that was planned.
+
+    Attributes:
+        inputs: hashes of what the job reads, by path.
+        volatile: facts for the provenance file (seconds per epoch, for instance).
+    """
+
+    def __init__(self, job: Job, settings: dict[str, Any]) -> None:
+        self.job, self.settings, self.volatile = job, settings, dict[str, Any]()
+        _as_queued(job)
+        here = [path for path in job.reads.values() if path.exists()]
+        if job.stage != "tables" and (absent := [path for path in job.reads.values() if path not in here]):
+            raise DistilleryError(
+                f"{job.stage} needs {absent[0]}, which is not there: run the stages before it (`snakemake {absent[0]}`)"
+            )
+        self.inputs = {str(path): sha256_once(path, job.layout.hash_note(path)) for path in here}
+        self.head: dict[str, Any] = {
+            "version": VERSION,
+            "spec": job.spec,
+            "spec_sha256": job.sha256,
+            "inputs": self.inputs,
+            "environment": artifacts.environment(),
+        }
+
+    def sha256(self, name: str) -> str:
+        """Hash of one of the files that the job reads."""
+        return self.inputs[str(self.job.reads[name])]
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that determines the outputs: a checkpoint of another identity is of no use."""
+        return artifacts.sha256_json(self.head)
+
+    @contextmanager
+    def making(self, alone: bool = True) -> Iterator[dict[str, Any]]:
+        """Hold the lock of the job while it is made, then write what was volatile about making it. Yields `volatile`.
+
+        A person who starts a command twice is told so (DistilleryError). A job of a scheduler waits instead: it may be
+        the double of one that outlived its Snakemake, and failing would only use up its retries. Engines delete the
+        outputs of a job before they start it, so what is there after waiting was written by the previous holder of the
+        lock: if that is this very job, it is kept (raises Kept). Otherwise that process died, and this one goes on.
+        `alone`: no other process waits for this one to join it.
+        """
+        output = self.job.locked
+        output.parent.mkdir(parents=True, exist_ok=True)
+        began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+        with _leaving_in_order(), artifacts.lock(output, wait="SLURM_JOB_ID" in os.environ) as waited:
+            if waited and alone and self._made():
+                print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
+                raise Kept
+            yield self.volatile
+            facts = {
+                "output": str(output),
+                "began": began.isoformat(timespec="seconds"),
+                "wall_seconds": round(time.perf_counter() - clock, 3),
+                "host": platform.node(),
+                "revision": artifacts.revision(Path()),
+                "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            }
+            artifacts.write_json(self.job.provenance, facts | self.volatile)
+
+    def _made(self) -> bool:
+        if not all(path.exists() for path in self.job.outputs.values()):
+            return False
+        found = read(self.job.record, KINDS[self.job.stage])
+        return found.spec == self.job.spec and found.inputs == self.inputs
+
+    def write(self, **facts: Any) -> None:
+        """Write the record, with the hashes of all other outputs, which are there by now."""
+        document = self.head | facts | {"outputs": contents(self.job)}
+        if self.job.stage == "tables":
+            document["seal"] = ""  # filled in below, over the document as it will be read
+        kind = KINDS[self.job.stage]
+        document = kind.model_validate(document).model_dump(exclude_none=True)
+        if "seal" in document:
+            document["seal"] = seal(document)
+        artifacts.write_json(self.job.record, document)
+
+
+def contents(job: Job) -> dict[str, dict[str, Any]]:
+    """Hash and size of every output but the record."""
+    paths = [path for name, path in job.outputs.items() if name != "record"]
+    files = [file for path in paths for file in (members(path) if path.is_dir() else [path])]
+    return {str(f): {"sha256": artifacts.sha256_file(f), "bytes": f.stat().st_size} for f in files}
+
+
+def _as_queued(job: Job) -> None:
+    """Refuse to make anything else than what the engine planned, or by other code than the plan was made for."""
+    planned = os.environ.get(PLANNED)
+    if planned and job.path.stat().st_mtime_ns > int(planned):
+        raise StaleInput(
+            f"{job.name}: params.yaml or the code changed while this job was queued, and it would make something else: "
+            "start the engine again"
+        )
+    if job.code != fingerprint(job.stage, job.values):
+        raise StaleInput(
+            f"{job.name}: the code changed after it was planned: start the engine again, or `distillery plan`"
+        )
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """While entered, SIGTERM ends this process with a sentence, and without its lock and temporary files.
+
+    Training has a handler of its own, which writes the checkpoint first.
+    """
+
+    def leave(*_: object) -> None:
+        if isinstance(sys.exception(), SystemExit):
+            return  # Slurm sends the signal more than once, and the first one is being obeyed
+        print("stopped by SIGTERM (cancelled, preempted or out of time): the same command starts over", flush=True)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def writable(job: Job) -> None:
+    """Refuse early and clearly if the results cannot be written here."""
+    for folder in (job.layout.artifacts, job.layout.results):
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        if not os.access(existing, os.W_OK):
+            raise DistilleryError(f"cannot write below {existing}: make it writable, or run from a writable copy")

@@ -1,0 +1,176 @@
+"""The records: for every job a small JSON file that says what its outputs were made from, and the facts about them.
+
+A record holds what two identical runs agree on. What they cannot agree on (times, host, revision) goes to an undeclared
+file under `provenance/`, so that reproducing a study reproduces every recorded hash. Bulk (histories, predictions) lies
+beside the record as safetensors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distillery.records.io import DistilleryError, read_json, sha256_json
+
+VERSION: Literal[1] = 1
+_MARK = ".snakemake_timestamp"  # Snakemake's own, in an output folder
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Content(_Frozen):
+    """What a file holds."""
+
+    sha256: str
+    bytes: int
+
+
+class Record(_Frozen):
+    """What every job says.
+
+    Attributes:
+        spec: what the job was told: parameters, code, names of inputs and outputs (see `pipeline.job`).
+        spec_sha256: its hash.
+        inputs: hash of every file that was read, by path.
+        outputs: content of every other file that was written, by path. The record itself is held by whoever reads it.
+        environment: software and hardware.
+    """
+
+    version: Literal[1] = VERSION
+    spec: dict[str, Any]
+    spec_sha256: str
+    inputs: dict[str, str]
+    outputs: dict[str, Content]
+    environment: dict[str, Any]
+
+    def sha256(self, path: Path) -> str:
+        """Hash of an output. Raises KeyError if the job makes no such file."""
+        return self.outputs[str(path)].sha256
+
+
+class DataRecord(Record):
+    """Of the canonical arrays. `sha256_of` are hashes of the raw arrays, `content` is the hash of these."""
+
+    source: str
+    selection: dict[str, Any]
+    counts: dict[str, int]
+    shape: list[int]
+    num_classes: int
+    class_names: list[str]
+    scale: float
+    mean: list[float]
+    std: list[float]
+    sha256_of: dict[str, str]
+    content: str
+
+
+class TeacherRecord(Record):
+    """Of a teacher's weights.
+
+    Attributes:
+        ranks: processes that trained it; None if it was not trained here.
+        fetched: where released weights came from and how good they were found.
+        fallback, mirrors: why it was trained here although released weights were wanted, and which mirrors failed.
+    """
+
+    architecture: str
+    parameters: int
+    seed: int
+    recipe: dict[str, Any] | None = None
+    ranks: int | None = None
+    fetched: dict[str, Any] | None = None
+    fallback: str | None = None
+    mirrors: list[str] | None = None
+
+
+class TableRecord(Record):
+    """Of a view table, or of why there is none (`live`)."""
+
+    teacher_sha256: str
+    bytes: int
+    live: str | None = None
+    shape: list[int] | None = None
+    dtype: str | None = None
+    views: int | None = None
+    images: int | None = None
+    num_classes: int | None = None
+    key: str | None = None
+    teacher_forwards: int | None = None
+
+
+class PairRecord(Record):
+    """Of the file that names the weights and tables of a pair."""
+
+
+class RunRecord(Record):
+    """Of the students of one job. `seeds` are its runs; their histories lie beside it."""
+
+    architecture: str
+    teachers: list[str]
+    teacher_outputs: str
+    objective: dict[str, Any]
+    recipe: dict[str, Any]
+    parameters: int
+    extra_parameters: int
+    images_seen: int
+    device: str
+    threads: int
+    ranks: int
+    seeds: list[int]
+
+
+class Metrics(Record):
+    """What was measured about the students of one job, and about their teachers. `runs` has an entry for every seed."""
+
+    architecture: str
+    objective: dict[str, Any]
+    recipe: dict[str, Any]
+    test_images: int
+    data: dict[str, Any]
+    macs: int
+    cost: dict[str, Any]
+    teachers: dict[str, dict[str, Any]]
+    runs: list[dict[str, Any]]
+
+
+class ResultRecord(Record):
+    """Of the final tables. `table` is the main one; `seal` the hash of all the rest of this document."""
+
+    table: dict[str, Any]
+    seal: str
+
+
+R = TypeVar("R", bound=Record)
+KINDS: dict[str, type[Record]] = {
+    "data": DataRecord,
+    "teacher": TeacherRecord,
+    "cache": TableRecord,
+    "pair": PairRecord,
+    "distill": RunRecord,
+    "evaluate": Metrics,
+    "tables": ResultRecord,
+}
+
+
+def seal(document: dict[str, Any]) -> str:
+    """Hash of the final record without its own seal: no later record holds the hash of that file."""
+    return sha256_json({key: value for key, value in document.items() if key != "seal"})
+
+
+def members(folder: Path) -> list[Path]:
+    """The files in a folder of results."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MARK)
+
+
+def read(path: Path, kind: type[R]) -> R:
+    """Read a record. Raises DistilleryError if it is missing, damaged, or of another version of Distillery."""
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError:
+        raise DistilleryError(
+            f"{path} was written by another version of Distillery: delete it and run its stage again"
+        ) from None
