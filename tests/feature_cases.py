@@ -87,5 +87,5 @@ def make(case: str, teacher: str, student: str, size: int = 8) -> Objective:
     torch.manual_seed(2)
     frozen = copy.deepcopy(network(teacher)).requires_grad_(False).eval()
     ctx = fb.context(run(student, size, 4), run(teacher, size, 4), teacher_model=frozen)
-    made: Objective = kind(ctx, **hyper)
+    made: Objective = kind(ctx, kind.Config(**hyper))
     return made

@@ -83,7 +83,7 @@ def test_review_widths_are_the_published_ones(student: str, teacher: str, widths
 def test_simkd_with_a_perfect_projection_is_the_teacher(teacher: str) -> None:
     own = run(teacher, 32, 4)
     objective = make("simkd", teacher, teacher, 32)
-    assert objective.ce_weight == 0
+    assert objective.config.ce_weight == 0
     assert not any(k.startswith("_teacher") for k in objective.state_dict())
     before = {k: v.clone() for k, v in objective.state_dict().items()}
     objective.train().predict(own)
@@ -115,7 +115,7 @@ def test_adain_gives_content_the_statistics_of_style() -> None:
 def test_vid_variances_are_fixed_unless_asked_for() -> None:
     ctx = fb.context(run("resnet8", 8, 4), run("resnet8x4", 8, 4))
     for train in (False, True):
-        objective = VID(ctx, train_variance=train)
+        objective = VID(ctx, VID.Config(train_variance=train))
         scales = [getattr(objective, f"log_scale{i}") for i in range(3)]
         assert [isinstance(scale, torch.nn.Parameter) for scale in scales] == [train] * 3
         assert [math.log1p(math.exp(scale[0].item())) for scale in scales] == pytest.approx([5.0] * 3, abs=1e-4)

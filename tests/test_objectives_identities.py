@@ -11,10 +11,12 @@ from logit_batches import batch, context, total
 from logit_cases import made, normal
 from torch import Tensor
 
+from distillery.config import Problems
 from distillery.objectives.ctkd import CTKD, curriculum
 from distillery.objectives.dkd import DKD, dkd_terms
 from distillery.objectives.ensemble import combined_log_probs, disagreement, ensemble_loss, label_log_probs
 from distillery.objectives.kd import KD, kd_loss
+from distillery.objectives.label_revision import LabelRevision
 from distillery.objectives.mlkd import masked_mean, median, uncertain_rows, weak_terms
 from distillery.objectives.plugins.revise import Revise, revised_log_probs
 from distillery.objectives.plugins.standardise import standardise
@@ -76,7 +78,7 @@ def test_kd_is_tckd_plus_nckd_weighted_by_the_teachers_doubt() -> None:
 def test_rld_is_dkd_where_the_teacher_is_right() -> None:
     z, t = normal(16, 10), normal(16, 10, seed=1)
     y = t.argmax(dim=1)
-    rld = RLD(context(y, z), same_temperature=True)
+    rld = RLD(context(y, z), RLD.Config(same_temperature=True))
     dkd = DKD(context(y, z))
     torch.testing.assert_close(total(rld, batch(z, t, y, 5)), total(dkd, batch(z, t, y, 5)))
     wrong = (y + 1) % 10
@@ -118,7 +120,7 @@ def test_ttm_is_kd_with_a_renyi_entropy_regulariser() -> None:
 
 def test_ttm_with_beta_36_has_the_share_of_cross_entropy_of_kd_at_09_and_4() -> None:
     z, t, y = normal(8, 10).requires_grad_(), normal(8, 10, seed=1), torch.arange(8)
-    kd, ttm = KD(context(y, z)), TTM(context(y, z), gamma=0.25, beta=36.0)
+    kd, ttm = KD(context(y, z)), TTM(context(y, z), TTM.Config(gamma=0.25, beta=36.0))
     regulariser = 36 * 3 * renyi_entropy(z.softmax(dim=1), 0.25).mean()
     both = total(ttm, batch(z, t, y)) + regulariser, 10 * total(kd, batch(z, t, y))
     torch.testing.assert_close(*(torch.autograd.grad(loss, z, retain_graph=True)[0] for loss in both))
@@ -172,7 +174,7 @@ def test_a_wrong_teacher_is_put_right() -> None:
     y = t.argmin(dim=1)
     swapped = swap_top_and_label(t, y)
     assert (swapped.argmax(dim=1) == y).all() and torch.equal(swapped.sort().values, t.sort().values)
-    revised = Revise(eta=0.99)(t, t, y)[1]
+    revised = Revise(Revise.Config(eta=0.99))(t, t, y)[1]
     assert (revised.argmax(dim=1) == y).all()
     torch.testing.assert_close(revised.exp().sum(dim=1), torch.ones(8).double())
     others = torch.ones_like(t, dtype=torch.bool).scatter(1, y[:, None], False)
@@ -184,10 +186,10 @@ def test_a_wrong_teacher_is_put_right() -> None:
 
 @pytest.mark.parametrize("eta", [0.0, -1.0, 1.5])
 def test_eta_out_of_range_is_refused(eta: float) -> None:
-    with pytest.raises(ValueError, match=r"eta must lie in \(0, 1\]"):
-        Revise(eta=eta)
-    with pytest.raises(ValueError, match=r"eta must lie in \(0, 1\]"):
-        made("label_revision", context(torch.zeros(1).long(), torch.zeros(1, 2)), eta=eta)
+    said = "eta: greater than 0" if eta <= 0 else "eta: less than or equal to 1"
+    for kind in (Revise, LabelRevision):
+        with pytest.raises(Problems, match=said):
+            kind.Config.read({"eta": eta})
 
 
 def test_label_revision_leaves_no_cross_entropy_on_the_rows_the_teacher_gets_wrong() -> None:

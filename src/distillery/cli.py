@@ -184,14 +184,17 @@ def methods() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from distillery.objectives import signatures
+    from distillery.objectives import OBJECTIVES
+    from distillery.objectives.plugins import PLUGINS
 
-    for title, found in (("Objectives", signatures.objectives()), ("Plug-ins", signatures.plugins())):
+    for title, registry in (("Objectives", OBJECTIVES), ("Plug-ins", PLUGINS)):
         table = Table("name", "what and where from", "needs", "parameters and defaults", title=title, show_lines=True)
-        for name, signature in found.items():
-            hyper = "\n".join(f"{k} = {default!r}" for k, (_, default) in signature.hyper.items())
-            needs = ", ".join(sorted(signature.needs)) if signature.kind == "Objective" else ""
-            table.add_row(name, signature.doc.partition("\n\n")[0], needs, hyper)
+        for name, component in registry.items():
+            kind = component.load()
+            hyper = "\n".join(f"{k} = {field.default!r}" for k, field in kind.Config.model_fields.items())
+            needs = ", ".join(sorted(getattr(kind, "needs", ())))
+            doc = sys.modules[kind.__module__].__doc__ or ""
+            table.add_row(name, doc.partition("\n\n")[0], needs, hyper)
         Console().print(table)
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from distillery.config import Weight
 from distillery.models.base import Network
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.features import conv_norm, stage_taps
 from distillery.objectives.soft import full_precision
 
@@ -45,42 +46,45 @@ class AdaIN(Objective):
 
     needs = frozenset({"maps", "logits"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        adain_weight: float = 1.0,
-        l2_weight: float = 0.0,
-        srrl_weight: float = 0.0,
-        stage: int = -1,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        adain_weight: Weight = 1.0
+        l2_weight: Weight = 0.0
+        """Of the plain gap of means and deviations, which the paper finds weaker."""
+        srrl_weight: Weight = 0.0
+        """Of SRRL's two terms; 1 in the authors' SRRL code (with adain_weight 0)."""
+        stage: int = -1
+        """Tap whose statistics are transferred, 0 the stem, negative from the end."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         stage_taps(context, "AdaIN")
         if context.teacher_model is None or context.teacher is None:
-            raise ValueError("AdaIN runs the teacher on changed features: it cannot run from a cached table alone.")
-        count = len(context.teacher.maps)
+            raise Incompatible("AdaIN runs the teacher on changed features: it cannot run from a cached table alone.")
+        count, stage = len(context.teacher.maps), self.config.stage
         if not -count <= stage < count or not -len(context.student.maps) <= stage < len(context.student.maps):
-            raise ValueError(f"stage {stage} does not exist: the teacher has {count} taps, counted from 0.")
-        self.adain_weight, self.l2_weight, self.srrl_weight = adain_weight, l2_weight, srrl_weight
-        self.student_stage, self.stage = stage, stage % count
+            raise Incompatible(f"stage {stage} does not exist: the teacher has {count} taps, counted from 0.")
+        self.stage = stage % count
         student, teacher = context.student.maps[stage], context.teacher.maps[stage]
         positive = bool((teacher >= 0).all())  # a tap after a ReLU: only then may the projection end in one (SRRL)
         self.connector = conv_norm(student.shape[1], teacher.shape[1], relu=positive, he_normal=True)
         self._teacher: tuple[Network] = (context.teacher_model,)  # in a tuple: neither trained nor saved with this
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        student = self.connector(full_precision(batch.student.maps[self.student_stage]))
+        student = self.connector(full_precision(batch.student.maps[self.config.stage]))
         teacher, logits = full_precision(batch.teacher.maps[self.stage]), full_precision(batch.teacher.logits)
         tail = self._teacher[0].tail
         terms = {}
-        if self.adain_weight:
+        if self.config.adain_weight:
             judged = tail(adain(teacher, student), self.stage)
-            terms["adain"] = self.adain_weight * F.mse_loss(full_precision(judged), logits)
-        if self.l2_weight:
+            terms["adain"] = self.config.adain_weight * F.mse_loss(full_precision(judged), logits)
+        if self.config.l2_weight:
             gaps = [F.mse_loss(s, t) for s, t in zip(statistics(student), statistics(teacher), strict=True)]
-            terms["statistics"] = self.l2_weight * (gaps[0] + gaps[1])
-        if self.srrl_weight:
+            terms["statistics"] = self.config.l2_weight * (gaps[0] + gaps[1])
+        if self.config.srrl_weight:
             means = F.mse_loss(student.mean(dim=(2, 3)), teacher.mean(dim=(2, 3)))
-            terms["srrl"] = self.srrl_weight * (means + F.mse_loss(full_precision(tail(student, self.stage)), logits))
+            terms["srrl"] = self.config.srrl_weight * (
+                means + F.mse_loss(full_precision(tail(student, self.stage)), logits)
+            )
         return terms

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import full_precision
 
 
@@ -45,20 +46,19 @@ class CLKD(Objective):
     learnt.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.5,
-        class_weight: float = 2.0,
-        correlation_weight: float = 0.4,
-        squared: bool = False,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.squared = squared
-        self.weights = {"instance": kd_weight, "class": kd_weight * class_weight, "correlation": correlation_weight}
+    class Config(Objective.Config):
+        ce_weight: Weight = 0.1
+        kd_weight: Weight = 0.5
+        """Of the instance and the class term."""
+        class_weight: Weight = 2.0
+        """Of the class term, times kd_weight."""
+        correlation_weight: Weight = 0.4
+        squared: bool = False
+        """Whether the correlation term is the square of the distance."""
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        terms = clkd_terms(*self.logits(batch.student.logits, batch.teacher.logits, batch.labels), self.squared)
-        return {name: self.weights[name] * term for name, term in terms.items()}
+        c, pair = self.config, self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        weights = {"instance": c.kd_weight, "class": c.kd_weight * c.class_weight, "correlation": c.correlation_weight}
+        return {name: weights[name] * term for name, term in clkd_terms(*pair, c.squared).items()}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.objectives import signatures
 from distillery.records.io import SOURCE_SUFFIXES
 
 SOURCE = Path("src/distillery")
@@ -141,15 +140,12 @@ class Layout:
 
 
 def code_files(stage: str, root: Path = Path(), method: Any = None) -> list[str]:
-    """List the source files that `stage` depends on; for `distill`, only the objective files that `method` uses."""
+    """List the source files that `stage` depends on."""
     found: set[Path] = set()
     for entry in CODE[stage]:
         path = root / SOURCE / entry
-        if entry == "objectives" and method is not None:
-            found |= {SOURCE / "objectives" / p.relative_to(signatures.HERE) for p in signatures.sources(method)}
-        else:
-            files = [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES] if path.is_dir() else [path]
-            found |= {p.relative_to(root) for p in files}
+        files = [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES] if path.is_dir() else [path]
+        found |= {p.relative_to(root) for p in files}
     return sorted(map(str, found))
 
 

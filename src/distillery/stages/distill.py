@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.models.base import Network
-from distillery.objectives import signatures
+from distillery.objectives.build import needs as needs_of
 from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.job import describe, making
@@ -38,7 +38,7 @@ def run(study: Study, params: Path, pair: str, method: str, seed: str) -> None:
     with ranks.once(making(layout, output, made, record)) as volatile, ranks.joined(device):
         data = Dataset.load(layout.arrays.parent, sha256=record["inputs"][str(layout.arrays)])
         data = data.hold_out(recipe.validation).to(device)
-        needs = signatures.needs(spec)
+        needs = needs_of(spec)
         networks = [] if not needs else open_teachers(study, layout, pair, data, device, recipe)
         source, how = _source(layout, study, pair, needs, networks, recipe, data)
         # Results depend on these in the last bits. Several ranks take eager steps, whatever recipe.graph says.

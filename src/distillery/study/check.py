@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from distillery.data import check_options
 from distillery.models.names import NAMES as ARCHITECTURES
-from distillery.objectives import signatures
 from distillery.records.io import DistilleryError
 from distillery.study.model import Recipe, Study, expand_seeds
 from distillery.teachers.released import DATA as RELEASED_FOR
@@ -90,13 +89,18 @@ def _check_fetched(study: Study) -> list[str]:
 
 
 def _check_methods(study: Study) -> list[str]:
+    from distillery.objectives.build import Loss, Problems  # imports torch
+
     problems = []
     for name, method in study.methods.items():
         for pair in method.pairs:
             if pair not in study.pairs:
                 problems.append(f"methods.{name}.pairs: unknown pair {pair!r}: {nearest(pair, list(study.pairs))}")
         for pair in [p for p in method.pairs if p in study.pairs] or [""]:
-            problems += [f"methods.{name}: {p}" for p in signatures.check(method.for_pair(pair))]
+            try:
+                Loss(method.for_pair(pair))
+            except Problems as found:
+                problems += [f"methods.{name}: {p}" for p in found.sentences]
     return problems
 
 
