@@ -52,7 +52,9 @@ CASES: dict[str, tuple[type[Objective], dict[str, Any]]] = {
     "ofd": (OFD, {}),
     "simkd": (SimKD, {}),
     "adain": (AdaIN, {"l2_weight": 1.0, "srrl_weight": 1.0}),
-    "adain_middle": (AdaIN, {"stage": 1}),
+    "adain_default": (AdaIN, {}),
+    "srrl": (AdaIN, {"adain_weight": 0.0, "srrl_weight": 1.0}),
+    "adain_middle": (AdaIN, {"stages": (1,)}),
 }
 
 

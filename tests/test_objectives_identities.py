@@ -12,6 +12,7 @@ from logit_cases import made, normal
 from torch import Tensor
 
 from distillery.config import Problems
+from distillery.objectives.clkd import correlation_gap
 from distillery.objectives.ctkd import CTKD, curriculum
 from distillery.objectives.dkd import DKD, dkd_terms
 from distillery.objectives.ensemble import combined_log_probs, disagreement, ensemble_loss, label_log_probs
@@ -241,6 +242,32 @@ def test_clkd_vanishes_with_its_gradient_at_the_teacher() -> None:
     loss = total(made("clkd", context(y, z), ce_weight=0.0), batch(z, z.detach().clone(), y))
     (gradient,) = torch.autograd.grad(loss, z)
     assert loss == 0 and (gradient == 0).all()
+
+
+def test_clkd_forms_are_the_public_readings() -> None:
+    z, t = normal(6, 4), normal(6, 4, seed=1)
+    classes = 4
+
+    def unit_rows(x: Tensor) -> Tensor:
+        return torch.stack([row / row.square().sum().sqrt() for row in x])
+
+    def centred_columns(x: Tensor) -> list[Tensor]:
+        return [x[:, j] - x[:, j].sum() / len(x) for j in range(classes)]
+
+    # HyunJunSik/Malware-KD: a sum over classes of outer products of the images' centred logits; squared.
+    a, b = (sum(torch.outer(c, c) for c in centred_columns(x)) / (classes - 1) for x in (z, t))
+    assert a.shape == (6, 6)
+    torch.testing.assert_close(correlation_gap(z, t, "sample_gram"), torch.norm(a - b, "fro") ** 2 / classes**2)
+    # The later version: covariances of the classes; not squared.
+    a, b = ((len(x) - 1) * torch.cov(x.T) / (classes - 1) for x in (z, t))
+    torch.testing.assert_close(correlation_gap(z, t, "covariance"), torch.norm(a - b, "fro") / classes**2)
+    # A fork of mdistiller: products of the classes as they are, their rows brought to length 1, mean squared gap.
+    a, b = (unit_rows(torch.einsum("bi,bj->ij", x, x)) for x in (z, t))
+    torch.testing.assert_close(correlation_gap(z, t, "normalised_gram"), (a - b).square().mean() / classes**2)
+    y = torch.arange(6) % 4
+    for form in ("covariance", "sample_gram", "normalised_gram"):
+        terms = made("clkd", context(y, z), form=form)(batch(z, t, y))
+        torch.testing.assert_close(terms["correlation"], 0.4 * correlation_gap(z, t, form))
 
 
 def test_ensemble_trusts_the_teacher_that_knows_the_label() -> None:
