@@ -19,7 +19,7 @@ from side_by_side import device, now, parser, show, use_threads
 
 from distillery import models
 from distillery.data.views import Views
-from distillery.objectives import signatures
+from distillery.objectives.build import needs as needs_of
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.teachers.view_table import size_in_bytes
@@ -57,7 +57,7 @@ def size_of(architecture: str) -> int:
 
 def is_live(study: Study, method: str) -> bool:
     """Say whether a method must ask the teacher itself, because no table holds what it needs."""
-    needs = signatures.needs(study.methods[method])
+    needs = needs_of(study.methods[method])
     return bool(needs & {"maps", "preacts", "strong"}) or ("pooled" in needs and not study.cache.pooled)
 
 
@@ -68,7 +68,7 @@ def student_hours(study: Study, pair: str, method: str, steps: int) -> float:
     seconds = step_seconds(spec.student, timed, steps)
     if is_live(study, method):
         seconds += sum(forward_seconds(study.teachers[t].architecture, timed, steps) for t in spec.teachers)
-    if "strong" in signatures.needs(study.methods[method]):
+    if "strong" in needs_of(study.methods[method]):
         seconds *= 2  # a second view, for student and teacher
     return recipe.epochs * math.ceil(TRAIN / recipe.batch_size) * seconds / 3600
 

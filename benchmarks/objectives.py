@@ -25,7 +25,7 @@ from torch import Tensor
 
 from distillery import models
 from distillery.models.base import Network, Outputs
-from distillery.objectives import signatures
+from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
 
@@ -115,7 +115,7 @@ def measure(step: Callable[[], float], baseline: Callable[[], float], seconds: f
 
 
 def main() -> None:
-    known = signatures.objectives()
+    known = list(OBJECTIVES)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--methods", default=",".join(known), help="comma-separated objectives (default: all)")

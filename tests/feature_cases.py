@@ -52,7 +52,9 @@ CASES: dict[str, tuple[type[Objective], dict[str, Any]]] = {
     "ofd": (OFD, {}),
     "simkd": (SimKD, {}),
     "adain": (AdaIN, {"l2_weight": 1.0, "srrl_weight": 1.0}),
-    "adain_middle": (AdaIN, {"stage": 1}),
+    "adain_default": (AdaIN, {}),
+    "srrl": (AdaIN, {"adain_weight": 0.0, "srrl_weight": 1.0}),
+    "adain_middle": (AdaIN, {"stages": (1,)}),
 }
 
 
@@ -87,5 +89,5 @@ def make(case: str, teacher: str, student: str, size: int = 8) -> Objective:
     torch.manual_seed(2)
     frozen = copy.deepcopy(network(teacher)).requires_grad_(False).eval()
     ctx = fb.context(run(student, size, 4), run(teacher, size, 4), teacher_model=frozen)
-    made: Objective = kind(ctx, **hyper)
+    made: Objective = kind(ctx, kind.Config(**hyper))
     return made

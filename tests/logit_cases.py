@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillery.objectives import signatures
+from distillery.objectives import OBJECTIVES as ALL
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
 
 LOGIT_NEEDS = {"logits", "strong", "teachers"}
-OBJECTIVES = sorted(n for n, s in signatures.objectives().items() if s.needs <= LOGIT_NEEDS)
+OBJECTIVES = sorted(name for name, row in ALL.items() if row.load().needs <= LOGIT_NEEDS)
 
 
 def made(name: str, ctx: Context, plugins: dict[str, dict[str, Any]] | None = None, **hyper: Any) -> Objective:

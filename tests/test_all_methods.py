@@ -10,7 +10,9 @@ import torch
 
 from distillery import data, models
 from distillery.data.dataset import Dataset
-from distillery.objectives import signatures
+from distillery.objectives import OBJECTIVES
+from distillery.objectives.build import needs as needs_of
+from distillery.objectives.plugins import PLUGINS
 from distillery.records.io import write_json
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.source import LiveTeachers
@@ -18,8 +20,8 @@ from distillery.training.loop import fit
 from distillery.training.trainee import assemble
 
 RECIPE = Recipe(epochs=4, batch_size=16, lr=0.02, milestones=(3,), augmentation={"pad": 1, "flip": False}, test_every=4)
-BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in signatures.objectives()}
-BLOCKS |= {f"kd with {name}": {"objective": "kd", "plugins": {name: {}}} for name in signatures.plugins()}
+BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in OBJECTIVES}
+BLOCKS |= {f"kd with {name}": {"objective": "kd", "plugins": {name: {}}} for name in PLUGINS}
 BLOCKS["wttm plus crd"] = {"objective": "wttm", "plus": {"crd": {}}}
 BLOCKS["wttm plus itrd"] = {"objective": "wttm", "plus": {"itrd": {"weight": 0.5}}}
 
@@ -47,7 +49,7 @@ def teachers(digits: Dataset) -> list[models.base.Network]:
 @pytest.mark.parametrize("name", BLOCKS)
 def test_trains_on_digits(digits: Dataset, teachers: list[models.base.Network], name: str) -> None:
     method = Method.model_validate(BLOCKS[name])
-    needs = signatures.needs(method)
+    needs = needs_of(method)
     used = (teachers if "teachers" in needs else teachers[:1]) if needs else []
     trainee = assemble("resnet8_w8", method, digits, used, 0)
     before = {k: v.clone() for k, v in trainee.student.state_dict().items()}

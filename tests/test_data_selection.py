@@ -11,15 +11,17 @@ from logit_batches import batch, context, total
 from logit_cases import OBJECTIVES, made, normal, teachers_of
 from torch import Tensor
 
+from distillery.config import Problems
 from distillery.models.base import Outputs
-from distillery.objectives.base import Context
+from distillery.objectives.base import Context, Incompatible
 from distillery.objectives.kd import KD, kd_loss
 from distillery.objectives.plugins.select import Select, gradient_norm, influence, margin
 
 
 def scored(labels: Tensor, logits: Tensor, pooled: Tensor | None = None, **hyper: Any) -> Select:
     single = Outputs(logits[:1], None if pooled is None else pooled[:1])
-    return Select(Context(logits.shape[1], labels, single, single, None, lambda: Outputs(logits, pooled)), **hyper)
+    ctx = Context(logits.shape[1], labels, single, single, None, lambda: Outputs(logits, pooled))
+    return Select(ctx, Select.Config(**hyper))
 
 
 def test_unselected_rows_get_the_ground_truth_only() -> None:
@@ -85,9 +87,9 @@ def test_last_layer_scores_agree_with_autograd() -> None:
 
 def test_selection_says_what_it_lacks() -> None:
     labels, logits = torch.arange(4), normal(4, 4)
-    with pytest.raises(ValueError, match="needs the teacher's pooled features"):
+    with pytest.raises(Incompatible, match="needs the teacher's pooled features"):
         scored(labels, logits, score="gradient")
-    with pytest.raises(ValueError, match=r"fraction must lie in \(0, 1\]"):
-        scored(labels, logits, fraction=0.0)
-    with pytest.raises(ValueError, match="this method has none"):
+    with pytest.raises(Problems, match="fraction: greater than 0"):
+        Select.Config.read({"fraction": 0.0})
+    with pytest.raises(Incompatible, match="this method has none"):
         Select(context(labels, logits))

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distillery.models.base import Outputs
-from distillery.objectives import signatures
 from distillery.objectives.adain import AdaIN
 from distillery.objectives.at import AT
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.build import build
 from distillery.objectives.fitnet import FitNet
 from distillery.objectives.negatives import ClassSampler
@@ -72,7 +71,7 @@ def runs_for(case: str, teacher: str, student: str) -> bool:
 @pytest.mark.parametrize("case", CASES)
 def test_real_networks(case: str, teacher: str, student: str) -> None:
     if not runs_for(case, teacher, student):
-        with pytest.raises(ValueError, match="student gives none"):
+        with pytest.raises(Incompatible, match="student gives none"):
             make(case, teacher, student, 32)
         return
     objective = make(case, teacher, student, 32)
@@ -145,17 +144,6 @@ def test_steps_with_an_eigensolver_are_not_called_static() -> None:
     assert make("vkd", "resnet8x4", "resnet8").static
 
 
-def test_registry_reads_what_the_classes_take() -> None:
-    found = signatures.objectives()
-    for kind in {kind for kind, _ in CASES.values()}:
-        signature = found[kind.__module__.rpartition(".")[2]]
-        assert signature.cls == kind.__name__
-        assert signature.needs == kind.needs
-        assert signature.hyper.keys() == (kind.__init__.__kwdefaults__ or {}).keys()
-        assert {k: d for k, (_, d) in signature.hyper.items()} == kind.__init__.__kwdefaults__
-        assert not signature.mistakes(kind.__init__.__kwdefaults__)
-
-
 def test_training_the_student_and_the_modules_lowers_the_term() -> None:
     """Twenty joint steps of the real optimiser with weight decay, for every method, on one batch."""
     images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -199,15 +187,15 @@ def test_partners_bring_their_needs_and_keep_the_main_prediction() -> None:
 def test_refusals() -> None:
     without = dataclasses.replace(run("resnet8", 8, 4), pooled=None)
     bare = Outputs(torch.zeros(1, 10))
-    with pytest.raises(ValueError, match="RKD compares pooled features, but the student has none"):
+    with pytest.raises(Incompatible, match="RKD compares pooled features, but the student has none"):
         RKD(fb.context(without, run("resnet8", 8, 4)))
-    with pytest.raises(ValueError, match="AT compares feature maps, but the teacher gives none"):
+    with pytest.raises(Incompatible, match="AT compares feature maps, but the teacher gives none"):
         AT(fb.context(run("resnet8", 8, 4), bare))
-    with pytest.raises(ValueError, match="cannot run from a cached table"):
+    with pytest.raises(Incompatible, match="cannot run from a cached table"):
         SimKD(fb.context(run("resnet8", 8, 4), run("resnet8", 8, 4)))
-    with pytest.raises(ValueError, match="hint_layer 9 does not exist"):
-        FitNet(fb.context(run("resnet8", 8, 4), run("resnet8", 8, 4)), hint_layer=9)
-    with pytest.raises(ValueError, match="all training labels are the same"):
+    with pytest.raises(Incompatible, match="hint_layer 9 does not exist"):
+        FitNet(fb.context(run("resnet8", 8, 4), run("resnet8", 8, 4)), FitNet.Config(hint_layer=9))
+    with pytest.raises(Incompatible, match="all training labels are the same"):
         ClassSampler(torch.zeros(5, dtype=torch.int64), 3)
 
 
@@ -221,4 +209,4 @@ def test_context_is_all_an_objective_needs() -> None:
     for name, (kind, hyper) in CASES.items():
         if kind not in (SimKD, AdaIN, OFD):
             ctx: Context = fb.context(own, other)
-            assert fb.total(kind(ctx, **hyper)(fb.batch(own, other))).isfinite(), name
+            assert fb.total(kind(ctx, kind.Config(**hyper))(fb.batch(own, other))).isfinite(), name

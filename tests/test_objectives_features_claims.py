@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from feature_cases import make, network, over, run
 
-from distillery.objectives.adain import adain, statistics
+from distillery.objectives.adain import AdaIN, adain, statistics
+from distillery.objectives.base import Incompatible
 from distillery.objectives.cc import cc_loss
 from distillery.objectives.features import average_pool
 from distillery.objectives.fitnet import hint_regressor
@@ -83,7 +84,7 @@ def test_review_widths_are_the_published_ones(student: str, teacher: str, widths
 def test_simkd_with_a_perfect_projection_is_the_teacher(teacher: str) -> None:
     own = run(teacher, 32, 4)
     objective = make("simkd", teacher, teacher, 32)
-    assert objective.ce_weight == 0
+    assert objective.config.ce_weight == 0
     assert not any(k.startswith("_teacher") for k in objective.state_dict())
     before = {k: v.clone() for k, v in objective.state_dict().items()}
     objective.train().predict(own)
@@ -112,10 +113,52 @@ def test_adain_gives_content_the_statistics_of_style() -> None:
     torch.testing.assert_close(adain(content, content), content)
 
 
+@pytest.mark.parametrize(
+    "teacher",
+    ["resnet8", "resnet8x4", "wrn_16_2", "vgg8", "resnet18", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"],
+)
+def test_adain_judges_the_students_deviations(teacher: str) -> None:
+    """The gradient by a scale of the deviations alone, means kept, at every stage that counts by default."""
+    objective, told = make("adain_default", teacher, "resnet8", 32), run(teacher, 32, 4)
+    assert len(objective.taps) == len(objective.connectors) == min(len(told.maps), 4) - 2
+    for project, (s, t) in zip(objective.connectors, objective.taps, strict=True):
+        assert 0 < t < len(told.maps) - 1
+        style = project(run("resnet8", 32, 4).maps[s]).double().detach()
+        mean = style.mean(dim=(2, 3), keepdim=True)
+        scale = torch.ones(style.shape[1], 1, 1, dtype=torch.float64, requires_grad=True)
+        objective._teacher[0].double()
+        loss = objective.judgement(mean + scale * (style - mean), told.maps[t].double(), told.logits.double(), t)
+        (gradient,) = torch.autograd.grad(loss, scale)
+        assert gradient.norm() > 1e-7 * loss.detach(), (teacher, t, gradient.norm(), loss)
+
+
+@pytest.mark.parametrize("teacher", ["resnet8", "resnet8x4", "vgg8", "resnet18", "shufflenet_v1"])
+def test_adain_refuses_a_tap_of_which_only_the_means_are_heard(teacher: str) -> None:
+    frozen = network(teacher).eval()
+    ctx = fb.context(run("resnet8", 32, 4), run(teacher, 32, 4), teacher_model=frozen)
+    with pytest.raises(Incompatible, match=r"depends on the means of tap \d alone"):
+        AdaIN(ctx, AdaIN.Config(stages=(-1,)))
+    with pytest.raises(Incompatible, match="stage 7 does not exist"):
+        AdaIN(ctx, AdaIN.Config(stages=(7,)))
+    assert AdaIN(ctx, AdaIN.Config(stages=(-1,), adain_weight=0.0, l2_weight=1.0)).taps  # a plain gap hears both
+
+
+def test_srrl_is_the_released_loss() -> None:
+    """mean over B, C of the squared gap of spatial means, and MSE of the teacher's logits of the projected map."""
+    own, told = run("resnet8", 32, 4), run("resnet8x4", 32, 4)
+    objective = make("srrl", "resnet8x4", "resnet8", 32)
+    assert not objective.connectors and [p.shape for p in objective.parameters()] == [(256, 64, 1, 1), (256,), (256,)]
+    projected = objective.last(own.maps[-1])
+    head, means = network("resnet8x4").head, projected.mean(dim=(2, 3))
+    expected = F.mse_loss(means, told.maps[-1].mean(dim=(2, 3))) + F.mse_loss(head(means), told.logits)
+    assert objective.distil(fb.batch(own, told)).keys() == {"srrl"}
+    torch.testing.assert_close(objective.distil(fb.batch(own, told))["srrl"], expected)
+
+
 def test_vid_variances_are_fixed_unless_asked_for() -> None:
     ctx = fb.context(run("resnet8", 8, 4), run("resnet8x4", 8, 4))
     for train in (False, True):
-        objective = VID(ctx, train_variance=train)
+        objective = VID(ctx, VID.Config(train_variance=train))
         scales = [getattr(objective, f"log_scale{i}") for i in range(3)]
         assert [isinstance(scale, torch.nn.Parameter) for scale in scales] == [train] * 3
         assert [math.log1p(math.exp(scale[0].item())) for scale in scales] == pytest.approx([5.0] * 3, abs=1e-4)

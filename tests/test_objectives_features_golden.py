@@ -58,7 +58,7 @@ def rkd(h: Hyper, x: Inputs) -> Values:
     loss = h["distance_weight"] * terms["distance"] + h["angle_weight"] * terms["angle"]
     ctx, rows = pooled_batch(x)
     out = {f"term_{k}": v for k, v in terms.items()} | {"loss": loss}
-    out["distiller_loss_kd"] = fb.distilled(RKD(ctx, **h), rows)
+    out["distiller_loss_kd"] = fb.distilled(RKD(ctx, RKD.Config(**h)), rows)
     for name in ("student", "teacher"):
         out[f"{name}_mean_distance"] = mean_distance(differences(x[f"{name}_feat"]), h["squared"], h["eps"])[1]
     return out | {f"grad_{k}": gradient(out[k], s) for k in ("loss", "term_distance", "term_angle")}
@@ -68,7 +68,11 @@ def pkt(h: Hyper, x: Inputs) -> Values:
     (s,) = leaf(x, "student_feat")
     loss = pkt_loss(s, x["teacher_feat"], h["eps"])
     ctx, rows = pooled_batch(x)
-    return {"loss": loss, "distiller_loss_kd": fb.distilled(PKT(ctx, **h), rows), "grad_loss": gradient(loss, s)}
+    return {
+        "loss": loss,
+        "distiller_loss_kd": fb.distilled(PKT(ctx, PKT.Config(**h)), rows),
+        "grad_loss": gradient(loss, s),
+    }
 
 
 def spatial(x: Inputs, which: str) -> tuple[list[tuple[Tensor, Tensor]], Any, Any]:
@@ -84,7 +88,7 @@ def by_stage(h: Hyper, x: Inputs, function: Callable[..., Tensor], cls: type, **
     parts = torch.stack([function(s, t) for s, t in pairs])
     out: Values = {"per_stage": parts.detach(), "loss": parts.sum()}
     if cls is not SP or h["stages"] == "last":  # the class takes the last stage, as released
-        out["distiller_loss_kd"] = fb.distilled(cls(ctx, feat_weight=h["feat_weight"], **hyper), rows)
+        out["distiller_loss_kd"] = fb.distilled(cls(ctx, cls.Config(feat_weight=h["feat_weight"], **hyper)), rows)
     return out | stage_gradients(parts.sum(), x)
 
 
@@ -108,9 +112,8 @@ def nst(h: Hyper, x: Inputs) -> Values:
 
 def vid(h: Hyper, x: Inputs) -> Values:
     pairs, ctx, rows = spatial(x, h["stages"])
-    objective = VID(
-        ctx, feat_weight=h["feat_weight"], eps=h["eps"], init_variance=h["init_pred_var"], train_variance=True
-    )
+    hyper = {"feat_weight": h["feat_weight"], "eps": h["eps"], "init_variance": h["init_pred_var"]}
+    objective = VID(ctx, VID.Config(**hyper, train_variance=True))
     objective.to(pairs[0][0].dtype)
     out: Values = {"log_scale_init": start_log_scale(h["init_pred_var"], h["eps"])}
     parts, weights = [], []
@@ -132,7 +135,7 @@ def vid(h: Hyper, x: Inputs) -> Values:
 def kdsvd(h: Hyper, x: Inputs) -> Values:
     pairs, ctx, rows = spatial(x, "all")
     loss = kdsvd_loss([s for s, _ in pairs], [t for _, t in pairs], h["k"])
-    out: Values = {"loss": loss, "distiller_loss_kd": fb.distilled(KDSVD(ctx, **h), rows)}
+    out: Values = {"loss": loss, "distiller_loss_kd": fb.distilled(KDSVD(ctx, KDSVD.Config(**h)), rows)}
     return out | {f"grad_stage{i}": gradient(loss, s) for i, (s, _) in enumerate(pairs)}
 
 
@@ -150,7 +153,8 @@ def reviewkd(h: Hyper, x: Inputs) -> Values:
     student = fb.outputs(pooled=pooled, **{taps: maps})
     teacher = fb.outputs(pooled=x["teacher_pooled"], preacts=[x[n.replace("student", "teacher_preact")] for n in names])
     ctx, rows = fb.context(student, teacher), fb.batch(student, teacher, epoch=h["epoch"])
-    objective = ReviewKD(ctx, feat_weight=h["weight"], warmup_epochs=h["warmup"], student_taps=taps).to(pooled.dtype)
+    config = ReviewKD.Config(feat_weight=h["weight"], warmup_epochs=h["warmup"], student_taps=taps)
+    objective = ReviewKD(ctx, config).to(pooled.dtype)
     state = {k[5:].replace("att_conv", "attention"): v for k, v in x.items() if k.startswith("abfs.")}
     objective.fusions.load_state_dict(state, strict=False)
     assert set(dict(objective.fusions.named_parameters())) == set(state)
@@ -173,7 +177,8 @@ def crd(h: Hyper, x: Inputs) -> Values:
 
     hyper = {"feat_dim": h["feat_dim"], "nce_k": h["nce_k"], "momentum": h["momentum"], "feat_weight": h["feat_weight"]}
     labels = torch.arange(h["n_data"]) % 10
-    objective = CRD(fb.context(*rows(0), labels), temperature=h["T"], **hyper).to(x["memory_v1"].dtype)
+    config = CRD.Config(temperature=h["T"], **hyper)
+    objective = CRD(fb.context(*rows(0), labels), config).to(x["memory_v1"].dtype)
     for name, linear in (("s", objective.embed_student), ("t", objective.embed_teacher)):
         linear.load_state_dict({k: x[f"embed_{name}.{k}"] for k in ("weight", "bias")})
     objective.student_bank.rows.copy_(x["memory_v1"])
@@ -204,7 +209,8 @@ def crd(h: Hyper, x: Inputs) -> Values:
 def itrd(h: Hyper, x: Inputs) -> Values:
     (s,) = leaf(x, "student_feat")
     ctx, rows = pooled_batch(x)
-    objective = ITRD(ctx, alpha=h["alpha_it"], lambda_corr=h["lambda_corr"], lambda_mutual=h["lambda_mutual"])
+    weights = {k: h[k] for k in ("lambda_corr", "lambda_mutual")}
+    objective = ITRD(ctx, ITRD.Config(alpha=h["alpha_it"], **weights))
     objective.to(s.dtype).embed.load_state_dict({k: x[f"embed.{k}"] for k in ("weight", "bias")})
     embedded = objective.embed(s)
     out: Values = {
@@ -248,7 +254,7 @@ def vkd(h: Hyper, x: Inputs) -> Values:
     student = fb.outputs(x["student_distill_logits"], s)
     teacher = fb.outputs(x["teacher_logits"], t)
     hyper = {"feat_weight": h["alpha"], "kd_weight": h["gamma"], "temperature": h["T"], "beta": h["smooth_l1_beta"]}
-    objective = VkD(fb.context(student, teacher), **hyper).to(s.dtype)
+    objective = VkD(fb.context(student, teacher), VkD.Config(**hyper)).to(s.dtype)
     objective.projector = projector(x)
     terms = objective.distil(fb.batch(student, teacher))
     targets, weight = x["labels"], objective.projector.weight()

@@ -11,10 +11,13 @@ from logit_batches import batch, context, total
 from logit_cases import made, normal
 from torch import Tensor
 
+from distillery.config import Problems
+from distillery.objectives.clkd import correlation_gap
 from distillery.objectives.ctkd import CTKD, curriculum
 from distillery.objectives.dkd import DKD, dkd_terms
 from distillery.objectives.ensemble import combined_log_probs, disagreement, ensemble_loss, label_log_probs
 from distillery.objectives.kd import KD, kd_loss
+from distillery.objectives.label_revision import LabelRevision
 from distillery.objectives.mlkd import masked_mean, median, uncertain_rows, weak_terms
 from distillery.objectives.plugins.revise import Revise, revised_log_probs
 from distillery.objectives.plugins.standardise import standardise
@@ -76,7 +79,7 @@ def test_kd_is_tckd_plus_nckd_weighted_by_the_teachers_doubt() -> None:
 def test_rld_is_dkd_where_the_teacher_is_right() -> None:
     z, t = normal(16, 10), normal(16, 10, seed=1)
     y = t.argmax(dim=1)
-    rld = RLD(context(y, z), same_temperature=True)
+    rld = RLD(context(y, z), RLD.Config(same_temperature=True))
     dkd = DKD(context(y, z))
     torch.testing.assert_close(total(rld, batch(z, t, y, 5)), total(dkd, batch(z, t, y, 5)))
     wrong = (y + 1) % 10
@@ -118,7 +121,7 @@ def test_ttm_is_kd_with_a_renyi_entropy_regulariser() -> None:
 
 def test_ttm_with_beta_36_has_the_share_of_cross_entropy_of_kd_at_09_and_4() -> None:
     z, t, y = normal(8, 10).requires_grad_(), normal(8, 10, seed=1), torch.arange(8)
-    kd, ttm = KD(context(y, z)), TTM(context(y, z), gamma=0.25, beta=36.0)
+    kd, ttm = KD(context(y, z)), TTM(context(y, z), TTM.Config(gamma=0.25, beta=36.0))
     regulariser = 36 * 3 * renyi_entropy(z.softmax(dim=1), 0.25).mean()
     both = total(ttm, batch(z, t, y)) + regulariser, 10 * total(kd, batch(z, t, y))
     torch.testing.assert_close(*(torch.autograd.grad(loss, z, retain_graph=True)[0] for loss in both))
@@ -172,7 +175,7 @@ def test_a_wrong_teacher_is_put_right() -> None:
     y = t.argmin(dim=1)
     swapped = swap_top_and_label(t, y)
     assert (swapped.argmax(dim=1) == y).all() and torch.equal(swapped.sort().values, t.sort().values)
-    revised = Revise(eta=0.99)(t, t, y)[1]
+    revised = Revise(Revise.Config(eta=0.99))(t, t, y)[1]
     assert (revised.argmax(dim=1) == y).all()
     torch.testing.assert_close(revised.exp().sum(dim=1), torch.ones(8).double())
     others = torch.ones_like(t, dtype=torch.bool).scatter(1, y[:, None], False)
@@ -184,10 +187,10 @@ def test_a_wrong_teacher_is_put_right() -> None:
 
 @pytest.mark.parametrize("eta", [0.0, -1.0, 1.5])
 def test_eta_out_of_range_is_refused(eta: float) -> None:
-    with pytest.raises(ValueError, match=r"eta must lie in \(0, 1\]"):
-        Revise(eta=eta)
-    with pytest.raises(ValueError, match=r"eta must lie in \(0, 1\]"):
-        made("label_revision", context(torch.zeros(1).long(), torch.zeros(1, 2)), eta=eta)
+    said = "eta: greater than 0" if eta <= 0 else "eta: less than or equal to 1"
+    for kind in (Revise, LabelRevision):
+        with pytest.raises(Problems, match=said):
+            kind.Config.read({"eta": eta})
 
 
 def test_label_revision_leaves_no_cross_entropy_on_the_rows_the_teacher_gets_wrong() -> None:
@@ -239,6 +242,32 @@ def test_clkd_vanishes_with_its_gradient_at_the_teacher() -> None:
     loss = total(made("clkd", context(y, z), ce_weight=0.0), batch(z, z.detach().clone(), y))
     (gradient,) = torch.autograd.grad(loss, z)
     assert loss == 0 and (gradient == 0).all()
+
+
+def test_clkd_forms_are_the_public_readings() -> None:
+    z, t = normal(6, 4), normal(6, 4, seed=1)
+    classes = 4
+
+    def unit_rows(x: Tensor) -> Tensor:
+        return torch.stack([row / row.square().sum().sqrt() for row in x])
+
+    def centred_columns(x: Tensor) -> list[Tensor]:
+        return [x[:, j] - x[:, j].sum() / len(x) for j in range(classes)]
+
+    # HyunJunSik/Malware-KD: a sum over classes of outer products of the images' centred logits; squared.
+    a, b = (sum(torch.outer(c, c) for c in centred_columns(x)) / (classes - 1) for x in (z, t))
+    assert a.shape == (6, 6)
+    torch.testing.assert_close(correlation_gap(z, t, "sample_gram"), torch.norm(a - b, "fro") ** 2 / classes**2)
+    # The later version: covariances of the classes; not squared.
+    a, b = ((len(x) - 1) * torch.cov(x.T) / (classes - 1) for x in (z, t))
+    torch.testing.assert_close(correlation_gap(z, t, "covariance"), torch.norm(a - b, "fro") / classes**2)
+    # A fork of mdistiller: products of the classes as they are, their rows brought to length 1, mean squared gap.
+    a, b = (unit_rows(torch.einsum("bi,bj->ij", x, x)) for x in (z, t))
+    torch.testing.assert_close(correlation_gap(z, t, "normalised_gram"), (a - b).square().mean() / classes**2)
+    y = torch.arange(6) % 4
+    for form in ("covariance", "sample_gram", "normalised_gram"):
+        terms = made("clkd", context(y, z), form=form)(batch(z, t, y))
+        torch.testing.assert_close(terms["correlation"], 0.4 * correlation_gap(z, t, form))
 
 
 def test_ensemble_trusts_the_teacher_that_knows_the_label() -> None:

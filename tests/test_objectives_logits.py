@@ -47,7 +47,7 @@ Adapter = Callable[[Hyper, Tensor, Tensor, Tensor], Outputs]
 
 
 def make(cls: type, student: Tensor, labels: Tensor, plugin: bool = False, **hyper: Any) -> Objective:
-    objective = cls(context(labels, student), **hyper)
+    objective = cls(context(labels, student), cls.Config(**hyper))
     if plugin:
         objective.plugins.append(Standardise())
     return objective.to(student.dtype)

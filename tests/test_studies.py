@@ -248,4 +248,4 @@ def test_every_cell_computes_its_loss_on_its_own_networks() -> None:
         assert torch.stack(list(objective(batch).values())).sum().isfinite(), (study.study, pair, method)
         if method == "wttm_crd":  # 0.8 times CRD's own loss, as tabulated, whichever key says so
             (weight,), (partner,) = objective.weights.values(), objective.partners.values()
-            assert weight * partner.feat_weight == 0.8
+            assert weight * partner.config.feat_weight == 0.8

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from distillery.objectives import signatures
 from distillery.records.io import DistilleryError
 from distillery.study.check import check
 from distillery.study.model import Study, expand_seeds
@@ -124,31 +121,3 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("- a list")
     with pytest.raises(DistilleryError, match="must be a mapping"):
         Study.load(tmp_path / "params.yaml")
-
-
-def test_reading_a_study_does_not_import_torch() -> None:
-    code = "import sys, distillery.cli as cli; cli.Study.load(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_signatures_agree_with_the_classes() -> None:
-    """What is read from the syntax tree is what Python itself sees."""
-    import importlib
-    import inspect
-
-    for group, package in ((signatures.objectives(), ""), (signatures.plugins(), ".plugins")):
-        for name, signature in group.items():
-            cls = getattr(importlib.import_module(f"distillery.objectives{package}.{name}"), signature.cls)
-            real = {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY}
-            assert {k: default for k, (_, default) in signature.hyper.items()} == real, name
-            assert signature.doc, f"{name} has no docstring"
-            if signature.kind == "Objective":
-                assert signature.needs == cls.needs, name
-
-
-def test_a_method_depends_on_its_own_files_only(params: dict[str, Any]) -> None:
-    study = check(params)
-    files = {p.name for p in signatures.sources(study.methods["kd_ls"])}
-    assert {"kd.py", "standardise.py", "soft.py", "base.py", "build.py"} <= files
-    assert "dkd.py" not in files

@@ -12,9 +12,11 @@ from distillery.registry import nearest
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of a loss term; 0 switches it off
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Config(BaseModel):
@@ -30,15 +32,15 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     @classmethod
-    def read(cls, values: dict[str, Any]) -> Self:
-        """Make settings of what a study says. Raises Problems with one sentence per mistake."""
+    def read(cls, values: dict[str, Any], where: str = "") -> Self:
+        """Make settings of what a study says. Raises Problems with one sentence per mistake; `where` precedes keys."""
         try:
             # JSON, because there a list is the only sequence: "strict" then still takes it for a tuple.
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
-            raise Problems([explain(cls, e) for e in error.errors()]) from None
+            raise Problems([explain(cls, e, where) for e in error.errors()]) from None
         except TypeError as error:  # a date, for instance
-            raise Problems([f"{error}: give numbers, text, lists or mappings"]) from None
+            raise Problems([f"{where}{error}: give numbers, text, lists or mappings"]) from None
 
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""
@@ -53,9 +55,9 @@ class Problems(DistilleryError):
         self.sentences = sentences
 
 
-def explain(model: type[BaseModel], error: Any) -> str:
+def explain(model: type[BaseModel], error: Any, where: str = "") -> str:
     """Put a finding of pydantic's into words: which key, what it should be, what it is."""
-    path = ".".join(str(part) for part in error["loc"])
+    path = where + ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         block: Any = model
         for part in error["loc"][:-1]:
@@ -63,4 +65,6 @@ def explain(model: type[BaseModel], error: Any) -> str:
             block = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
         return f"unknown key {path!r}: {nearest(str(error['loc'][-1]), list(getattr(block, 'model_fields', {})))}"
     message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{path}: {message[:1].lower()}{message[1:]}, not {error['input']!r}" if path else message
+    return (
+        f"{path}: {message[:1].lower()}{message[1:]}, not {error['input']!r}" if error["loc"] else f"{where}{message}"
+    )

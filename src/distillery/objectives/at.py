@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distillery.config import Count, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import align, stage_taps, stages
 
@@ -37,11 +38,17 @@ class AT(Objective):
 
     needs = frozenset({"maps"})
 
-    def __init__(self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 1000.0, p: int = 2) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 1000.0
+        p: Count = 2
+        """Power that turns activations into energies."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         stage_taps(context, "AT")
-        self.feat_weight = feat_weight
-        self.p = p
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        return {"at": self.feat_weight * torch.stack([at_loss(s, t, self.p) for s, t in stages(batch)]).sum()}
+        losses = [at_loss(s, t, self.config.p) for s, t in stages(batch)]
+        return {"at": self.config.feat_weight * torch.stack(losses).sum()}

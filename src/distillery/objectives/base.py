@@ -18,6 +18,7 @@ from distillery.config import Config as BaseConfig
 from distillery.config import Weight
 from distillery.models.base import Network, Outputs
 from distillery.objectives.soft import full_precision
+from distillery.records.files import DistilleryError
 
 # What an objective may ask for in `needs`.
 NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers"})
@@ -91,6 +92,10 @@ class Context:
     teacher: Outputs | None = None
     teacher_model: Network | None = None
     teacher_on_train: Callable[[], Outputs] | None = None
+
+
+class Incompatible(DistilleryError):
+    """These networks, or this data, give the method not what it needs."""
 
 
 class Plugin(nn.Module):

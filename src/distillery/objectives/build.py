@@ -80,9 +80,9 @@ class Loss:
                 )
             read = self._read(OBJECTIVES, name, rest, where)
             try:
-                self.plus[name] = Partner.read(weight).weight, read
+                self.plus[name] = Partner.read(weight, where).weight, read
             except Problems as found:
-                self.problems += [f"{where}{s}" for s in found.sentences]
+                self.problems += found.sentences
         if self.problems:
             raise Problems(self.problems)
 
@@ -95,9 +95,9 @@ class Loss:
                 raise DistilleryError(
                     f"{registry.kind} {name!r} has an unknown item in `needs`, {unknown[0]!r}: {hint}"
                 )
-            return kind, kind.Config.read(values)
+            return kind, kind.Config.read(values, where)
         except Problems as found:
-            self.problems += [f"{where}{s}" for s in found.sentences]
+            self.problems += found.sentences
         except DistilleryError as error:
             self.problems.append(f"{where.partition('.')[0]}: {error}" if where else str(error))
         return None
@@ -124,7 +124,10 @@ class Loss:
         """Make the modules of one run."""
         kind, config = self.main
         main: Objective = kind(context, config)
-        partners = {name: (weight, cast(Objective, k(context, c))) for name, (weight, (k, c)) in self.plus.items()}
+        partners = {
+            name.replace(".", "_"): (weight, cast(Objective, kind(context, config)))  # a module's name has no dots
+            for name, (weight, (kind, config)) in self.plus.items()
+        }
         transforms: list[Transform] = []
         selector: Selector | None = None
         for kind, config in self.plugins.values():

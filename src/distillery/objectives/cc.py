@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distillery.config import Count, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import pooled, pooled_widths
 from distillery.objectives.soft import full_precision
@@ -31,25 +32,24 @@ class CC(Objective):
 
     needs = frozenset({"pooled"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        feat_weight: float = 0.02,
-        feat_dim: int = 128,
-        normalise: bool = False,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 0.02
+        feat_dim: Count = 128
+        """Width of the embeddings."""
+        normalise: bool = False
+        """Whether the embeddings are L2-normalised; not in the released code."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         student, teacher = pooled_widths(context, "CC")
-        self.embed_student = nn.Linear(student, feat_dim)
-        self.embed_teacher = nn.Linear(teacher, feat_dim)
-        self.feat_weight = feat_weight
-        self.normalise = normalise
+        self.embed_student = nn.Linear(student, self.config.feat_dim)
+        self.embed_teacher = nn.Linear(teacher, self.config.feat_dim)
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
         s, t = self.embed_student(student), self.embed_teacher(teacher)
-        if self.normalise:
+        if self.config.normalise:
             s, t = F.normalize(s, dim=1), F.normalize(t, dim=1)
-        return {"cc": self.feat_weight * cc_loss(s, t)}
+        return {"cc": self.config.feat_weight * cc_loss(s, t)}

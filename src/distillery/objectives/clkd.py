@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import full_precision
+
+Form = Literal["covariance", "sample_gram", "normalised_gram"]
 
 
 def normalised_mse(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
@@ -18,21 +23,30 @@ def normalised_mse(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
     return F.mse_loss(F.normalize(student, dim=dim, eps=1e-7), F.normalize(teacher, dim=dim, eps=1e-7))
 
 
-def class_correlation(logits: Tensor) -> Tensor:
-    """Sum over the batch of outer products of the batch-centred logits over C - 1, (B, C) in, (C, C) out."""
-    centred = logits - logits.mean(dim=0, keepdim=True)
-    return centred.T @ centred / (logits.shape[1] - 1)
+def correlation_gap(student: Tensor, teacher: Tensor, form: Form = "covariance") -> Tensor:
+    """Distance of the correlations of (B, C) logits in one of its three public readings, scalar.
+
+    With X the logits less their batch mean: covariance, ||X_s' X_s - X_t' X_t|| / (C - 1) / C^2, classes against
+    classes; sample_gram, (||X_s X_s' - X_t X_t'|| / (C - 1))^2 / C^2, images against images, squared; normalised_gram,
+    the mean squared difference of Z_s' Z_s and Z_t' Z_t (not centred) with rows of length 1, / C^2.
+    """
+    classes = student.shape[1]
+    if form == "normalised_gram":
+        return normalised_mse(student.T @ student, teacher.T @ teacher, dim=1) / classes**2
+    s, t = (z - z.mean(dim=0, keepdim=True) for z in (student, teacher))
+    if form == "sample_gram":
+        return (s @ s.T / (classes - 1) - t @ t.T / (classes - 1)).square().sum() / classes**2
+    gap = s.T @ s / (classes - 1) - t.T @ t / (classes - 1)
+    return torch.linalg.vector_norm(gap) / classes**2  # whose gradient at zero is zero
 
 
-def clkd_terms(student: Tensor, teacher: Tensor, squared: bool = False) -> dict[str, Tensor]:
-    """Instance, class and correlation term (Frobenius distance / C^2, squared or not), unweighted scalars."""
+def clkd_terms(student: Tensor, teacher: Tensor, form: Form = "covariance") -> dict[str, Tensor]:
+    """Instance, class and correlation term, unweighted scalars."""
     student, teacher = full_precision(student), full_precision(teacher)
-    gap = class_correlation(student) - class_correlation(teacher)
-    distance = gap.square().sum() if squared else torch.linalg.vector_norm(gap)  # whose gradient at zero is zero
     return {
         "instance": normalised_mse(student, teacher, dim=1),
         "class": normalised_mse(student, teacher, dim=0),
-        "correlation": distance / gap.numel(),
+        "correlation": correlation_gap(student, teacher, form),
     }
 
 
@@ -40,25 +54,25 @@ class CLKD(Objective):
     """L = ce_weight * CE + kd_weight * (instance + class_weight * class) + correlation_weight * correlation.
 
     No official code is public. The weights (0.1, 0.5, 2, 0.4) and the divisor C - 1 come from two re-implementations
-    and are unverified. These disagree on the correlation; the default is the plain distance of the C x C matrices. With
-    `squared` the term grows with the fourth power of the logits: on digits it outweighed all others and nothing was
-    learnt.
+    and are unverified. Three readings of the correlation are public (see `correlation_gap`): `sample_gram` is that of
+    HyunJunSik/Malware-KD, `covariance` of a later version of it, `normalised_gram` of an mdistiller fork, which states
+    no weights. The first grows with the fourth power of the logits: on digits it outweighed all other terms and nothing
+    was learnt. Only the last does not depend on their scale.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.5,
-        class_weight: float = 2.0,
-        correlation_weight: float = 0.4,
-        squared: bool = False,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.squared = squared
-        self.weights = {"instance": kd_weight, "class": kd_weight * class_weight, "correlation": correlation_weight}
+    class Config(Objective.Config):
+        ce_weight: Weight = 0.1
+        kd_weight: Weight = 0.5
+        """Of the instance and the class term."""
+        class_weight: Weight = 2.0
+        """Of the class term, times kd_weight."""
+        correlation_weight: Weight = 0.4
+        form: Form = "covariance"
+        """Which public reading the correlation term follows (see `correlation_gap`)."""
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        terms = clkd_terms(*self.logits(batch.student.logits, batch.teacher.logits, batch.labels), self.squared)
-        return {name: self.weights[name] * term for name, term in terms.items()}
+        c, pair = self.config, self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        weights = {"instance": c.kd_weight, "class": c.kd_weight * c.class_weight, "correlation": c.correlation_weight}
+        return {name: weights[name] * term for name, term in clkd_terms(*pair, c.form).items()}

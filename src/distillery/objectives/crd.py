@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from distillery.config import Count, Positive, Share, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import pooled, pooled_widths, unit
 from distillery.objectives.negatives import ClassSampler
@@ -73,36 +74,34 @@ class Bank(nn.Module):
 class CRD(Objective):
     """L = ce_weight * CE + feat_weight * (NCE of the student against the teacher's bank + the reverse).
 
-    Both embeddings (linear, then L2-normalised) are trained. `nce_k` is cut to the number of images every class has
-    against it. mode: the positive is the image itself ("exact") or a random one of its class ("relax"). Negatives are
-    drawn without replacement from the other classes. Defaults: mdistiller and RepDistiller.
+    Both embeddings (linear, then L2-normalised) are trained. Negatives are drawn without replacement from the other
+    classes. Defaults: mdistiller and RepDistiller.
     """
 
     needs = frozenset({"pooled"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        feat_weight: float = 0.8,
-        feat_dim: int = 128,
-        nce_k: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
-        mode: Literal["exact", "relax"] = "exact",
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 0.8
+        feat_dim: Count = 128
+        """Width of the embeddings."""
+        nce_k: Count = 16384
+        """Negatives of each image; cut to the number of images that every class has against it."""
+        temperature: Positive = 0.07
+        momentum: Share = 0.5
+        """Share of its old row that a bank keeps when an image comes by."""
+        mode: Literal["exact", "relax"] = "exact"
+        """The positive is the image itself or a random one of its class."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         student, teacher = pooled_widths(context, "CRD")
-        self.embed_student = nn.Linear(student, feat_dim)
-        self.embed_teacher = nn.Linear(teacher, feat_dim)
-        self.student_bank = Bank(len(context.labels), feat_dim)
-        self.teacher_bank = Bank(len(context.labels), feat_dim)
-        self.sampler = ClassSampler(context.labels, nce_k)
-        self.feat_weight = feat_weight
-        self.temperature = temperature
-        self.momentum = momentum
-        self.relax = mode == "relax"
+        self.embed_student = nn.Linear(student, self.config.feat_dim)
+        self.embed_teacher = nn.Linear(teacher, self.config.feat_dim)
+        self.student_bank = Bank(len(context.labels), self.config.feat_dim)
+        self.teacher_bank = Bank(len(context.labels), self.config.feat_dim)
+        self.sampler = ClassSampler(context.labels, self.config.nce_k)
 
     def contrast(self, student: Tensor, teacher: Tensor, index: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Give the losses of both sides and update both banks.
@@ -112,15 +111,15 @@ class CRD(Objective):
         """
         s, t = unit(self.embed_student(student)), unit(self.embed_teacher(teacher))
         sides = ((s, self.teacher_bank), (t, self.student_bank))
-        scores = [bank.log_scores(anchor, chosen, self.temperature) for anchor, bank in sides]
-        self.student_bank.remember(index, s, self.momentum)
-        self.teacher_bank.remember(index, t, self.momentum)
+        scores = [bank.log_scores(anchor, chosen, self.config.temperature) for anchor, bank in sides]
+        self.student_bank.remember(index, s, self.config.momentum)
+        self.teacher_bank.remember(index, t, self.config.momentum)
         count = len(self.student_bank.rows)
         return nce_loss(scores[0], count), nce_loss(scores[1], count)
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
-        positives = self.sampler.positives(batch.labels) if self.relax else batch.index
+        positives = self.sampler.positives(batch.labels) if self.config.mode == "relax" else batch.index
         chosen = torch.cat([positives[:, None], self.sampler.negatives(batch.labels)], dim=1)
         from_student, from_teacher = self.contrast(student, teacher, batch.index, chosen)
-        return {"crd": self.feat_weight * (from_student + from_teacher)}
+        return {"crd": self.config.feat_weight * (from_student + from_teacher)}

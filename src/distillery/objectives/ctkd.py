@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from distillery.config import Finite, Positive, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.kd import kd_loss
 
@@ -41,26 +42,30 @@ class CTKD(Objective):
     (arXiv:2403.01427, ce_weight 0.1, kd_weight 9) settle at T = 2, i.e. at t_start = 2.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        t_start: float = 1.0,
-        t_end: float = 20.0,
-        initial: float = 1.0,
-        decay_epochs: float = 10.0,
-        decay_max: float = 0.0,
-        decay_min: float = -1.0,
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.9,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.kd_weight = kd_weight
-        self.range = (t_start, t_end)
-        self.decay = (decay_epochs, decay_max, decay_min)
-        self.raw_temperature = nn.Parameter(torch.tensor(initial))
+    class Config(Objective.Config):
+        t_start: Positive = 1.0
+        """Lower end of the temperature."""
+        t_end: Positive = 20.0
+        """Width of its range: the temperature lies below t_start + t_end."""
+        initial: Finite = 1.0
+        """Start of the learned scalar, before the sigmoid."""
+        decay_epochs: Positive = 10.0
+        decay_max: Finite = 0.0
+        """Factor of the temperature's gradient at the start."""
+        decay_min: Finite = -1.0
+        """The same after decay_epochs; negative: the temperature ascends the loss."""
+        ce_weight: Weight = 0.1
+        kd_weight: Weight = 0.9
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
+        self.raw_temperature = nn.Parameter(torch.tensor(self.config.initial))
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
+        c = self.config
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        raw = scale_gradient(self.raw_temperature, curriculum(batch.epoch, *self.decay))
-        return {"kd": self.kd_weight * kd_loss(student, teacher, learned_temperature(raw, *self.range))}
+        factor = curriculum(batch.epoch, c.decay_epochs, c.decay_max, c.decay_min)
+        temperature = learned_temperature(scale_gradient(self.raw_temperature, factor), c.t_start, c.t_end)
+        return {"kd": c.kd_weight * kd_loss(student, teacher, temperature)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Positive, Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import correlation, tempered
 
 
@@ -25,22 +26,18 @@ class DIST(Objective):
     Defaults are those of the official CIFAR-100 configuration: weight 2, beta = gamma = 1, T = 4 (ImageNet: T = 1).
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        temperature: float = 4.0,
-        beta: float = 1.0,
-        gamma: float = 1.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 2.0,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.inter_weight = kd_weight * beta
-        self.intra_weight = kd_weight * gamma
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        beta: Weight = 1.0
+        """Of the inter-class term (rows), times kd_weight."""
+        gamma: Weight = 1.0
+        """Of the intra-class term (columns), times kd_weight."""
+        kd_weight: Weight = 2.0
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        inter, intra = dist_terms(student, teacher, self.temperature)
-        return {"inter": self.inter_weight * inter, "intra": self.intra_weight * intra}
+        c = self.config
+        inter, intra = dist_terms(student, teacher, c.temperature)
+        return {"inter": c.kd_weight * c.beta * inter, "intra": c.kd_weight * c.gamma * intra}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective, warmup
+from distillery.config import Epochs, Positive, Weight
+from distillery.objectives.base import Batch, Objective, warmup
 from distillery.objectives.soft import binary_kl_rows, kl_rows, one_against_rest
 
 
@@ -37,24 +38,19 @@ class DKD(Objective):
     9 and sets T = 2: alpha 9, beta 72.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        temperature: float = 4.0,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        warmup_epochs: float = 20.0,
-        ce_weight: float = 1.0,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.alpha = alpha
-        self.beta = beta
-        self.warmup_epochs = warmup_epochs
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        alpha: Weight = 1.0
+        """Of the target-class term."""
+        beta: Weight = 8.0
+        """Of the non-target-class term."""
+        warmup_epochs: Epochs = 20.0
+        """Over which both terms grow to their weight; 0: none."""
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        tckd, nckd = dkd_terms(student, teacher, batch.labels, self.temperature)
-        factor = warmup(batch.epoch, self.warmup_epochs)
-        return {"tckd": factor * self.alpha * tckd, "nckd": factor * self.beta * nckd}
+        tckd, nckd = dkd_terms(student, teacher, batch.labels, self.config.temperature)
+        factor = warmup(batch.epoch, self.config.warmup_epochs)
+        return {"tckd": factor * self.config.alpha * tckd, "nckd": factor * self.config.beta * nckd}

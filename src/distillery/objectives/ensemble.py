@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Positive, Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import full_precision, tempered
 
 UNLABELLED = -1
@@ -65,19 +66,21 @@ class Ensemble(Objective):
 
     needs = frozenset({"logits", "teachers"})
 
-    def __init__(
-        self, context: Context, *, temperature: float = 4.0, ce_weight: float = 0.1, kd_weight: float = 0.9
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.kd_weight = kd_weight
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        ce_weight: Weight = 0.1
+        kd_weight: Weight = 0.9
+
+    config: Config
 
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         logits, labelled = full_precision(batch.student.logits), batch.labels != UNLABELLED
         total = F.cross_entropy(logits, batch.labels, ignore_index=UNLABELLED, reduction="sum")
-        return {"ce": self.ce_weight * total / labelled.sum().clamp(min=1)}
+        return {"ce": self.config.ce_weight * total / labelled.sum().clamp(min=1)}
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         pairs = [self.logits(batch.student.logits, teacher.logits, batch.labels) for teacher in batch.teachers]
         teachers = torch.stack([teacher for _, teacher in pairs])
-        return {"kd": self.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, self.temperature)}
+        return {
+            "kd": self.config.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, self.config.temperature)
+        }

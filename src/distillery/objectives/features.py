@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distillery.objectives.base import Batch, Context
+from distillery.objectives.base import Batch, Context, Incompatible
 from distillery.objectives.soft import full_precision
 
 
@@ -83,16 +83,16 @@ def pooled(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def pooled_widths(context: Context, method: str) -> tuple[int, int]:
-    """Widths of the pooled student and teacher features. ValueError if one is missing."""
+    """Widths of the pooled student and teacher features. Incompatible if one is missing."""
     if context.teacher is None or context.student.pooled is None or context.teacher.pooled is None:
-        raise ValueError(f"{method} compares pooled features, but the {_lacking(context, 'pooled')} has none.")
+        raise Incompatible(f"{method} compares pooled features, but the {_lacking(context, 'pooled')} has none.")
     return context.student.pooled.shape[1], context.teacher.pooled.shape[1]
 
 
 def stage_taps(
     context: Context, method: str, student: str = "maps", teacher: str = "maps"
 ) -> list[tuple[Tensor, Tensor]]:
-    """Give the example's paired taps ("maps" or "preacts") of both networks. ValueError if there are none."""
+    """Give the example's paired taps ("maps" or "preacts") of both networks. Incompatible if there are none."""
     if context.teacher is not None:
         pairs = stage_pairs(getattr(context.student, student), getattr(context.teacher, teacher))
         if pairs:
@@ -101,7 +101,7 @@ def stage_taps(
     kind = {"maps": "feature maps", "preacts": "maps before the activation"}[
         teacher if lacking == "teacher" else student
     ]
-    raise ValueError(f"{method} compares {kind}, but the {lacking} gives none: choose another network or method.")
+    raise Incompatible(f"{method} compares {kind}, but the {lacking} gives none: choose another network or method.")
 
 
 def _lacking(context: Context, student: str, teacher: str | None = None) -> str:

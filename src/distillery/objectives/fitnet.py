@@ -6,10 +6,14 @@ convolution, batch normalisation and ReLU.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Weight
+from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.features import BatchNorm, average_pool, stage_taps
 from distillery.objectives.soft import full_precision
 
@@ -38,28 +42,29 @@ def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class FitNet(Objective):
-    """L = ce_weight * CE + feat_weight * hint_loss at tap `hint_layer` (0 is the stem).
+    """L = ce_weight * CE + feat_weight * hint_loss at tap `hint_layer`.
 
     Defaults: tap 2 and weight 100, mdistiller and RepDistiller.
     """
 
     needs = frozenset({"maps"})
 
-    def __init__(
-        self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 100.0, hint_layer: int = 2
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 100.0
+        hint_layer: Annotated[int, Field(ge=0)] = 2
+        """Tap that is compared; 0 is the stem."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         stage_taps(context, "FitNet")
         assert context.teacher is not None
-        taps = (context.student.maps, context.teacher.maps)
-        if not 0 <= hint_layer < min(map(len, taps)):
-            raise ValueError(
-                f"hint_layer {hint_layer} does not exist: the networks have {[len(t) for t in taps]} taps."
-            )
-        self.feat_weight = feat_weight
-        self.hint_layer = hint_layer
-        self.regressor = hint_regressor(*((x.shape[1], x.shape[2], x.shape[3]) for x in (t[hint_layer] for t in taps)))
+        taps, layer = (context.student.maps, context.teacher.maps), self.config.hint_layer
+        if layer >= min(map(len, taps)):
+            raise Incompatible(f"hint_layer {layer} does not exist: the networks have {[len(t) for t in taps]} taps.")
+        self.regressor = hint_regressor(*((x.shape[1], x.shape[2], x.shape[3]) for x in (t[layer] for t in taps)))
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        student = self.regressor(full_precision(batch.student.maps[self.hint_layer]))
-        return {"hint": self.feat_weight * hint_loss(student, batch.teacher.maps[self.hint_layer])}
+        student = self.regressor(full_precision(batch.student.maps[self.config.hint_layer]))
+        return {"hint": self.config.feat_weight * hint_loss(student, batch.teacher.maps[self.config.hint_layer])}

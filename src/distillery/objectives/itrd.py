@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distillery.config import Positive, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import pooled, pooled_widths, standardise
 from distillery.objectives.soft import full_precision
@@ -52,27 +53,24 @@ class ITRD(Objective):
 
     needs = frozenset({"pooled"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        alpha: float = 1.01,
-        lambda_corr: float = 2.0,
-        lambda_mutual: float = 1.0,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        alpha: Positive = 1.01
+        """Of the correlation term; 1.5 for pairs of two families."""
+        lambda_corr: Weight = 2.0
+        lambda_mutual: Weight = 1.0
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         student, teacher = pooled_widths(context, "ITRD")
         self.embed = nn.Linear(student, teacher)
-        self.alpha = alpha
-        self.lambda_corr = lambda_corr
-        self.lambda_mutual = lambda_mutual
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
         embedded = self.embed(student)
-        terms = {"correlation": self.lambda_corr * correlation_loss(embedded, teacher, self.alpha)}
-        if self.lambda_mutual:
+        terms = {"correlation": self.config.lambda_corr * correlation_loss(embedded, teacher, self.config.alpha)}
+        if self.config.lambda_mutual:
             same = student.shape[1] == teacher.shape[1]
-            terms["mutual"] = self.lambda_mutual * mutual_loss(student if same else embedded, teacher)
+            terms["mutual"] = self.config.lambda_mutual * mutual_loss(student if same else embedded, teacher)
         return terms

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Count, Weight
+from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.features import align, stage_taps, stages
 
 
@@ -76,13 +77,18 @@ class KDSVD(Objective):
     needs = frozenset({"maps"})
     static = False
 
-    def __init__(self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 1.0, k: int = 1) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 1.0
+        k: Count = 1
+        """Singular vectors of each stage."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         if len(stage_taps(context, "KDSVD")) < 2:
-            raise ValueError("KDSVD relates consecutive stages, but the networks have only one in common.")
-        self.feat_weight = feat_weight
-        self.k = k
+            raise Incompatible("KDSVD relates consecutive stages, but the networks have only one in common.")
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = (list(taps) for taps in zip(*stages(batch), strict=True))
-        return {"kdsvd": self.feat_weight * kdsvd_loss(student, teacher, self.k)}
+        return {"kdsvd": self.config.feat_weight * kdsvd_loss(student, teacher, self.config.k)}

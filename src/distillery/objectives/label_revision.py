@@ -6,8 +6,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
-from distillery.objectives.plugins.revise import revised_log_probs
+from distillery.config import Weight
+from distillery.objectives.base import Batch, Objective
+from distillery.objectives.plugins.revise import Eta, revised_log_probs
 from distillery.objectives.soft import full_precision
 
 
@@ -38,28 +39,21 @@ class LabelRevision(Objective):
     text and total loss are not public.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        eta: float = 0.8,
-        lambda1: float = 4.0,
-        lambda2: float = 1.0,
-        ce_weight: float = 1.0,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        if not 0 < eta <= 1:
-            raise ValueError(f"objective label_revision: eta must lie in (0, 1], not {eta}")
-        self.eta = eta
-        self.lambda1 = lambda1
-        self.lambda2 = lambda2
+    class Config(Objective.Config):
+        eta: Eta = 0.8
+        lambda1: Weight = 4.0
+        """Of the squared gap of the logits, where the teacher is right."""
+        lambda2: Weight = 1.0
+        """Of the squared gap to the revised probabilities, where it is wrong."""
+
+    config: Config
 
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         right = batch.teacher.logits.argmax(dim=1) == batch.labels
         rows = F.cross_entropy(full_precision(batch.student.logits), batch.labels, reduction="none")
-        return {"ce": self.ce_weight * mean_over(rows, right)}
+        return {"ce": self.config.ce_weight * mean_over(rows, right)}
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        mse_logits, mse_probs = revision_terms(student, teacher, batch.labels, self.eta)
-        return {"mse_right": self.lambda1 * mse_logits, "mse_wrong": self.lambda2 * mse_probs}
+        mse_logits, mse_probs = revision_terms(student, teacher, batch.labels, self.config.eta)
+        return {"mse_right": self.config.lambda1 * mse_logits, "mse_wrong": self.config.lambda2 * mse_probs}

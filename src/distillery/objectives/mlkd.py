@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Positive, Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import full_precision, kl_rows, tempered
 
 Masks = Literal["released", "rows"]
@@ -89,32 +90,27 @@ class MLKD(Objective):
 
     needs = frozenset({"logits", "strong"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        temperature: float = 4.0,
-        masks: Literal["released", "rows"] = "released",
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.9,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.masks: Masks = masks
-        self.kd_weight = kd_weight
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        """The first of the five."""
+        masks: Masks = "released"
+        ce_weight: Weight = 0.1
+        kd_weight: Weight = 0.9
+
+    config: Config
 
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.strong_student is not None
         strong = F.cross_entropy(full_precision(batch.strong_student.logits), batch.labels)
-        return {**super().supervised(batch), "ce_strong": self.ce_weight * strong}
+        return {**super().supervised(batch), "ce_strong": self.config.ce_weight * strong}
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.strong_student is not None and batch.strong_teacher is not None
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
         weak = self.logits(student, teacher, batch.labels)
         strong = self.logits(batch.strong_student.logits, batch.strong_teacher.logits, batch.labels)
-        kl = [instance_rows(*weak, t) for t in (self.temperature, *WEAK)]
-        kl_strong = [instance_rows(*strong, t) for t in (self.temperature, *STRONG)] + kl[1 + len(STRONG) :]
-        terms = weak_terms(student, teacher, kl, self.temperature, self.masks)
+        kl = [instance_rows(*weak, t) for t in (self.config.temperature, *WEAK)]
+        kl_strong = [instance_rows(*strong, t) for t in (self.config.temperature, *STRONG)] + kl[1 + len(STRONG) :]
+        terms = weak_terms(student, teacher, kl, self.config.temperature, self.config.masks)
         terms["kd_strong"] = torch.stack(kl_strong).sum(dim=0).mean()
-        return {name: self.kd_weight * term for name, term in terms.items()}
+        return {name: self.config.kd_weight * term for name, term in terms.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Positive, Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.mlkd import correlation_rows, instance_rows
 
 
@@ -15,23 +16,21 @@ class MLKDLevels(Objective):
     standardised. Weights 0.1 and 0.9 are those of `mlkd`; set two of the three to 0 to study one level.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        temperature: float = 4.0,
-        instance_weight: float = 0.9,
-        batch_weight: float = 0.9,
-        class_weight: float = 0.9,
-        ce_weight: float = 0.1,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.weights = {"instance": instance_weight, "batch": batch_weight, "class": class_weight}
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        instance_weight: Weight = 0.9
+        batch_weight: Weight = 0.9
+        class_weight: Weight = 0.9
+        ce_weight: Weight = 0.1
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student.logits, batch.teacher.logits
-        by_batch, by_class = correlation_rows(student, teacher, self.temperature)
-        instance = instance_rows(*self.logits(student, teacher, batch.labels), self.temperature)
-        levels = {"instance": instance, "batch": by_batch, "class": by_class}
-        return {name: self.weights[name] * rows.mean() for name, rows in levels.items()}
+        by_batch, by_class = correlation_rows(student, teacher, self.config.temperature)
+        instance = instance_rows(*self.logits(student, teacher, batch.labels), self.config.temperature)
+        return {
+            "instance": self.config.instance_weight * instance.mean(),
+            "batch": self.config.batch_weight * by_batch.mean(),
+            "class": self.config.class_weight * by_class.mean(),
+        }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
-from distillery.objectives.mlkd import WEAK, instance_rows, weak_terms
+from distillery.objectives.base import Batch, Objective
+from distillery.objectives.mlkd import MLKD, WEAK, instance_rows, weak_terms
 from distillery.objectives.soft import full_precision
 
 
@@ -17,23 +15,14 @@ class MLKDSingle(Objective):
     Defaults as in `mlkd`; the released single-view runs train 240 epochs.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        temperature: float = 4.0,
-        masks: Literal["released", "rows"] = "released",
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.9,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.masks: Literal["released", "rows"] = masks
-        self.kd_weight = kd_weight
+    class Config(MLKD.Config):
+        """As those of `mlkd`."""
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
         pair = self.logits(student, teacher, batch.labels)
-        kl = [instance_rows(*pair, t) for t in (self.temperature, *WEAK)]
-        terms = weak_terms(student, teacher, kl, self.temperature, self.masks)
-        return {name: self.kd_weight * term for name, term in terms.items()}
+        kl = [instance_rows(*pair, t) for t in (self.config.temperature, *WEAK)]
+        terms = weak_terms(student, teacher, kl, self.config.temperature, self.config.masks)
+        return {name: self.config.kd_weight * term for name, term in terms.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from distillery.objectives.base import Incompatible
+
 
 class ClassSampler(nn.Module):
     """Draws, for each image of a batch, images of other classes without replacement, or one of its own class.
@@ -20,13 +22,13 @@ class ClassSampler(nn.Module):
     def __init__(self, labels: Tensor, count: int) -> None:
         """Take the (N,) training labels and the number of negatives; that is cut to what every class can offer.
 
-        Raises ValueError if all images are of one class.
+        Raises Incompatible if all images are of one class.
         """
         super().__init__()
         counts = labels.bincount()
         most = int(counts.max())
         if most == len(labels):
-            raise ValueError("CRD contrasts images of different classes, but all training labels are the same.")
+            raise Incompatible("CRD contrasts images of different classes, but all training labels are the same.")
         self.count = min(count, len(labels) - most)
         self.window = min(len(labels), self.count + most)
         # All of this follows from the labels, so it is not part of a checkpoint.

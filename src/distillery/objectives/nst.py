@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distillery.config import Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import align, stage_taps, stages
 
@@ -37,10 +38,14 @@ class NST(Objective):
 
     needs = frozenset({"maps"})
 
-    def __init__(self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 50.0) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 50.0
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         stage_taps(context, "NST")
-        self.feat_weight = feat_weight
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        return {"nst": self.feat_weight * torch.stack([nst_loss(s, t) for s, t in stages(batch)]).sum()}
+        return {"nst": self.config.feat_weight * torch.stack([nst_loss(s, t) for s, t in stages(batch)]).sum()}

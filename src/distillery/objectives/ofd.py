@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Weight
+from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.features import average_pool, conv_norm, stage_pairs, stage_taps
 from distillery.objectives.soft import full_precision
 
@@ -51,15 +52,22 @@ class OFD(Objective):
 
     needs = frozenset({"preacts"})
 
-    def __init__(self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 0.001) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.feat_weight = feat_weight
+    class Config(Objective.Config):
+        feat_weight: Weight = 0.001
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         taps = stage_taps(context, "OFD", "preacts", "preacts")
         if context.teacher_model is None:
-            raise ValueError("OFD reads its margins from the teacher network: it cannot run from a cached table alone.")
-        norms = context.teacher_model.stage_norms()[-len(taps) :]
+            raise Incompatible("OFD reads its margins from the teacher: it cannot run from a cached table alone.")
+        try:
+            norms = context.teacher_model.stage_norms()[-len(taps) :]
+        except ValueError as error:
+            raise Incompatible(f"OFD: {error}") from None
         if [n.num_features for n in norms] != [t.shape[1] for _, t in taps]:
-            raise ValueError("OFD needs one normalisation of the teacher for each of its stages, of the same width.")
+            raise Incompatible("OFD needs one normalisation of the teacher for each of its stages, of the same width.")
         self.connectors = nn.ModuleList(conv_norm(s.shape[1], t.shape[1], he_normal=True) for s, t in taps)
         for i, norm in enumerate(norms):
             self.register_buffer(f"margin{i}", margins(norm))
@@ -71,4 +79,4 @@ class OFD(Objective):
             teacher = average_pool(full_precision(t), student.shape[-2:])
             terms.append(ofd_loss(student, teacher, getattr(self, f"margin{i}")))
         weighted = [2.0 ** (i + 1 - len(terms)) * term for i, term in enumerate(terms)]
-        return {"ofd": self.feat_weight * torch.stack(weighted).sum()}
+        return {"ofd": self.config.feat_weight * torch.stack(weighted).sum()}

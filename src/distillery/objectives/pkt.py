@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from distillery.config import Positive, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import pooled, pooled_widths, unit
 from distillery.objectives.soft import full_precision
@@ -31,13 +32,16 @@ class PKT(Objective):
 
     needs = frozenset({"pooled"})
 
-    def __init__(
-        self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 30000.0, eps: float = 1e-7
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 30000.0
+        eps: Positive = 1e-7
+        """Added to norms and to the probabilities under the logarithm."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         pooled_widths(context, "PKT")
-        self.feat_weight = feat_weight
-        self.eps = eps
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        return {"pkt": self.feat_weight * pkt_loss(*pooled(batch), self.eps)}
+        return {"pkt": self.config.feat_weight * pkt_loss(*pooled(batch), self.config.eps)}

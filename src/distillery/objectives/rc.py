@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Positive, Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.kd import kd_loss
 
 
@@ -27,23 +28,16 @@ class RC(Objective):
     both distillation weights by 9, sets T = 2 and builds the correction from the standardised student.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        rc_weight: float = 0.1,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.kd_weight = kd_weight
-        self.rc_weight = rc_weight
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        kd_weight: Weight = 1.0
+        rc_weight: Weight = 0.1
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         return {
-            "kd": self.kd_weight * kd_loss(student, teacher, self.temperature),
-            "rc": self.rc_weight * rc_loss(student, batch.labels, self.temperature),
+            "kd": self.config.kd_weight * kd_loss(student, teacher, self.config.temperature),
+            "rc": self.config.rc_weight * rc_loss(student, batch.labels, self.config.temperature),
         }

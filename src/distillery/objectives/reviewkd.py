@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distillery.config import Epochs, Weight
 from distillery.models.base import Outputs
 from distillery.objectives.base import Batch, Context, Objective, warmup
 from distillery.objectives.features import average_pool, conv_norm, pooled_widths, stage_taps
@@ -75,28 +76,26 @@ class ReviewKD(Objective):
     """L = ce_weight * CE + min(epoch / warmup_epochs, 1) * feat_weight * sum over levels of hcl_loss.
 
     Defaults: mdistiller (weight 1; resnet32x4 -> resnet8x4 uses 5, the other pairs 0.6 to 8). Epochs count from 1, from
-    0 in the authors' own code. The middle width is min(512, width of the pooled feature). `student_taps`: after the
-    activation (released for most families) or before it.
+    0 in the authors' own code. The middle width is min(512, width of the pooled feature).
     """
 
     needs = frozenset({"maps", "preacts", "pooled"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        feat_weight: float = 1.0,
-        warmup_epochs: float = 20.0,
-        student_taps: Literal["maps", "preacts"] = "maps",
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.feat_weight = feat_weight
-        self.warmup_epochs = warmup_epochs
-        self.taps = student_taps
+    class Config(Objective.Config):
+        feat_weight: Weight = 1.0
+        warmup_epochs: Epochs = 20.0
+        """Over which the term grows to its weight; 0: none."""
+        student_taps: Literal["maps", "preacts"] = "maps"
+        """Taps after the activation (released for most families) or before it."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
+        taps = self.config.student_taps
         widths = [
             (pooled_widths(context, "ReviewKD")),
-            *((s.shape[1], t.shape[1]) for s, t in reversed(stage_taps(context, "ReviewKD", student_taps, "preacts"))),
+            *((s.shape[1], t.shape[1]) for s, t in reversed(stage_taps(context, "ReviewKD", taps, "preacts"))),
         ]
         middle = min(512, widths[0][0])
         self.levels = len(widths)
@@ -109,6 +108,8 @@ class ReviewKD(Objective):
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         teacher = self._deep_first(batch.teacher, "preacts")
-        reviewed = review(self.fusions, self._deep_first(batch.student, self.taps), [t.shape[-2:] for t in teacher])
+        reviewed = review(
+            self.fusions, self._deep_first(batch.student, self.config.student_taps), [t.shape[-2:] for t in teacher]
+        )
         loss = torch.stack([hcl_loss(s, t) for s, t in zip(reviewed, teacher, strict=True)]).sum()
-        return {"review": warmup(batch.epoch, self.warmup_epochs) * self.feat_weight * loss}
+        return {"review": warmup(batch.epoch, self.config.warmup_epochs) * self.config.feat_weight * loss}

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distillery.config import Positive, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import pooled, pooled_widths
 from distillery.objectives.soft import full_precision
@@ -58,26 +59,25 @@ class RKD(Objective):
 
     needs = frozenset({"pooled"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        feat_weight: float = 1.0,
-        distance_weight: float = 25.0,
-        angle_weight: float = 50.0,
-        squared: bool = False,
-        eps: float = 1e-12,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 1.0
+        """Of both terms together."""
+        distance_weight: Weight = 25.0
+        angle_weight: Weight = 50.0
+        squared: bool = False
+        """Whether the distances are squared."""
+        eps: Positive = 1e-12
+        """Smallest squared distance."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         pooled_widths(context, "RKD")
-        self.feat_weight = feat_weight
-        self.distance_weight, self.angle_weight = distance_weight, angle_weight
-        self.squared, self.eps = squared, eps
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        terms = rkd_terms(*pooled(batch), self.squared, self.eps)
+        terms = rkd_terms(*pooled(batch), self.config.squared, self.config.eps)
         return {
-            "distance": self.feat_weight * self.distance_weight * terms["distance"],
-            "angle": self.feat_weight * self.angle_weight * terms["angle"],
+            "distance": self.config.feat_weight * self.config.distance_weight * terms["distance"],
+            "angle": self.config.feat_weight * self.config.angle_weight * terms["angle"],
         }

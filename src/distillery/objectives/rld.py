@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective, warmup
+from distillery.config import Epochs, Positive, Weight
+from distillery.objectives.base import Batch, Objective, warmup
 from distillery.objectives.soft import binary_kl_rows, kl_rows_without, one_against_rest
 
 
@@ -42,28 +43,26 @@ class RLD(Objective):
     both weights by 9 and sets both temperatures to 2.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        temperature: float = 4.0,
-        alpha_temperature: float = 1.0,
-        same_temperature: bool = False,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        warmup_epochs: float = 20.0,
-        ce_weight: float = 1.0,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.temperature = temperature
-        self.alpha_temperature = temperature if same_temperature else alpha_temperature
-        self.alpha = alpha
-        self.beta = beta
-        self.warmup_epochs = warmup_epochs
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+        alpha_temperature: Positive = 1.0
+        """Of the sample confidence term."""
+        same_temperature: bool = False
+        """Use `temperature` in both terms."""
+        alpha: Weight = 1.0
+        """Of the sample confidence term."""
+        beta: Weight = 8.0
+        """Of the masked correlation term."""
+        warmup_epochs: Epochs = 20.0
+        """Over which both terms grow to their weight; 0: none."""
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
+        c = self.config
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        factor = warmup(batch.epoch, self.warmup_epochs)
-        scd = sample_confidence(student, teacher, batch.labels, self.alpha_temperature)
-        mcd = masked_correlation(student, teacher, batch.labels, self.temperature)
-        return {"scd": factor * self.alpha * scd, "mcd": factor * self.beta * mcd}
+        factor = warmup(batch.epoch, c.warmup_epochs)
+        confidence_temperature = c.temperature if c.same_temperature else c.alpha_temperature
+        scd = sample_confidence(student, teacher, batch.labels, confidence_temperature)
+        mcd = masked_correlation(student, teacher, batch.labels, c.temperature)
+        return {"scd": factor * c.alpha * scd, "mcd": factor * c.beta * mcd}

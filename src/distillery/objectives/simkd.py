@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distillery.config import Count, Weight
 from distillery.models.base import Network, Outputs
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.features import align, average_pool, conv_norm, stage_taps
 from distillery.objectives.soft import full_precision
 
@@ -35,20 +36,28 @@ class SimKD(Objective):
 
     needs = frozenset({"maps"})
 
-    def __init__(self, context: Context, *, ce_weight: float = 0.0, feat_weight: float = 1.0, factor: int = 2) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        ce_weight: Weight = 0.0
+        feat_weight: Weight = 1.0
+        factor: Count = 2
+        """By which the projector's middle is narrower than the teacher's map."""
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         student, teacher = stage_taps(context, "SimKD")[-1]
         if context.teacher_model is None or context.teacher is None:
-            raise ValueError("SimKD reuses the teacher's classifier: it cannot run from a cached table alone.")
-        self.feat_weight = feat_weight
+            raise Incompatible("SimKD reuses the teacher's classifier: it cannot run from a cached table alone.")
         self.stage = len(context.teacher.maps) - 1
         self.size = teacher.shape[-2:]
-        self.projector = bottleneck(student.shape[1], teacher.shape[1], factor, relu=bool((teacher >= 0).all()))
+        relu = bool((teacher >= 0).all())
+        self.projector = bottleneck(student.shape[1], teacher.shape[1], self.config.factor, relu)
         self._teacher: tuple[Network] = (context.teacher_model,)  # in a tuple: neither trained nor saved with this
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = align(batch.student.maps[-1], batch.teacher.maps[-1])
-        return {"simkd": self.feat_weight * F.mse_loss(self.projector(student), teacher)}
+        return {"simkd": self.config.feat_weight * F.mse_loss(self.projector(student), teacher)}
 
     def predict(self, outputs: Outputs) -> Tensor:
         """Return the teacher classifier's logits of the projected student, (B, C).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from distillery.config import Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import stage_taps
 from distillery.objectives.soft import full_precision
@@ -30,10 +31,14 @@ class SP(Objective):
 
     needs = frozenset({"maps"})
 
-    def __init__(self, context: Context, *, ce_weight: float = 1.0, feat_weight: float = 3000.0) -> None:
-        super().__init__(context, ce_weight=ce_weight)
+    class Config(Objective.Config):
+        feat_weight: Weight = 3000.0
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         stage_taps(context, "SP")
-        self.feat_weight = feat_weight
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
-        return {"sp": self.feat_weight * sp_loss(batch.student.maps[-1], batch.teacher.maps[-1])}
+        return {"sp": self.config.feat_weight * sp_loss(batch.student.maps[-1], batch.teacher.maps[-1])}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
+from distillery.config import Positive, Weight
+from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import full_precision, kl_rows
 
 
@@ -35,11 +36,14 @@ class TTM(Objective):
     lambda * T / (1 - lambda) has the same share of cross-entropy as KD at (lambda, T): 36 for 0.9 and 4.
     """
 
-    def __init__(self, context: Context, *, gamma: float = 0.1, beta: float = 100.0, ce_weight: float = 1.0) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.gamma = gamma
-        self.beta = beta
+    class Config(Objective.Config):
+        gamma: Positive = 0.1
+        """Power of the teacher's probabilities: 1 / T."""
+        beta: Weight = 100.0
+        """Of the distillation term."""
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        return {"ttm": self.beta * ttm_loss(student, teacher, self.gamma)}
+        return {"ttm": self.config.beta * ttm_loss(student, teacher, self.config.gamma)}

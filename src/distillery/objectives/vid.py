@@ -8,10 +8,13 @@ the optimiser; the mdistiller tables, and so the default here, are of the latter
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from distillery.config import Positive, Weight
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import align, stage_taps, stages
 
@@ -44,24 +47,30 @@ class VID(Objective):
 
     needs = frozenset({"maps"})
 
-    def __init__(
-        self,
-        context: Context,
-        *,
-        ce_weight: float = 1.0,
-        feat_weight: float = 1.0,
-        init_variance: float = 5.0,
-        eps: float = 1e-5,
-        train_variance: bool = False,
-    ) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.feat_weight = feat_weight
-        self.eps = eps
+    class Config(Objective.Config):
+        feat_weight: Weight = 1.0
+        init_variance: Positive = 5.0
+        """At the start, of every channel; more than eps."""
+        eps: Positive = 1e-5
+        """Smallest variance."""
+        train_variance: bool = False
+        """Whether the variances are trained (see the module's docstring)."""
+
+        @model_validator(mode="after")
+        def _start(self) -> Self:
+            if self.init_variance <= self.eps:
+                raise ValueError(f"init_variance: should be more than eps, {self.eps}, not {self.init_variance}")
+            return self
+
+    config: Config
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
         widths = [(s.shape[1], t.shape[1]) for s, t in stage_taps(context, "VID")]
         self.regressors = nn.ModuleList(regressor(s, t) for s, t in widths)
         for i, (_, channels) in enumerate(widths):
-            log_scale = torch.full((channels,), start_log_scale(init_variance, eps))
-            if train_variance:
+            log_scale = torch.full((channels,), start_log_scale(self.config.init_variance, self.config.eps))
+            if self.config.train_variance:
                 self.register_parameter(f"log_scale{i}", nn.Parameter(log_scale))
             else:
                 self.register_buffer(f"log_scale{i}", log_scale)
@@ -70,5 +79,5 @@ class VID(Objective):
         terms = []
         for i, (student, teacher) in enumerate(stages(batch)):
             s, t = align(student, teacher)
-            terms.append(vid_loss(self.regressors[i](s), getattr(self, f"log_scale{i}"), t, self.eps))
-        return {"vid": self.feat_weight * torch.stack(terms).sum()}
+            terms.append(vid_loss(self.regressors[i](s), getattr(self, f"log_scale{i}"), t, self.config.eps))
+        return {"vid": self.config.feat_weight * torch.stack(terms).sum()}

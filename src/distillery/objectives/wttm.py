@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Batch, Context, Objective
-from distillery.objectives.ttm import power_sum, transformed_rows
+from distillery.config import Weight
+from distillery.objectives.base import Batch, Objective
+from distillery.objectives.ttm import TTM, power_sum, transformed_rows
 
 
 def wttm_loss(student: Tensor, teacher: Tensor, gamma: float = 0.1) -> Tensor:
@@ -25,11 +26,11 @@ class WTTM(Objective):
     `plus: {itrd: {}}` in the method block.
     """
 
-    def __init__(self, context: Context, *, gamma: float = 0.1, beta: float = 3.0, ce_weight: float = 1.0) -> None:
-        super().__init__(context, ce_weight=ce_weight)
-        self.gamma = gamma
-        self.beta = beta
+    class Config(TTM.Config):
+        beta: Weight = 3.0
+
+    config: Config
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        return {"wttm": self.beta * wttm_loss(student, teacher, self.gamma)}
+        return {"wttm": self.config.beta * wttm_loss(student, teacher, self.config.gamma)}

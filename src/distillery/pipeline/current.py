@@ -51,6 +51,10 @@ class Judge:
         """The jobs that are not current, in the order of the plan."""
         return [job for job in self.plan if not self.verdict(job).current]
 
+    def held(self, job: Job) -> list[Path]:
+        """The files that a current job's record vouches for: its outputs, and itself."""
+        return [job.record, *map(Path, read(job.record, KINDS[job.stage]).outputs)]
+
     def _judge(self, job: Job) -> Verdict:
         if absent := [path for path in job.outputs.values() if not path.exists()]:
             return Verdict(MISSING, f"{absent[0]} is missing")
@@ -75,11 +79,8 @@ class Judge:
             if self.thorough and sha256_file(path) != content.sha256:
                 return f"{path} is not the file that {job.record} describes"
             self._content[path] = content.sha256
-        if (
-            self.thorough
-            and job.stage == "tables"
-            and seal(record.model_dump(exclude_none=True)) != getattr(record, "seal", "")
-        ):
+        sealed = not isinstance(record, ResultRecord) or seal(record.model_dump(exclude_none=True)) == record.seal
+        if self.thorough and not sealed:
             return f"{job.record} was changed after it was made"
         return ""
 

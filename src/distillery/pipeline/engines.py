@@ -1,4 +1,4 @@
-"""Snakemake and DVC as commands of this environment; what goes wrong in them is one sentence here."""
+"""DVC as a command of this environment; what goes wrong in it is one sentence here."""
 
 from __future__ import annotations
 
@@ -13,18 +13,6 @@ from distillery.records.io import DistilleryError
 
 class Busy(DistilleryError):
     """Another DVC process holds the lock."""
-
-
-def snakemake(*arguments: str) -> str:
-    """Run Snakemake without the user's profiles and return what it prints.
-
-    Contents are compared however large the files are; it would compare only dates above 1 MB.
-    """
-    plain = ("--profile", "none", "--workflow-profile", "none", "--max-checksum-file-size", "100GB")
-    done = _run("snakemake", *arguments, *plain)
-    if done.returncode:
-        raise DistilleryError(f"`snakemake {arguments[0]}` failed: {_last(done.stderr)}")
-    return done.stdout
 
 
 def dvc(*arguments: str) -> str:

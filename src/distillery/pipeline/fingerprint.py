@@ -1,9 +1,9 @@
 """The identity of the code that a job runs: computed, never listed.
 
-It is the hash of the syntax trees of all modules that the job's own components (its stage, networks, objective, plug-ins,
-data source) import, directly or through others. Comments and docstrings are no part of a syntax tree's meaning, imports
-that only type checkers see are none either, and a registry's rows load nothing: so an edited comment, or a file that the
-job does not use, changes nothing, and a change in a shared helper changes every job that imports it.
+It is the hash of the syntax trees of all modules that the job's own components (its stage, networks, objective,
+plug-ins, data source) import, directly or through others. Comments and docstrings are no part of a syntax tree's
+meaning, imports that only type checkers see are none either, and a registry's rows load nothing: so an edited comment,
+or a file that the job does not use, changes nothing, and a change in a shared helper changes every job that imports it.
 
 A module that says `DECIDES_RESULTS = False` (the progress bar) is left out, with what only it imports.
 

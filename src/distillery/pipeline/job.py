@@ -178,6 +178,10 @@ class Plan:
         """The jobs whose outputs a job reads."""
         return list(dict.fromkeys(self._makers[path] for path in job.reads.values() if path in self._makers))
 
+    def specs(self) -> dict[str, str]:
+        """Hash of every job's spec, by name."""
+        return {job.name: job.sha256 for job in self}
+
     def write(self) -> None:
         """Write the specs that changed, and remove those of jobs that the study does not have any more."""
         for job in self:

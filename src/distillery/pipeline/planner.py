@@ -1,4 +1,4 @@
-"""From a study to its plan: what every job is made from, resolved. A pure function of params.yaml, code and named files.
+"""From a study to its plan: what every job is made from, resolved. A function of params.yaml, code and named files.
 
 Effective values only: a default written out, `2e-2` for `0.02`, a label or a budget change no spec.
 """

@@ -1,8 +1,7 @@
 """Build every cell of a study once, on torch's meta device: shapes without numbers, in seconds for hundreds of cells.
 
-What is called valid here does not fail later for a reason that could be known: a method's keys and ranges, whether it
-finds in both networks what it compares, whether every plug-in and partner acts, and whether a last, incomplete batch can
-be normalised.
+What is called valid here does not fail later for a reason that could be known: keys and ranges of a method, whether it
+finds in both networks what it compares, whether every plug-in acts, whether a last, incomplete batch can be trained on.
 """
 
 from __future__ import annotations

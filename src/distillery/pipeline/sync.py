@@ -1,28 +1,28 @@
-"""`distillery record` and `distillery adopt`: the hand-over between Snakemake, which makes, and DVC, which keeps.
+"""`distillery record`: the hand-over from Snakemake, which makes, to DVC, which keeps.
 
-`dvc commit --force` signs whatever lies there as made by the present parameters and code, and `snakemake --touch`
-believes it. So neither runs before everything was found current, by the other engine and by our own records.
+`dvc commit --force` signs whatever lies there. So it does not run before the judge has found every output current, by
+content; and what it signed is compared with what was found.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from distillery.pipeline.engines import Busy, dvc, safe_links, snakemake
-from distillery.pipeline.jobs import list_tasks
-from distillery.records import gate
-from distillery.records.io import DistilleryError, StaleInput, atomic_path, revision
+from distillery.pipeline.current import Judge, Verdict
+from distillery.pipeline.engines import Busy, dvc, safe_links
+from distillery.pipeline.job import Job, Plan
+from distillery.pipeline.planner import current
+from distillery.records.io import DistilleryError, StaleInput, atomic_path, md5_file, revision
+from distillery.records.schema import members
 from distillery.study.model import Study
 
 PARAMS, LOCK = Path("params.yaml"), Path("dvc.lock")
+_NAMED = 4  # stale jobs that a sentence names
 
 
 def record() -> None:
@@ -30,63 +30,29 @@ def record() -> None:
 
     Raises:
         StaleInput: one sentence about what is not current. dvc.lock is then what it was before.
-        DistilleryError: if the two engines cannot work here (no repository, a lock, links into the cache, ...).
+        DistilleryError: if DVC cannot work here (no repository, a lock, links into the cache, ...).
     """
-    began, study = time.monotonic(), _prepared()
-    used = {teacher for pair in study.pairs.values() for teacher in pair.teachers}
-    if unused := [t for t in study.teachers if t not in used]:
-        raise DistilleryError(
-            f"teachers.{unused[0]} is used by no pair, so Snakemake does not make it, but dvc.yaml lists it: "
-            f"take it out of {PARAMS}, then record"
-        )
-    before = _declared(study)
-    _nothing_due(study)
-    found = gate.current(study, PARAMS)
+    began = time.monotonic()
+    study, plan = _prepared()
+    found = _current(plan)
     with _undone_on_failure(LOCK):
-        dvc("commit", "--force", "--no-relink")  # relinking makes files anew, and Snakemake takes them for changed
+        dvc("commit", "--force", "--no-relink")
         _idle()
-        _same(before, study)
+        if current(PARAMS)[1].specs() != plan.specs():
+            raise StaleInput(f"{PARAMS} or the source code changed meanwhile: undo that, or run Snakemake, then repeat")
         _signed(found)
-    heavy = sum(content.size for path, content in found.items() if path.startswith("artifacts/"))
+    heavy = sum(path.stat().st_size for path in found if path.parts[0] == "artifacts")
     print(
-        f"recorded {len(list_tasks(study))} stages with {len(found)} files in {LOCK}, {heavy / 1e6:,.1f} MB of them in "
-        f"the DVC cache ({time.monotonic() - began:.0f} s)"
+        f"recorded {len(plan)} stages with {len(found)} files in {LOCK}, {heavy / 1e6:,.1f} MB of them in the DVC cache "
+        f"({time.monotonic() - began:.0f} s)"
     )
     if revision(Path()).endswith("-dirty"):
         print("note: the code differs from the last commit; commit it together with what it made")
     print(f'next: git add {PARAMS} {LOCK} results && git commit -m "{study.study}: results"; dvc push')
 
 
-def adopt() -> None:
-    """Make Snakemake accept what DVC brought or made, if DVC and the records find it current.
-
-    Raises:
-        StaleInput: one sentence about what is not current.
-        DistilleryError: if the two engines cannot work here.
-    """
-    began, study = time.monotonic(), _prepared()
-    before = _declared(study)
-    _as_recorded()
-    found = gate.current(study, PARAMS)
-    snakemake("--touch", "--forceall", "--cores", "1")
-    _same(before, study)
-    _nothing_due(study)
-    print(
-        f"Snakemake accepts {len(list_tasks(study))} jobs with {len(found)} files and finds nothing to do "
-        f"({time.monotonic() - began:.0f} s)"
-    )
-    print("next: distillery show")
-
-
-def _prepared() -> Study:
-    """Read the study and make sure that both engines can work here, and that none does so now."""
-    study = Study.load(PARAMS)
-    for pair, spec in study.pairs.items():
-        if not isinstance(spec.teacher, str):
-            raise DistilleryError(
-                f"pairs.{pair} has a list of teachers, which dvc.yaml cannot express: such a study runs with Snakemake "
-                "only and cannot be recorded; keep a copy of its artifacts and results"
-            )
+def _prepared() -> tuple[Study, Plan]:
+    """Read the study and make sure that DVC can work here, and that no engine does so now."""
     if not any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
         raise DistilleryError(
             f"this folder is in no git repository, and {LOCK} belongs to a commit: clone the repository instead of "
@@ -99,9 +65,16 @@ def _prepared() -> Study:
             "artifacts is a link, which DVC does not follow out of the repository: move the files back here, and the "
             "whole clone to a larger file system if need be"
         )
+    study, plan = current(PARAMS, write=True)
+    used = {teacher for pair in study.pairs.values() for teacher in pair.teachers}
+    if unused := [t for t in study.teachers if t not in used]:
+        raise DistilleryError(
+            f"teachers.{unused[0]} is used by no pair, so Snakemake does not make it, but dvc.yaml lists it: "
+            f"take it out of {PARAMS}, then record"
+        )
     safe_links()
     _idle()
-    return study
+    return study, plan
 
 
 def _idle() -> None:
@@ -112,76 +85,48 @@ def _idle() -> None:
         )
 
 
-def _declared(study: Study) -> tuple[bytes, str]:
-    """What the outputs should be made from, as it is now."""
-    return PARAMS.read_bytes(), gate.code_state(study)
-
-
-def _same(before: tuple[bytes, str], study: Study) -> None:
-    """Refuse if parameters or code changed meanwhile: then an engine may have written down the wrong ones."""
-    if before != _declared(study):
+def _current(plan: Plan) -> dict[Path, str]:
+    """Return the MD5 sum of every output, if all are current. Raises StaleInput, DistilleryError for a link."""
+    files = [file for job in plan for output in job.outputs.values() for file in _files(output)]
+    if (size := sum(path.stat().st_size for path in files)) > 1e9:
+        print(f"reading {size / 1e9:.1f} GB in {len(files)} files ...", flush=True)
+    judge = Judge(plan, thorough=True)
+    stale: list[tuple[Job, Verdict]] = [(job, found) for job in plan if not (found := judge.verdict(job)).current]
+    if stale:
+        job, verdict = stale[0]
+        more = f" and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
+        named = ", ".join(job.name for job, _ in stale[:_NAMED]) + more
         raise StaleInput(
-            f"{PARAMS} or the source code changed meanwhile: undo that, or run Snakemake, then repeat this"
+            f"{job.record} is not current: {verdict.why}; run Snakemake again (due: {named}; `snakemake -n` lists all)"
         )
+    held = {path for job in plan for path in judge.held(job)}
+    if strange := [path for path in files if path not in held]:
+        raise StaleInput(f"{strange[0]} is described by no record: delete it, then record again")
+    return {path: md5_file(path) for path in files}
 
 
-def _nothing_due(study: Study) -> None:
-    """Refuse if Snakemake would make anything again."""
-    rows = list(csv.DictReader(snakemake("--detailed-summary").splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
-    wanted = {str(path) for task in list_tasks(study) for path in task.outputs}
-    if unknown := sorted(wanted - {row["output_file"] for row in rows}):
-        raise DistilleryError(f"Snakemake does not plan {unknown[0]}: Snakefile and layout.py do not fit together")
-    due = [row for row in rows if row["status"] != "ok" or row["plan"] != "no update"]
-    if not due:
-        return
-    if LOCK.exists() and not _differences():
-        raise StaleInput(f"{LOCK} describes what lies here, only Snakemake does not know: run `distillery adopt`")
-    first = next((row for row in reversed(due) if row["status"] != "ok"), due[-1])
-    why = "due" if first["status"] == "ok" else first["status"]
-    more = ", ..." if len(due) > 1 else ""
-    raise StaleInput(
-        f"not current: {len(due)} of {len(rows)} outputs ({first['output_file']}: {why}{more}); run Snakemake again "
-        "(`snakemake -n` lists what is due and why)"
-    )
-
-
-def _differences() -> dict[str, Any]:
-    """What `dvc status` reports: stage -> list of changes; {} if everything is what dvc.lock says."""
-    return json.loads(dvc("status", "--json"))
-
-
-def _as_recorded() -> None:
-    """Refuse if what lies here is not what dvc.lock describes."""
-    if not LOCK.exists():
+def _files(output: Path) -> list[Path]:
+    """Return the file, or the files in the folder, or nothing; refuse a link."""
+    if output.is_dir():
+        return members(output)
+    if not output.exists():
+        return []
+    if output.is_symlink() or output.lstat().st_nlink > 1:
         raise DistilleryError(
-            f"there is no {LOCK} here, so nothing was recorded yet: run the study, then `distillery record`"
+            f"{output} is a link, so whatever rewrites it would rewrite the file behind it (in the DVC cache?): "
+            f"make files of such links with `dvc unprotect {Path(*output.parts[:2])}`"
         )
-    if stages := _differences():
-        stage, changes = next(iter(stages.items()))
-        more = ", ..." if len(stages) > 1 else ""
-        raise StaleInput(
-            f"not what {LOCK} says: {len(stages)} stages ({stage}: {_explain(changes[0])}{more}); get the recorded "
-            "files with `dvc pull`, or make new ones with `dvc repro`, or undo the edit"
-        )
+    return [output]
 
 
-def _explain(change: Any) -> str:
-    """Put a change as DVC reports it into words: {"changed outs": {path: "modified"}}, or a plain string."""
-    if not isinstance(change, dict):
-        return str(change)
-    _, items = next(iter(change.items()))
-    path, state = next(iter(items.items()))
-    return f"{path} {state if isinstance(state, str) else ', '.join(f'{k} {v}' for k, v in state.items())}"
-
-
-def _signed(found: dict[str, gate.Content]) -> None:
+def _signed(found: dict[Path, str]) -> None:
     """Refuse if dvc.lock now holds other contents than those that were found current."""
     stages = yaml.load(LOCK.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
     signed = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ())}
-    for path, content in found.items():
-        if signed.get(path, content.md5) != content.md5:
+    for path, md5 in found.items():
+        if signed.get(str(path), md5) != md5:
             raise StaleInput(f"{path} changed while it was being recorded: run `distillery record` again")
-        if path not in signed and not any(str(folder) in signed for folder in Path(path).parents):
+        if str(path) not in signed and not any(str(folder) in signed for folder in path.parents):
             raise DistilleryError(f"dvc.yaml does not list {path}: it and layout.py do not fit together")
 
 

@@ -34,8 +34,8 @@ class Kept(SystemExit):
 class Work:
     """One job in the making.
 
-    Raises DistilleryError if an input is missing (tables are made of what there is), StaleInput if the job is not any more what
-    was queued, or if the code is not the code that was planned.
+    Raises DistilleryError if an input is missing (tables are made of what there is), StaleInput if the job is not any
+    more what was queued, or if the code is not the code that was planned.
 
     Attributes:
         inputs: hashes of what the job reads, by path.

@@ -27,6 +27,7 @@ __all__ = [
     "load_arrays",
     "load_tensors",
     "lock",
+    "md5_file",
     "read_json",
     "read_metadata",
     "revision",
@@ -171,6 +172,12 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def md5_file(path: Path) -> str:
+    """Hash a file's content as DVC does."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def sha256_json(obj: Any) -> str:

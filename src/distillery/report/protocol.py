@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distillery.objectives import signatures
+from distillery.objectives import OBJECTIVES
 from distillery.report.published import Published, settings, teacher_accuracy
 from distillery.report.results import Cell, accuracy
 from distillery.study.blocks import Method
@@ -70,8 +70,8 @@ def hyper_parameters(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _defaults(objective: str) -> dict[str, Any]:
-    signature = signatures.objectives().get(objective)
-    return {name: default for name, (_, default) in (signature.hyper if signature else {}).items()}
+    fields = OBJECTIVES[objective].load().Config.model_fields if objective in OBJECTIVES else {}
+    return {name: field.default for name, field in fields.items()}
 
 
 def _other_teacher(cell: Cell, entry: Published) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from distillery.evaluation.statistics import Summary, summarise
 from distillery.pipeline.current import MISSING, Judge
 from distillery.pipeline.job import Job
@@ -111,8 +113,7 @@ def _read(job: Job) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
 
 def _arrays(arrays: dict[str, Any], name: str) -> dict[str, Any]:
     """The arrays of one run or teacher; of its curves what is drawn, so that thousands of runs fit into memory."""
-    curves = {key: arrays[f"{name}.curves.{key}"] for key in ("epoch", "test_top1") if f"{name}.curves.{key}" in arrays}
+    nothing = np.zeros(0)  # a fetched teacher has no curves
+    curves = {key: arrays.get(f"{name}.curves.{key}", nothing) for key in ("epoch", "test_top1")}
     found = {"predictions": arrays[f"{name}.predictions"].astype(int), "per_class": arrays[f"{name}.per_class"]}
-    return found | {
-        "curves": {key: curves.get(key, arrays["labels"][:0].astype(float)) for key in ("epoch", "test_top1")}
-    }
+    return found | {"curves": curves}

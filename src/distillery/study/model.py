@@ -33,14 +33,14 @@ class Teacher(Block):
     `urls` are mirrors in order of preference: web addresses, local files or folders, each holding the checkpoint itself
     or an archive with it as `member`. `sha256` is that of either file. `accuracy` is the published one, in percent: a
     fetched teacher that misses it by more than 0.3 points is refused. For the teachers in `teachers/released.py` all of
-    these may be left out. `fallback` says what to do when every mirror fails. A student is named by its `study`, `pair`,
-    `method` and `seed`.
+    these may be left out. `fallback` says what to do when every mirror fails. A student is named by its `study`,
+    `pair`, `method` and `seed`.
     """
 
     architecture: str
     source: Literal["train", "fetch", "student"] = "train"
     seed: int = 0
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = Field(default_factory=dict)
     urls: tuple[str, ...] = ()
     member: str | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
@@ -56,7 +56,7 @@ class Pair(Block):
 
     teacher: Name | tuple[Name, ...]
     student: str
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def teachers(self) -> tuple[str, ...]:

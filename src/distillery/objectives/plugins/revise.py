@@ -3,12 +3,17 @@ selection" (arXiv:2404.03693, TCDS 2025)."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from distillery.objectives.base import Plugin
+from distillery.objectives.base import Transform
 from distillery.objectives.soft import full_precision
+
+Eta = Annotated[float, Field(gt=0, le=1)]
 
 
 def trust(teacher: Tensor, labels: Tensor, eta: float = 0.8) -> Tensor:
@@ -31,21 +36,21 @@ def revised_log_probs(teacher: Tensor, labels: Tensor, eta: float = 0.8) -> Tens
     return scaled.scatter(1, column, torch.logaddexp(scaled.gather(1, column), torch.log1p(-b)))
 
 
-class Revise(Plugin):
+class Revise(Transform):
     """Replace the teacher's logits by those of the revised target where it is wrong, for any logit objective.
 
     The revised probabilities enter as their logarithms, so that the host applies its own temperature to them. Rows
-    where the teacher is right, and rows with label -1 (unlabelled), stay as they are. eta = 0.8 is what the code of
-    RLD (zju-SWJ/RLD) fixes; 1 gives a tie between the label and the teacher's class. Runs before `standardise`.
+    where the teacher is right, and rows with label -1 (unlabelled), stay as they are. With eta = 1 the label and
+    the teacher's class tie. Runs before `standardise`.
     """
 
-    def __init__(self, *, eta: float = 0.8) -> None:
-        super().__init__()
-        if not 0 < eta <= 1:
-            raise ValueError(f"plug-in revise: eta must lie in (0, 1], not {eta}")
-        self.eta = eta
+    class Config(Transform.Config):
+        eta: Eta = 0.8
+        """Below 1 the label wins; what the code of RLD (zju-SWJ/RLD) fixes."""
+
+    config: Config
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         wrong = (teacher.argmax(dim=1) != labels) & (labels >= 0)
-        revised = revised_log_probs(teacher, labels.clamp(min=0), self.eta)
+        revised = revised_log_probs(teacher, labels.clamp(min=0), self.config.eta)
         return student, torch.where(wrong.unsqueeze(1), revised, full_precision(teacher))

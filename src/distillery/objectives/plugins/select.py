@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from distillery.objectives.base import Context, Selector
+from distillery.objectives.base import Context, Incompatible, Selector
 from distillery.objectives.soft import LEFT_OUT, full_precision
 
 
@@ -87,13 +87,13 @@ class Select(Selector):
     def mask(self, context: Context) -> Tensor:
         score = self.config.score
         if context.teacher_on_train is None:
-            raise ValueError(
+            raise Incompatible(
                 "plug-in select scores the images by a teacher, and this method has none; drop the plug-in"
             )
         outputs = context.teacher_on_train()
         logits, labels = full_precision(outputs.logits), context.labels.to(outputs.logits.device)
         if score in ("gradient", "influence") and outputs.pooled is None:
-            raise ValueError(
+            raise Incompatible(
                 f"plug-in select: score {score} needs the teacher's pooled features, which are not at hand"
             )
         pooled = logits if outputs.pooled is None else full_precision(outputs.pooled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distillery.objectives.base import Plugin
+from distillery.objectives.base import Transform
 
 
 def swap_top_and_label(teacher: Tensor, labels: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def swap_top_and_label(teacher: Tensor, labels: Tensor) -> Tensor:
     return teacher.scatter(1, top, teacher.gather(1, label)).scatter(1, label, teacher.gather(1, top))
 
 
-class Swap(Plugin):
+class Swap(Transform):
     """The teacher's logits with the right class on top, for any logit objective; runs before `standardise`."""
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

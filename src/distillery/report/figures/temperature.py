@@ -6,7 +6,7 @@ import json
 
 from matplotlib.figure import Figure
 
-from distillery.objectives import signatures
+from distillery.objectives import OBJECTIVES
 from distillery.report.figures.style import COLOURS, legend, panels, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
@@ -17,8 +17,8 @@ def families(results: Results, pair: str) -> list[list[tuple[float, str]]]:
     groups: dict[str, list[tuple[float, str]]] = {}
     for name, method in results.study.methods.items():
         block = method.for_pair(pair).model_dump(mode="json")
-        default = signatures.objectives()[method.objective].hyper.get("temperature")
-        temperature = block.pop("temperature", default[1] if default else None)
+        default = OBJECTIVES[method.objective].load().Config.model_fields.get("temperature")
+        temperature = block.pop("temperature", default.default if default else None)
         if temperature is not None and results.cells[pair, name].runs:
             block.pop("label")
             groups.setdefault(json.dumps(block, sort_keys=True), []).append((float(temperature), name))
