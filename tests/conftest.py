@@ -21,10 +21,14 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The reference material kept beside the repository (golden vectors, real CIFAR-100)."""
+    """Published tables and the real CIFAR-100, kept beside the repository because of their size.
+
+    What needs them checks records of this repository against their sources. Nothing that compares computed numbers
+    with the released implementations may ask for this: those vectors are in tests/vectors.
+    """
     path = ROOT.parent / "shared"
     if not path.is_dir():
-        pytest.skip("the reference material (../shared) does not lie beside this checkout")
+        pytest.skip("checks a record against its source in ../shared, which is too large to come with the repository")
     return path
 
 

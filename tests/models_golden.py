@@ -1,12 +1,43 @@
-"""The deterministic weights and images of the golden vectors (../shared/golden/README.md, section 2)."""
+"""The golden vectors of the networks, and their deterministic weights and images (section 2 of vectors/README.md)."""
 
 from __future__ import annotations
 
+import json
+from functools import cache
+
+import golden
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+RELEASED_NAMES = {
+    "resnet18": "ResNet18",
+    "resnet50": "ResNet50",
+    "mobilenet_v2": "MobileNetV2",
+    "shufflenet_v1": "ShuffleNetV1",
+    "shufflenet_v2": "ShuffleNetV2",
+}
 CHUNK = 1 << 16  # elements filled at once; arrays of this size stay in the cache
+
+
+@cache
+def facts(name: str) -> dict:
+    """What the released code says of a network: keys, shapes, taps, arithmetic."""
+    file = f"{RELEASED_NAMES.get(name, name)}.json"
+    found = golden.folder("architectures") / file
+    # A set with further outputs of known networks need not repeat what is known of them.
+    return json.loads((found if found.is_file() else golden.VECTORS / "architectures" / file).read_text())
+
+
+def has_outputs(name: str) -> bool:
+    return (golden.folder("architectures") / f"{RELEASED_NAMES.get(name, name)}.npz").is_file()
+
+
+def arrays(name: str) -> dict[str, np.ndarray]:
+    """The outputs of a network with the weights below."""
+    path = golden.folder("architectures") / f"{RELEASED_NAMES.get(name, name)}.npz"
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
 
 
 def uniform(size: int, k: int) -> np.ndarray:

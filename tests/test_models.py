@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 
+import golden as vectors
 import models_golden as golden
 import numpy as np
 import pytest
@@ -15,28 +14,12 @@ from torch import Tensor, nn
 from distillery.models import NAMES, build
 from distillery.models.base import Network
 
-GOLDEN_FILES = {
-    "resnet18": "ResNet18",
-    "resnet50": "ResNet50",
-    "mobilenet_v2": "MobileNetV2",
-    "shufflenet_v1": "ShuffleNetV1",
-    "shufflenet_v2": "ShuffleNetV2",
-}
 OURS = [name for name in NAMES if "_w" in name and name.startswith("resnet")]
-UNPUBLISHED_OUTPUTS = ["resnet110", "wrn_40_1", "vgg13", "mobilenet_v2", "shufflenet_v1"]
+UNPUBLISHED_OUTPUTS = {"resnet110", "wrn_40_1", "vgg13", "mobilenet_v2", "shufflenet_v1"}
 NO_GOLDEN = {"wrn_16_4": 2_772_020, "wrn_28_2": 1_479_220, "wrn_28_4": 5_872_180}  # name -> parameters
 MACS_NO_GOLDEN = {"wrn_16_4": 392.64, "wrn_28_2": 214.36, "wrn_28_4": 845.62}  # millions
 GOLDEN = [name for name in NAMES if name not in OURS and name not in NO_GOLDEN]
-WITH_OUTPUTS = [name for name in GOLDEN if name not in UNPUBLISHED_OUTPUTS]
-
-
-def facts(shared_dir: Path, name: str) -> dict:
-    return json.loads((shared_dir / "golden/architectures" / f"{GOLDEN_FILES.get(name, name)}.json").read_text())
-
-
-def arrays(shared_dir: Path, name: str) -> dict[str, np.ndarray]:
-    with np.load(shared_dir / "golden/architectures" / f"{GOLDEN_FILES.get(name, name)}.npz") as archive:
-        return dict(archive)
+WITH_OUTPUTS = [name for name in GOLDEN if golden.has_outputs(name)]
 
 
 def close(got: Tensor | np.ndarray, want: np.ndarray, rtol: float) -> bool:
@@ -56,9 +39,16 @@ def filled(name: str, tag: str, entries: list[dict]) -> Network:
     return network
 
 
+def test_the_repository_holds_vectors_of_every_network() -> None:
+    here = vectors.VECTORS / "architectures"
+    files = {name: golden.RELEASED_NAMES.get(name, name) for name in GOLDEN}
+    assert all((here / f"{file}.json").is_file() for file in files.values())
+    assert {name for name, file in files.items() if not (here / f"{file}.npz").is_file()} == UNPUBLISHED_OUTPUTS
+
+
 @pytest.mark.parametrize("name", GOLDEN)
-def test_state_dict_is_the_released_one(name: str, shared_dir: Path) -> None:
-    want = facts(shared_dir, name)
+def test_state_dict_is_the_released_one(name: str) -> None:
+    want = golden.facts(name)
     network = build(name, 100)
     got = [(key, list(t.shape), str(t.dtype)) for key, t in network.state_dict().items()]
     assert got == [(e["key"], e["shape"], f"torch.{e['dtype']}") for e in want["state_dict"]]
@@ -66,7 +56,7 @@ def test_state_dict_is_the_released_one(name: str, shared_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*GOLDEN, *NO_GOLDEN])
-def test_taps_and_arithmetic(name: str, shared_dir: Path) -> None:
+def test_taps_and_arithmetic(name: str) -> None:
     network = build(name, 100).eval()
     macs = count_macs(network)
     with torch.no_grad():
@@ -78,7 +68,7 @@ def test_taps_and_arithmetic(name: str, shared_dir: Path) -> None:
         assert sum(p.numel() for p in network.parameters()) == NO_GOLDEN[name]
         assert sum(macs) / 1e6 == pytest.approx(MACS_NO_GOLDEN[name], abs=0.005)
     else:
-        want = facts(shared_dir, name)
+        want = golden.facts(name)
         tapped = want["taps"]["mdistiller"]
         taps, preacts, pooled = tapped["feats"], tapped.get("preact_feats", []), tapped["pooled_feat"]
         assert macs == (want["macs"]["conv"], want["macs"]["linear"])
@@ -105,9 +95,9 @@ def count_macs(network: Network) -> tuple[int, int]:
 
 @pytest.mark.parametrize("tag", ["formula", "hash"])
 @pytest.mark.parametrize("name", WITH_OUTPUTS)
-def test_outputs_equal_the_released_code(name: str, tag: str, shared_dir: Path) -> None:
-    want = arrays(shared_dir, name)
-    network = filled(name, tag, facts(shared_dir, name)["state_dict"])
+def test_outputs_equal_the_released_code(name: str, tag: str) -> None:
+    want = golden.arrays(name)
+    network = filled(name, tag, golden.facts(name)["state_dict"])
     sums = np.array([float(t.double().sum()) for t in network.state_dict().values()])
     assert close(sums, want[f"{tag}_state_dict_sums_f64"], 1e-10)
     x = golden.images(tag)

@@ -317,7 +317,6 @@ def compare(case: golden.Case) -> tuple[int, list[str]]:
     return len(expected), failures
 
 
-@golden.needs_golden
 @pytest.mark.parametrize("method", ADAPTERS)
 def test_reference(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     cases = golden.cases(method)
@@ -343,7 +342,6 @@ def decayed(kind: type[torch.optim.Optimizer], hyper: Hyper, steps: int) -> tupl
     return made, torch.stack(norms).detach()
 
 
-@golden.needs_golden
 def test_the_released_projector_dies_of_weight_decay_and_ours_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     cases = golden.cases("vkd_weight_decay")
     for case in cases:
@@ -358,7 +356,6 @@ def test_the_released_projector_dies_of_weight_decay_and_ours_does_not(capsys: p
     assert len(cases) == golden.count("vkd_weight_decay") > 0
 
 
-@golden.needs_golden
 def test_no_method_of_the_golden_set_is_left_out() -> None:
     import test_objectives_logits as logits
 

@@ -270,7 +270,6 @@ def gradient(value: Tensor, wrt: Tensor) -> Tensor:
     return torch.zeros_like(wrt) if found is None else found
 
 
-@golden.needs_golden
 @pytest.mark.parametrize("method", ADAPTERS)
 def test_reference(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     cases = golden.cases(method)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 import yaml
 from conftest import ROOT
@@ -40,8 +41,8 @@ def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:
     assert total == len(facts) + 2 * 61  # and both accuracies of every released log
 
 
-def test_every_released_log_is_there(shared_dir: Path) -> None:
-    with (shared_dir / "reference" / "official_logs.csv").open() as file:
+def test_every_released_log_is_there() -> None:
+    with (golden.VECTORS / "settings" / "released_logs.csv").open() as file:
         logs = list(csv.DictReader(file))
     for log in logs:
         found = published.accuracies("cifar100")[log["teacher"], log["student"], log["method"]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from photographs import photographs
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torch import Tensor
 
@@ -16,15 +16,14 @@ from distillery.data.strong import OPERATIONS, strong_views
 
 
 @pytest.fixture(scope="module")
-def images(shared_dir: Path) -> Tensor:
-    """Real CIFAR-100 images, with extreme ones: constant, two-valued, noise."""
-    with np.load(shared_dir / "data" / "cifar100" / "test.npz", allow_pickle=False) as content:
-        real = content["images"][::40]
+def images() -> Tensor:
+    """Real pixels, and extreme images: constant, two-valued, noise."""
     rng = np.random.default_rng(0)
     flat = np.broadcast_to(rng.integers(0, 256, (10, 1, 1, 3), dtype=np.uint8), (10, 32, 32, 3))
     two = np.where(rng.random((10, 32, 32, 3)) < 0.1, 255, 3).astype(np.uint8)
     noise = rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
-    return torch.from_numpy(np.concatenate([real, flat, two, noise]).transpose(0, 3, 1, 2).copy())
+    extreme = torch.from_numpy(np.concatenate([flat, two, noise]).transpose(0, 3, 1, 2).copy())
+    return torch.cat([photographs(250), extreme])
 
 
 def affine(*matrix: float) -> Callable[[Image.Image], Image.Image]:

@@ -6,9 +6,9 @@ import csv
 import re
 from functools import cache
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 import torch
 import yaml
@@ -153,9 +153,9 @@ def test_settings_are_those_of_the_ledger(name: str) -> None:
     assert held > 20
 
 
-def test_settings_are_those_in_the_names_of_the_released_logs(shared_dir: Path) -> None:
+def test_settings_are_those_in_the_names_of_the_released_logs() -> None:
     """LS releases one log for each pair and method; base temperature, weight and beta are in its name, lr is inside."""
-    with (shared_dir / "reference" / "official_logs.csv").open() as file:
+    with (golden.VECTORS / "settings" / "released_logs.csv").open() as file:
         logs = [log for log in csv.DictReader(file) if log["teacher"] != "resnet56_pycls"]
     seen = set()
     for log in logs:
@@ -176,8 +176,8 @@ def test_settings_are_those_in_the_names_of_the_released_logs(shared_dir: Path) 
     assert len(seen) == 4 * 14 - 2  # two logs of MLKD + LS are missing
 
 
-def test_settings_are_those_of_the_appendix_of_ttm(shared_dir: Path) -> None:
-    text = (shared_dir / "reference" / "methods.md").read_text()
+def test_settings_are_those_of_the_appendix_of_ttm() -> None:
+    text = (golden.VECTORS / "settings" / "ttm_appendix.md").read_text()
     orders = re.findall(r"in the order ([^:]+):", text)
     assert len(orders) == 2  # same family, different families
     for method, label in {"ttm": "TTM", "wttm": "WTTM", "wttm_crd": "WTTM+CRD", "wttm_itrd": "WTTM+ITRD"}.items():

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import golden
 import models_golden
 import numpy as np
 import pytest
@@ -60,15 +61,20 @@ def _context(digits: Dataset, network: models.base.Network) -> Context:
 HYPER = {"T": "temperature", "warmup": "warmup_epochs"}
 
 
-def golden_cases(shared_dir: Path) -> list[dict[str, Any]]:
-    return json.loads((shared_dir / "golden/training_step/manifest.json").read_text())["cases"]
+STEPS = golden.folder("training_step")
+CASES: list[dict[str, Any]] = json.loads((STEPS / "manifest.json").read_text())["cases"]
 
 
-@pytest.mark.parametrize("number", range(6))
-def test_three_steps_equal_the_reference(shared_dir: Path, number: int) -> None:
+def test_the_repository_holds_a_step_of_every_reference_trainer() -> None:
+    cases = json.loads((golden.VECTORS / "training_step" / "manifest.json").read_text())["cases"]
+    assert {case["method"] for case in cases} == {"kd", "dkd"}
+    assert {case["dtype"] for case in cases} == {"float32", "float64"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_three_steps_equal_the_reference(case: dict[str, Any]) -> None:
     """Three steps of the reference trainers (SGD, momentum, weight decay on all): losses, weights, logits."""
-    case = golden_cases(shared_dir)[number]
-    arrays = np.load(shared_dir / "golden/training_step/training_step.npz")
+    arrays = np.load(STEPS / "training_step.npz", allow_pickle=False)
     double = case["dtype"] == "float64"
     rtol = 1e-9 if double else 1e-2 if case["weights"] == "formula" else 1e-4
 
@@ -81,7 +87,7 @@ def test_three_steps_equal_the_reference(shared_dir: Path, number: int) -> None:
     recipe = Recipe(lr=case["lr"], precision=case["dtype"], tap_preacts=True)
     networks = {}
     for role in ("teacher", "student"):
-        entries = json.loads((shared_dir / f"golden/architectures/{case[role]}.json").read_text())["state_dict"]
+        entries = models_golden.facts(case[role])["state_dict"]
         networks[role] = models.build(case[role], 100).to(dtype)
         models_golden.fill(networks[role], case["weights"], entries)
     student, live = networks["student"].train(), LiveTeachers([networks["teacher"]], recipe)

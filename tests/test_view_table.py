@@ -1,12 +1,12 @@
-"""The view table on real CIFAR-100 pixels: exact and exhaustive for the papers' augmentation."""
+"""The view table on real pixels of CIFAR's shape: exact and exhaustive for the papers' augmentation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from photographs import photographs
 
 from distillery import models
 from distillery.data.dataset import Dataset
@@ -19,24 +19,22 @@ VIEWS = Views(4, True, 32)
 
 
 @pytest.fixture(scope="module")
-def cifar(shared_dir: Path) -> Dataset:
-    """Twenty-five real images; a table of them has 25 x 162 rows."""
-    with np.load(shared_dir / "data" / "cifar100" / "test.npz", allow_pickle=False) as file:
-        images = torch.from_numpy(file["images"][::400]).permute(0, 3, 1, 2).contiguous()
-        labels = torch.from_numpy(file["fine_labels"][::400]).long()
+def photos() -> Dataset:
+    """Twenty-five images; a table of them has 25 x 162 rows."""
+    images, labels = photographs(25), torch.arange(25)
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
     names = tuple(str(i) for i in range(100))
     return Dataset(images, labels, images, labels, names, 255.0, mean, std, torch.arange(len(labels)))
 
 
 @pytest.fixture(scope="module")
-def teacher(cifar: Dataset) -> Network:
+def teacher(photos: Dataset) -> Network:
     """A network whose running statistics have seen the data, so that its logits differ from image to image."""
     torch.manual_seed(0)
     network = models.build("resnet8", 100).train()
     with torch.no_grad():
         for _ in range(20):
-            network(cifar.normalise(cifar.train_images))
+            network(photos.normalise(photos.train_images))
     return network.eval()
 
 
@@ -48,25 +46,25 @@ def live(teacher: Network, data: Dataset, index: torch.Tensor, view: torch.Tenso
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float16", 2e-2)])
 def test_every_view_of_every_image_equals_the_live_teacher(
-    cifar: Dataset, teacher: Network, tmp_path: Path, dtype: str, bound: float
+    photos: Dataset, teacher: Network, tmp_path: Path, dtype: str, bound: float
 ) -> None:
     path = tmp_path / "table.bin"
-    record = build(teacher, cifar, VIEWS, Cache(dtype=dtype, pooled=True, batch_size=324), path, "key")
+    record = build(teacher, photos, VIEWS, Cache(dtype=dtype, pooled=True, batch_size=324), path, "key")
     assert record["shape"] == [25 * 162, 100 + 64]
     table = ViewTable.open(path, record)
     generator = torch.Generator().manual_seed(1)
     pairs = torch.randperm(25 * 162, generator=generator)  # every (image, view), batched unlike the table was built
     for rows in pairs.split(64):
         index, view = rows // 162, rows % 162
-        cached, expected = table.outputs(table.rows(index, view).float()), live(teacher, cifar, index, view)
+        cached, expected = table.outputs(table.rows(index, view).float()), live(teacher, photos, index, view)
         assert (cached.logits - expected.logits).abs().max() <= bound
         assert (cached.pooled - expected.pooled).abs().max() <= bound
         if dtype == "float32":
             assert torch.equal(cached.logits.argmax(1), expected.logits.argmax(1))
 
 
-def test_a_cache_by_image_alone_would_be_wrong(cifar: Dataset, teacher: Network) -> None:
+def test_a_cache_by_image_alone_would_be_wrong(photos: Dataset, teacher: Network) -> None:
     """Why the table has 162 rows for an image: the teacher's outputs differ between its views."""
     index = torch.arange(25)
-    one, other = (live(teacher, cifar, index, torch.full((25,), v)).logits for v in (VIEWS.identity, 0))
+    one, other = (live(teacher, photos, index, torch.full((25,), v)).logits for v in (VIEWS.identity, 0))
     assert (one - other).abs().max() > 0.1

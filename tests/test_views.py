@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms as T
+from photographs import photographs
 from PIL import Image
 from torch import Tensor
 
@@ -16,11 +16,9 @@ from distillery.data.views import Views, draw, normalise, order, seed_for
 
 
 @pytest.fixture(scope="module")
-def cifar_images(shared_dir: Path) -> Tensor:
-    """Two real images of each class, (200, 3, 32, 32)."""
-    with np.load(shared_dir / "data" / "cifar100" / "test.npz", allow_pickle=False) as content:
-        images = content["images"].reshape(100, 100, 32, 32, 3)[:, :2].reshape(-1, 32, 32, 3)
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+def images() -> Tensor:
+    """Two hundred images of CIFAR's shape, (200, 3, 32, 32)."""
+    return photographs(200)
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +56,20 @@ def test_every_view_equals_torchvision(
     assert view == count
 
 
-def test_every_view_of_cifar_equals_torchvision(cifar_images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_view_of_photographs_equals_torchvision(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     views = Views(4, True, 32)
     index = torch.arange(162)
-    taken = views.take(views.pad(cifar_images), index, torch.arange(162))
+    taken = views.take(views.pad(images), index, torch.arange(162))
     for v in range(162):
         dy, dx, mirrored = v // 18, v // 2 % 9, v % 2
-        expected = torchvision_view(cifar_images[v], 4, dy, dx, bool(mirrored), monkeypatch)
+        expected = torchvision_view(images[v], 4, dy, dx, bool(mirrored), monkeypatch)
         assert torch.equal(taken[v], expected), (dy, dx, mirrored)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_torchvisions_own_dice_land_on_a_view(seed: int, cifar_images: Tensor) -> None:
+def test_torchvisions_own_dice_land_on_a_view(seed: int, images: Tensor) -> None:
     """Nothing prescribed: the transforms draw as they do in training, and their outcome is among the views."""
-    image = cifar_images[seed]
+    image = images[seed]
     torch.manual_seed(seed)
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     transformed = T.Compose([T.RandomCrop(32, padding=4), T.RandomHorizontalFlip()])(picture)
@@ -90,11 +88,11 @@ def test_identity_view(pad: int, flip: bool, digit_images: Tensor) -> None:
     assert torch.equal(views.take(views.pad(digit_images), index, torch.full_like(index, views.identity)), digit_images)
 
 
-def test_take_equals_the_unfold_formulation(cifar_images: Tensor) -> None:
+def test_take_equals_the_unfold_formulation(images: Tensor) -> None:
     views = Views(4, True, 32)
-    padded = views.pad(cifar_images)
+    padded = views.pad(images)
     generator = torch.Generator().manual_seed(0)
-    index, view = (torch.randint(n, (500,), generator=generator) for n in (len(cifar_images), views.count))
+    index, view = (torch.randint(n, (500,), generator=generator) for n in (len(images), views.count))
     dy, dx, mirrored = view // 18, view // 2 % 9, view % 2
     windows = padded.unfold(2, 32, 1).unfold(3, 32, 1)[index, :, dy, dx]
     expected = torch.where(mirrored.bool()[:, None, None, None], windows.flip(-1), windows)
@@ -135,17 +133,17 @@ def test_seeds_do_not_run_together() -> None:
     assert 0 <= min(seed_for(i) for i in range(100)) <= max(seed_for(i) for i in range(100)) < 2**63
 
 
-def test_normalise_equals_torchvision(cifar_images: Tensor) -> None:
+def test_normalise_equals_torchvision(images: Tensor) -> None:
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
     transform = T.Compose([T.ToTensor(), T.Normalize(mean, std)])
-    expected = torch.stack([transform(Image.fromarray(i.permute(1, 2, 0).numpy())) for i in cifar_images[:50]])
-    before = cifar_images[:50].clone()
-    found = normalise(cifar_images[:50], mean, std, 255.0)
+    expected = torch.stack([transform(Image.fromarray(i.permute(1, 2, 0).numpy())) for i in images[:50]])
+    before = images[:50].clone()
+    found = normalise(images[:50], mean, std, 255.0)
     assert found.dtype == torch.float32
     assert (found - expected).abs().max() < 1e-6
     exact = (before.double() / 255 - torch.tensor(mean).double()[:, None, None]) / torch.tensor(std)[:, None, None]
     assert (normalise(before, mean, std, 255.0, torch.float64) - exact).abs().max() < 1e-6
-    assert torch.equal(before, cifar_images[:50])
+    assert torch.equal(before, images[:50])
 
 
 def test_normalise_may_first_run_in_inference_mode() -> None:

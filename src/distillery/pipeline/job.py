@@ -120,7 +120,7 @@ class Job:
         return cls(
             spec["study"],
             spec["stage"],
-            tuple(spec["keys"].values()),
+            tuple(spec["keys"][key] for key in STAGES[spec["stage"]]),
             spec["values"],
             spec["code"],
             {name: Path(path) for name, path in spec["reads"].items()},

@@ -69,7 +69,7 @@ class Jobs:
         return partial(self._inputs, stage)
 
     def _inputs(self, stage: str, wildcards: Any) -> dict[str, Any]:
-        job = self.plan.job(stage, **{key: wildcards[key] for key in STAGES[stage]})
+        job = self.plan.job(stage, **{key: getattr(wildcards, key) for key in STAGES[stage]})
         read = {"spec": str(job.path), "read": _by_name(job), "due": str(self.layout.due)}
         if job.name in self.due:
             return read
