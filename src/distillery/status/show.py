@@ -12,7 +12,8 @@ from rich.table import Table
 from distillery.pipeline.jobs import WILDCARDS
 from distillery.status.remaining import remaining, sentence, words
 from distillery.status.states import DONE, FAILED, RUNNING, STALE, STATES, WAITING, Standing, Status, look
-from distillery.study.model import Study, read_params
+from distillery.study.model import Study
+from distillery.study.reader import read_params
 
 _MOST = 10  # lines of each list, unless all are asked for
 _WIDEST = 200  # characters of a log's last line

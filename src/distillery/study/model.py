@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from distillery.records.io import DistilleryError
+from distillery.study.reader import read_params as read_params
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 Positive = Annotated[float, Field(gt=0)]
@@ -150,13 +150,18 @@ class Study(_Block):
 
     study: Name
     data: Data
-    recipe: Recipe
+    recipe: Recipe = Recipe()
     teachers: dict[Name, Teacher]
     pairs: dict[Name, Pair] = Field(min_length=1)
     methods: dict[Name, Method] = Field(min_length=1)
     seeds: tuple[int | str, ...] = Field(min_length=1)
-    cache: Cache
-    tables: Tables
+    cache: Cache = Cache()
+    tables: Tables = Tables()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_entry(cls, seeds: Any) -> Any:
+        return [seeds] if isinstance(seeds, int | str) else seeds  # `seeds: 5` and `seeds: 0-2` are one entry
 
     @staticmethod
     def load(path: Path | str = "params.yaml") -> Study:
@@ -188,18 +193,3 @@ def expand_seeds(block: int | str) -> tuple[int, ...]:
     if first > last:
         raise DistilleryError(f"seeds: {block!r} is neither a seed (0) nor a block of seeds (0-4)")
     return tuple(range(first, last + 1))
-
-
-def read_params(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping, safely. Raises DistilleryError if it is missing, not YAML, or not a mapping."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise DistilleryError(
-            f"there is no {path} here: go to the repository root, or put a study in place (`distillery study NAME`)"
-        ) from None
-    except yaml.YAMLError as error:
-        raise DistilleryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise DistilleryError(f"{path} must be a mapping of sections (study, data, recipe, ...)")
-    return content
