@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test lint format
 setup: .venv/ready
 
 .venv/ready: requirements.lock pyproject.toml
@@ -30,6 +30,3 @@ lint: setup
 format: setup
 	ruff check --fix .
 	ruff format .
-
-clean:  ## forget every result of the present working copy (not the environment)
-	rm -rf artifacts .snakemake

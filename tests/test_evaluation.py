@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from conftest import ROOT
+from distillery.evaluation.packing import pack, unpack
 from sklearn import metrics
 
 from distillery import models
@@ -22,7 +23,6 @@ from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
 from distillery.evaluation.cost import multiply_accumulates
 from distillery.evaluation.fidelity import fidelity, logit_scale
-from distillery.evaluation.packing import pack, unpack
 from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError

@@ -13,12 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
+from distillery import __version__
 from distillery.records.files import DistilleryError
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Knowledge distillation, reproducibly: a study (params.yaml) goes in, result tables come out.",
 )
 STAGES, DAILY = "Pipeline stages, by hand", "Everyday commands"
@@ -29,6 +31,21 @@ Pair = Annotated[str, typer.Option(help="A name under `pairs:` of params.yaml.")
 MethodName = Annotated[str, typer.Option("--method", help="A name under `methods:` of params.yaml.")]
 Seed = Annotated[str, typer.Option(help="A seed (0), or a block of seeds (0-4) trained in one process.")]
 PARAMS = Path("params.yaml")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"distillery {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and stop.")
+    ] = False,
+) -> None:
+    """Declare what comes before a command's name."""
 
 
 def _stage(name: str, params: Path, **keys: str) -> None:

@@ -15,7 +15,8 @@ from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.records.io import read_json, sha256_file, sha256_json, write_json
 from distillery.study.check import check
-from distillery.study.model import Study, Teacher, expand_seeds, read_params
+from distillery.study.model import Study, Teacher, expand_seeds
+from distillery.study.reader import read_params
 from distillery.teachers.released import is_remote, source_of
 
 PARAMS = Path("params.yaml")

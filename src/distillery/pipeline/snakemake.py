@@ -22,7 +22,7 @@ from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
 from distillery.pipeline.work import PLANNED
 from distillery.records.files import atomic_path
-from distillery.study.model import read_params
+from distillery.study.reader import read_params
 
 PARAMS = Path("params.yaml")
 

@@ -19,7 +19,8 @@ from distillery.objectives.plugins import PLUGINS
 from distillery.records.io import DistilleryError
 from distillery.registry import Registry, nearest
 from distillery.study.blocks import Recipe
-from distillery.study.model import Study, Teacher, expand_seeds, read_params
+from distillery.study.model import Study, Teacher, expand_seeds
+from distillery.study.reader import read_params
 from distillery.teachers.released import DATA as RELEASED_FOR
 from distillery.teachers.released import RELEASED, is_remote, source_of
 

@@ -6,11 +6,9 @@ Unknown keys are refused with the nearest known name (`check.py`).
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, field_validator
 
 from distillery.records.io import DistilleryError
 from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
@@ -76,13 +74,18 @@ class Study(Block):
 
     study: Name
     data: Data
-    recipe: Recipe
+    recipe: Recipe = Recipe()
     teachers: dict[Name, Teacher]
     pairs: dict[Name, Pair] = Field(min_length=1)
     methods: dict[Name, Method] = Field(min_length=1)
     seeds: tuple[int | str, ...] = Field(min_length=1)
-    cache: Cache
-    tables: Tables
+    cache: Cache = Cache()
+    tables: Tables = Tables()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_entry(cls, seeds: Any) -> Any:
+        return [seeds] if isinstance(seeds, int | str) else seeds  # `seeds: 5` and `seeds: 0-2` are one entry
 
     def recipe_for_teacher(self, teacher: str) -> Recipe:
         return self.recipe.updated(self.teachers[teacher].recipe)
@@ -107,18 +110,3 @@ def expand_seeds(block: int | str) -> tuple[int, ...]:
     if first > last:
         raise DistilleryError(f"seeds: {block!r} is neither a seed (0) nor a block of seeds (0-4)")
     return tuple(range(first, last + 1))
-
-
-def read_params(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping, safely. Raises DistilleryError if it is missing, not YAML, or not a mapping."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise DistilleryError(
-            f"there is no {path} here: go to the repository root, or put a study in place (`distillery study NAME`)"
-        ) from None
-    except yaml.YAMLError as error:
-        raise DistilleryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise DistilleryError(f"{path} must be a mapping of sections (study, data, recipe, ...)")
-    return content

@@ -1,0 +1,107 @@
+"""pyproject.toml and the papers beside it say what is so: dependencies, version, licence. Also the help of commands."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+import distillery
+from distillery.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Declared, but never imported: why.
+RUN_NOT_IMPORTED = {
+    "snakemake": "an engine, run as a program",
+    "snakemake-executor-plugin-slurm": "loaded by Snakemake, named in workflow/profiles/slurm",
+    "pytest-xdist": "the option -n of `make test`",
+    "ruff": "`make lint`",
+    "mypy": "`make lint`",
+}
+
+
+def canonical(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0]).lower()
+
+
+@cache
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def declared(*extras: str) -> set[str]:
+    groups = [project()["dependencies"], *(project()["optional-dependencies"][extra] for extra in extras)]
+    return {canonical(requirement) for group in groups for requirement in group}
+
+
+def imported(*folders: str) -> set[str]:
+    """Distributions that the Python files of the folders import, at the top or inside functions."""
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    own = {"distillery", "benchmarks"} | {path.stem for path in files if "src" not in path.parts}
+    names = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                modules = [node.module]
+            names |= {module.partition(".")[0] for module in modules}
+    known = packages_distributions()
+    return {canonical(known[name][0]) for name in names - own - set(sys.stdlib_module_names)}
+
+
+def test_src_imports_what_is_declared_and_no_more() -> None:
+    found = imported("src")
+    assert found - declared() == set(), "imported, but not in [project] dependencies"
+    assert declared() - found - set(RUN_NOT_IMPORTED) == set(), "declared, but neither imported nor given a reason here"
+
+
+def test_tests_and_benchmarks_import_what_is_declared() -> None:
+    found = imported("src", "tests", "benchmarks")
+    assert found - declared("dev", "s3") == set()
+    assert declared("dev") - found - set(RUN_NOT_IMPORTED) == set()
+
+
+def test_every_reason_is_needed() -> None:
+    assert set(RUN_NOT_IMPORTED) <= declared("dev") - imported("src")
+
+
+def test_engines_have_an_upper_bound() -> None:
+    bounds = {canonical(r): r.partition("<")[2] for r in project()["dependencies"]}
+    assert (bounds["snakemake"], bounds["snakemake-executor-plugin-slurm"], bounds["dvc"]) == ("10", "3", "4")
+
+
+def test_every_dependency_is_locked() -> None:
+    locked = {canonical(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    assert declared("dev", "s3") <= locked
+
+
+def test_one_version_everywhere() -> None:
+    cited = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    assert cited["version"] == distillery.__version__ == version("distillery")
+    assert cited["license"] == project()["license"] == "Apache-2.0"
+    dated = re.search(rf"^## {re.escape(cited['version'])} - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert dated and dated[1] == cited["date-released"]
+    assert "Copyright 2026 The Distillery developers" in (ROOT / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize("argument", ["-h", "--help"])
+def test_every_command_answers_the_short_help_too(argument: str) -> None:
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert "check" in commands
+    for arguments in ([argument], *([command, argument] for command in commands)):
+        result = CliRunner().invoke(app, arguments, prog_name="distillery")
+        assert result.exit_code == 0 and f"Usage: {' '.join(['distillery', *arguments[:-1]])} " in result.stdout
+
+
+def test_prints_its_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"distillery {distillery.__version__}\n"
