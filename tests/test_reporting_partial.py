@@ -22,7 +22,7 @@ METHODS = ("kd", "ce", "kd_10")
 
 
 def declared() -> dict[str, Any]:
-    """Two pairs with a teacher each, three methods, a block of three seeds; published numbers are known of the first."""
+    """Two pairs, a teacher each, three methods, a block of three seeds; of the first pair numbers were published."""
     content = params(pairs=PAIRS, data={"source": "cifar100"})
     content["teachers"] = {"r": {"architecture": "resnet32x4"}, "t2": {"architecture": "resnet20_w8"}}
     return content

@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from distillery import settings
+
 
 def main() -> Any:
     """Run the command line, with the package in ./src if there is one."""
-    here, tried = Path("src/distillery").resolve(), os.environ.get("DISTILLERY_SOURCE")
+    here, tried = Path("src/distillery").resolve(), settings.get(settings.SOURCE)
     if (here / "cli.py").exists() and here != Path(__file__).resolve().parent and tried != str(here):
-        path = os.pathsep.join(filter(None, (str(here.parent), os.environ.get("PYTHONPATH"))))
-        found = os.environ | {"PYTHONPATH": path, "DISTILLERY_SOURCE": str(here)}  # the second: never in a circle
+        path = settings.before("PYTHONPATH", here.parent)
+        found = settings.environment(PYTHONPATH=path, DISTILLERY_SOURCE=str(here))  # the second: never in a circle
         os.execve(sys.executable, [sys.executable, "-m", "distillery", *sys.argv[1:]], found)
     from distillery.cli import main as command_line
 

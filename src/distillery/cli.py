@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from distillery import settings
 from distillery.records.io import DistilleryError
 from distillery.study.model import Study, expand_seeds
 
@@ -38,6 +39,7 @@ def _stage(name: str, params: Path, **keys: str) -> None:
     from distillery.records.job import prepared
     from distillery.study.check import nearest
 
+    settings.check()
     study = Study.load(params)
     for key, value in keys.items():
         if key == "seed":

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distillery import settings
 from distillery.data.arrays import Arrays
 from distillery.records.io import DistilleryError, sha256_array
 
-MIRROR_VARIABLE = "DISTILLERY_CIFAR100"
+MIRROR_VARIABLE = settings.CIFAR100
 
 # The field's protocol (mdistiller and RepDistiller lineages), in units of 255.
 MEAN = [0.5071, 0.4867, 0.4408]
@@ -51,7 +51,7 @@ def load(options: dict[str, Any]) -> Arrays:
         url, md5: another address of the archive, and md5 sums {archive, train, test, meta} of another archive.
         sha256: expected hashes of the canonical arrays, where they are not the official ones.
     """
-    mirror = options.get("mirror") or os.environ.get(MIRROR_VARIABLE)
+    mirror = options.get("mirror") or settings.cifar100()
     if mirror:
         splits, names, origin = *_read_mirror(Path(mirror).expanduser()), str(mirror)
     else:

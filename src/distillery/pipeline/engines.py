@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from distillery import settings
 from distillery.records.io import DistilleryError
 
 
@@ -49,7 +49,7 @@ def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             f"{name} is not installed in {home.parent}: install the environment again (`make setup`, or "
             "`pip install -r requirements.lock`)"
         )
-    environment = os.environ | {"PATH": f"{home}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = settings.environment(PATH=settings.before("PATH", home))
     return subprocess.run([str(home / name), *arguments], env=environment, capture_output=True, text=True)
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from distillery import settings
 from distillery.pipeline.layout import Layout, code_files, tracked
 from distillery.records import io as artifacts
 from distillery.records import kept
@@ -74,7 +75,7 @@ def making(
     output.parent.mkdir(parents=True, exist_ok=True)
     began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     volatile: dict[str, Any] = {}
-    with _leaving_in_order(), artifacts.lock(output, wait="SLURM_JOB_ID" in os.environ) as waited:
+    with _leaving_in_order(), artifacts.lock(output, wait=settings.slurm_job() is not None) as waited:
         if waited and made and record and output.exists() and kept.agrees(made, record):
             print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
             raise Kept
@@ -87,7 +88,7 @@ def making(
             "wall_seconds": round(time.perf_counter() - clock, 3),
             "host": platform.node(),
             "revision": artifacts.revision(Path()),
-            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "slurm_job": settings.slurm_job(),
         }
         path = layout.provenance(output)
         path.parent.mkdir(parents=True, exist_ok=True)
