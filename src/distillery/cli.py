@@ -185,6 +185,7 @@ def methods() -> None:
     """List every method with its source, what it needs, its parameters and their defaults."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from distillery.objectives import signatures
 
@@ -193,7 +194,7 @@ def methods() -> None:
         for name, signature in found.items():
             hyper = "\n".join(f"{k} = {default!r}" for k, (_, default) in signature.hyper.items())
             needs = ", ".join(sorted(signature.needs)) if signature.kind == "Objective" else ""
-            table.add_row(name, signature.doc.partition("\n\n")[0], needs, hyper)
+            table.add_row(*map(Text, (name, signature.doc.partition("\n\n")[0], needs, hyper)))
         Console().print(table)
 
 

@@ -12,7 +12,7 @@ from distillery.report.aggregate import Aggregate, across_pairs
 from distillery.report.classwise import ClassEffect, effects
 from distillery.report.ledger import Comparison, ledger
 from distillery.report.published import Published
-from distillery.report.results import Cell, Results, accuracy
+from distillery.report.results import Cell, Results, accuracy, label_of_method
 from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
 
 CONVENTIONS = {
@@ -119,7 +119,7 @@ def build(results: Results) -> Table:
             for pair in study.pairs
         }
         kind = "alone" if method in alone else "method"
-        rows.append(Row(method, study.methods[method].label or method, kind, entries, letters.get(method, "")))
+        rows.append(Row(method, label_of_method(study, method), kind, entries, letters.get(method, "")))
     return Table(
         title=f"{study.study}: test accuracy in percent, {CONVENTIONS[convention].partition(' (')[0]}",
         study=study.study,
@@ -177,7 +177,7 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
     if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
         notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
     if tables.baseline:
-        notes += _about_differences(study.methods[tables.baseline].label or tables.baseline, tables.resolve, verdicts)
+        notes += _about_differences(label_of_method(study, tables.baseline), tables.resolve, verdicts)
     notes.append(
         "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
     )
