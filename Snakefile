@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 # Jobs find `distillery` of this environment. `exec`: a shell in between would die of the scheduler's SIGTERM at once, the
 # job would count as over, and the trainer would be killed before it had written its checkpoint.
-shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; exec ")
+shell.prefix('export PATH={sys.prefix:q}/bin:"$PATH"; exec ')
 
 from snakemake.exceptions import WorkflowError
 

@@ -134,7 +134,7 @@ def record() -> None:
 
 @app.command(rich_help_panel=DAILY)
 def adopt() -> None:
-    """After `dvc pull` or `dvc repro`: make Snakemake accept what lies there, if DVC says that it is current."""
+    """After `dvc pull` or `dvc repro`: mark the files DVC restored as up to date for Snakemake, if they are."""
     from distillery.pipeline import sync as versioning
 
     versioning.adopt()

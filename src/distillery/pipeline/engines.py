@@ -23,7 +23,7 @@ def snakemake(*arguments: str) -> str:
     plain = ("--profile", "none", "--workflow-profile", "none", "--max-checksum-file-size", "100GB")
     done = _run("snakemake", *arguments, *plain)
     if done.returncode:
-        raise DistilleryError(f"`snakemake {arguments[0]}` failed: {_last(done.stderr)}")
+        raise DistilleryError(f"`snakemake {arguments[0]}` failed{_last(done.stderr)}")
     return done.stdout
 
 
@@ -39,7 +39,7 @@ def dvc(*arguments: str) -> str:
             "run this one again"
         )
     errors = re.findall(r"^ERROR: (.*)", done.stderr, re.MULTILINE)
-    raise DistilleryError(f"`dvc {arguments[0]}` failed: {'; '.join(errors) or _last(done.stderr)}")
+    raise DistilleryError(f"`dvc {arguments[0]}` failed{_last('; '.join(errors) or done.stderr)}")
 
 
 def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,8 +54,9 @@ def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _last(text: str) -> str:
+    """How a sentence about a failure goes on: the last lines of what was printed."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[-3:]) or "it said nothing"
+    return f": {' '.join(lines[-3:])}" if lines else " without a message"
 
 
 def safe_links() -> None:
