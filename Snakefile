@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 from snakemake.exceptions import WorkflowError
 
 from distillery.pipeline.snakemake import Jobs
-from distillery.records.files import DistilleryError
+from distillery.errors import DistilleryError
 
 # Jobs run the code of this checkout in this environment. `exec`: a shell in between would die of the scheduler's SIGTERM
 # at once, the job would count as over, and the trainer would be killed before it had written its checkpoint.

@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
+from distillery.training.device import chosen_device
+
 Side = Callable[[], object]  # does some work; a float it returns is its seconds, else it is timed from outside
 clock = time.perf_counter
 
@@ -50,7 +52,7 @@ def now() -> float:
 
 def device() -> torch.device:
     """The device that distillery trains on here (DISTILLERY_DEVICE overrides)."""
-    return torch.device(os.environ.get("DISTILLERY_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return chosen_device()
 
 
 def use_threads(count: int) -> None:

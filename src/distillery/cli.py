@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from distillery import __version__
-from distillery.records.files import DistilleryError
+from distillery import __version__, settings
+from distillery.errors import DistilleryError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,6 +119,7 @@ def run(spec: Annotated[Path, typer.Argument(help="A file below artifacts/STUDY/
     from distillery.pipeline.work import Work, writable
     from distillery.records.io import read_json
 
+    settings.check()
     job = Job.read(spec)
     writable(job)
     work = Work(job, read_json(job.layout.settings))
@@ -221,6 +222,7 @@ def methods() -> None:
     """List every method with its source, what it needs, its parameters and their defaults."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from distillery.objectives import OBJECTIVES
     from distillery.objectives.plugins import PLUGINS
@@ -231,7 +233,7 @@ def methods() -> None:
             kind = component.load()
             doc = (sys.modules[kind.__module__].__doc__ or "").partition("\n\n")[0]
             keys = "\n".join(f"{key} = {field.default!r}" for key, field in kind.Config.model_fields.items())
-            table.add_row(name, doc, ", ".join(sorted(getattr(kind, "needs", ()))), keys)
+            table.add_row(*map(Text, (name, doc, ", ".join(sorted(getattr(kind, "needs", ()))), keys)))
         Console().print(table)
 
 

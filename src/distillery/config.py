@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from distillery.records.files import DistilleryError
+from distillery.errors import DistilleryError
 from distillery.registry import nearest
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

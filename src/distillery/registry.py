@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from distillery.records.files import DistilleryError
+from distillery.errors import DistilleryError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

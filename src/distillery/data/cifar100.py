@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distillery import settings
 from distillery.config import Config, Count
 from distillery.data.arrays import Arrays, Shape, Source
 from distillery.records.io import DistilleryError, sha256_array
 
-MIRROR_VARIABLE = "DISTILLERY_CIFAR100"
+MIRROR_VARIABLE = settings.CIFAR100
 
 # The field's protocol (mdistiller and RepDistiller lineages), in units of 255.
 MEAN = [0.5071, 0.4867, 0.4408]
@@ -80,7 +80,7 @@ class CIFAR100(Source):
 
 def load(options: dict[str, Any]) -> Arrays:
     """Read CIFAR-100 by the options of `CIFAR100.Config`."""
-    mirror = options.get("mirror") or os.environ.get(MIRROR_VARIABLE)
+    mirror = options.get("mirror") or settings.cifar100()
     if mirror:
         splits, names, origin = *_read_mirror(Path(mirror).expanduser()), str(mirror)
     else:

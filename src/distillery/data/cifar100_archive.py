@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import errno
-import os
 import pickle
 import socket
 import tarfile
@@ -19,6 +18,7 @@ import numpy as np
 from torchvision.datasets import CIFAR100
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
+from distillery import settings
 from distillery.data.archives import unsafe
 from distillery.records.io import DistilleryError, scratch
 
@@ -30,7 +30,7 @@ def read_archive(options: dict[str, Any]) -> tuple[dict[str, dict[str, np.ndarra
 
     The archive is kept in `download_dir` for the next time; a failure leaves nothing behind.
     """
-    cache = Path(options.get("download_dir") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "distillery"))
+    cache = Path(options.get("download_dir") or settings.cache())
     archive = cache.expanduser() / CIFAR100.filename
     official = _with(options)
     with scratch(archive) as folder:

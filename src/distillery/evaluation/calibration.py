@@ -12,7 +12,7 @@ BINS = 15  # the number of equal-width bins of Guo et al. 2017
 
 
 def calibration(logits: Tensor, labels: Tensor, bins: int = BINS) -> dict[str, Any]:
-    """Measure how far confidence can be believed, from (N, C) logits and (N,) labels.
+    """Measure calibration, from (N, C) logits and (N,) labels.
 
     Returns:
         `nll` (nats per image), `ece` (in percentage points; Guo et al., "On Calibration of Modern Neural Networks",

@@ -18,7 +18,7 @@ from distillery.config import Config as BaseConfig
 from distillery.config import Weight
 from distillery.models.base import Network, Outputs
 from distillery.objectives.soft import full_precision
-from distillery.records.files import DistilleryError
+from distillery.errors import DistilleryError
 
 # What an objective may ask for in `needs`.
 NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers"})

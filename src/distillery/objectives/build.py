@@ -11,7 +11,7 @@ from distillery.models.base import Outputs
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import NEEDS, Batch, Context, Objective, Plugin, Selector, Transform
 from distillery.objectives.plugins import PLUGINS
-from distillery.records.files import DistilleryError
+from distillery.errors import DistilleryError
 from distillery.registry import nearest
 from distillery.study.blocks import Method
 

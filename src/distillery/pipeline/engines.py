@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from distillery import settings
 from distillery.records.io import DistilleryError
 
 
@@ -27,7 +27,7 @@ def dvc(*arguments: str) -> str:
             "run this one again"
         )
     errors = re.findall(r"^ERROR: (.*)", done.stderr, re.MULTILINE)
-    raise DistilleryError(f"`dvc {arguments[0]}` failed: {'; '.join(errors) or _last(done.stderr)}")
+    raise DistilleryError(f"`dvc {arguments[0]}` failed{_last('; '.join(errors) or done.stderr)}")
 
 
 def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,13 +37,14 @@ def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             f"{name} is not installed in {home.parent}: install the environment again (`make setup`, or "
             "`pip install -r requirements.lock`)"
         )
-    environment = os.environ | {"PATH": f"{home}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = settings.environment(PATH=settings.before("PATH", home))
     return subprocess.run([str(home / name), *arguments], env=environment, capture_output=True, text=True)
 
 
 def _last(text: str) -> str:
+    """How a sentence about a failure goes on: the last lines of what was printed."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[-3:]) or "it said nothing"
+    return f": {' '.join(lines[-3:])}" if lines else " without a message"
 
 
 def safe_links() -> None:

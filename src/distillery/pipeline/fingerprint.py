@@ -24,7 +24,7 @@ from distillery.data import SOURCES
 from distillery.models import NETWORKS
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
-from distillery.records.files import DistilleryError
+from distillery.errors import DistilleryError
 from distillery.registry import Component
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from distillery import settings
 from distillery.pipeline.fingerprint import fingerprint
 from distillery.pipeline.job import Job
 from distillery.records import io as artifacts
@@ -81,7 +82,7 @@ class Work:
         output = self.job.locked
         output.parent.mkdir(parents=True, exist_ok=True)
         began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-        with _leaving_in_order(), artifacts.lock(output, wait="SLURM_JOB_ID" in os.environ) as waited:
+        with _leaving_in_order(), artifacts.lock(output, wait=settings.slurm_job() is not None) as waited:
             if waited and alone and self._made():
                 print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
                 raise Kept
@@ -92,7 +93,7 @@ class Work:
                 "wall_seconds": round(time.perf_counter() - clock, 3),
                 "host": platform.node(),
                 "revision": artifacts.revision(Path()),
-                "slurm_job": os.environ.get("SLURM_JOB_ID"),
+                "slurm_job": settings.slurm_job(),
             }
             artifacts.write_json(self.job.provenance, facts | self.volatile)
 

@@ -14,14 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from distillery import settings
+from distillery.errors import DistilleryError, StaleInput
 
-class DistilleryError(Exception):
-    """An error for the user: one sentence that says what, where and what to do. Shown without a traceback."""
-
-
-class StaleInput(DistilleryError):
-    """An input is not the one its record describes: it was changed, swapped or cut after it was made."""
-
+__all__ = ["DistilleryError", "StaleInput", "atomic_path", "lock", "scratch"]
 
 # What the operating system says when the place is the problem and not the program.
 _PLACE = {
@@ -190,5 +186,5 @@ def _acquire(name: Path, path: Path, wait: bool) -> tuple[int, bool]:
 
 
 def _myself() -> str:
-    job = os.environ.get("SLURM_JOB_ID")
+    job = settings.slurm_job()
     return f"process {os.getpid()} on {socket.gethostname()}" + (f", Slurm job {job}" if job else "")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from distillery import settings
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, StaleInput
 
@@ -45,10 +46,10 @@ def nearby(path: Path, sha256: str) -> Path | None:
     Copies are named by content: another study's, or an older file of the same name, is never taken. They are whole and
     verified when they get their name, and made again if they were changed since.
     """
-    scratch = os.environ.get("DISTILLERY_SCRATCH")
+    scratch = settings.scratch()
     if not scratch:
         return None
-    copy = Path(scratch) / f"distillery-{os.getuid()}" / f"{sha256}-{path.name}"
+    copy = scratch / f"distillery-{os.getuid()}" / f"{sha256}-{path.name}"
     note = copy.with_name(f"{copy.name}.json")
     try:
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

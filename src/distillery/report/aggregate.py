@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distillery.evaluation.statistics import SMALLEST, bootstrap, interquartile_mean, probability_of_improvement
-from distillery.report.results import Results
+from distillery.report.results import Results, label_of_method
 
 Interval = tuple[float, float]
 
@@ -32,7 +32,7 @@ def across_pairs(results: Results) -> list[Aggregate]:
     }
     baseline = scores.get(tables.baseline or "", [])
     found = []
-    for method, spec in study.methods.items():
+    for method in study.methods:
         runs = scores[method]
         if not all(runs):
             continue
@@ -45,7 +45,7 @@ def across_pairs(results: Results) -> list[Aggregate]:
         found.append(
             Aggregate(
                 method,
-                spec.label or method,
+                label_of_method(study, method),
                 float(interquartile_mean(runs)),
                 bootstrap(interquartile_mean, runs) if enough else None,
                 chance,

@@ -103,6 +103,8 @@ def _images(cell: Cell) -> list[int]:
 
 
 def _summed(pairs: list[tuple[np.ndarray, np.ndarray]], cell: Cell) -> np.ndarray | None:
+    """Counts over all pairs of predictions; None without any, and a cell without runs knows no classes either."""
+    if not pairs:
+        return None
     classes = len(cell.facts["data"]["class_names"])
-    matrices = [disagreement(a, b, classes) for a, b in pairs]
-    return np.sum(matrices, axis=0) if matrices else None
+    return np.sum([disagreement(a, b, classes) for a, b in pairs], axis=0)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from distillery.report.table import Entry, Table
+from distillery.report.tex import BEYOND, PREAMBLE, escape
 from distillery.report.text import MISSING, aggregate_header, aggregate_rows, count_text
 
-_SPECIAL = {
-    **{c: "\\" + c for c in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"—": "---", "→": r"$\to$", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "▲": r"$\uparrow$", "▼": r"$\downarrow$"},
-    **{"[": "{[}", "]": "{]}"},  # after a line break \\ a bracket would be its argument
-}
 _MARKS = {"better": r"\,$\uparrow$", "worse": r"\,$\downarrow$", None: ""}
 
 
-def escape(text: str) -> str:
-    """Escape plain text for LaTeX."""
-    return "".join(_SPECIAL.get(c, c) for c in text)
-
-
 def latex(table: Table) -> str:
-    """A table environment; below the tabular the notes, footnotes and missing runs. Wants \\usepackage{booktabs}."""
+    """A table environment; below the tabular the notes, footnotes and missing runs. Wants \\usepackage{booktabs}.
+
+    It compiles with pdflatex, XeLaTeX and LuaLaTeX, whatever the labels hold; `tex` says how.
+    """
     columns = table.columns
     lines = [
         "% \\usepackage{booktabs}",
@@ -48,7 +41,8 @@ def latex(table: Table) -> str:
         lines += ["\\bottomrule", "\\end{tabular}"]
     notes = [*table.notes, *table.footnotes, *(f"Missing: {line}" for line in table.missing)]
     lines += ["", "\\smallskip", "\\footnotesize\\raggedright", *(f"{escape(note)}\\par" for note in notes)]
-    return "\n".join([*lines, "\\end{table}"]) + "\n"
+    text = "\n".join([*lines, "\\end{table}"]) + "\n"
+    return "\n".join([*PREAMBLE, text]) if BEYOND in text else text
 
 
 def _entry(entry: Entry) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from distillery.report.ledger import NOT_COMPARABLE
 from distillery.report.table import Entry, Table
 from distillery.report.text import (
@@ -19,6 +21,9 @@ from distillery.report.text import (
     ledger_row,
     tally_text,
 )
+
+_ENTITY = re.compile(r"&#?\w+;")
+_LIST = re.compile(r"^(\d*)([.)+-](?:\s|$))")
 
 
 def markdown(table: Table) -> str:
@@ -44,7 +49,12 @@ def markdown(table: Table) -> str:
         lines += ["", title, "", *_grid(header, rows)]
     if table.aggregates:
         rows = [[escape(text) for text in row] for row in aggregate_rows(table)]
-        lines += ["", "### Across pairs (95 % bootstrap interval)", "", *_grid(aggregate_header(table), rows)]
+        lines += [
+            "",
+            "### Across pairs (95 % bootstrap interval)",
+            "",
+            *_grid([escape(text) for text in aggregate_header(table)], rows),
+        ]
     return "\n".join([*lines, *_classwise(table), *_against_published(table)]) + "\n"
 
 
@@ -76,5 +86,8 @@ def _pipe(cells: list[str], widths: list[int]) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape plain text for Markdown."""
-    return "".join("\\" + c if c in "\\|*_`<>[]" else c for c in text)
+    """Escape plain text for Markdown, also where it begins a line: `1. `, `+ ` or `- ` would make a list."""
+    text = "".join(
+        "\\" + c if c in "\\|*_`<>[]~$#" or (c == "&" and _ENTITY.match(text, i)) else c for i, c in enumerate(text)
+    )
+    return _LIST.sub(r"\1\\\2", text)

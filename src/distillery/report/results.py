@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,12 @@ class Cell:
 
     def summary(self, convention: str) -> Summary:
         return summarise(list(self.top1(convention).values()))
+
+
+def label_of_method(study: Study, method: str) -> str:
+    """A method's label on one line, without control characters: they would end a table's row or spoil a figure."""
+    text = " ".join((study.methods[method].label or method).split())
+    return "".join(c for c in text if unicodedata.category(c) != "Cc")
 
 
 def accuracy(measured: dict[str, Any], convention: str) -> float | None:

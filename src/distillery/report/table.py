@@ -12,7 +12,7 @@ from distillery.report.aggregate import Aggregate, across_pairs
 from distillery.report.classwise import ClassEffect, effects
 from distillery.report.ledger import Comparison, ledger
 from distillery.report.published import Published
-from distillery.report.results import Cell, Results, accuracy
+from distillery.report.results import Cell, Results, accuracy, label_of_method
 from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
 
 CONVENTIONS = {
@@ -31,7 +31,7 @@ class Entry:
         p: of the paired test of that difference, corrected over the table; None if it was not tested.
         mark: "better" or "worse" than the baseline where the test supports it.
         best: it beats every other method of its column, tested likewise.
-        seeds_needed: to resolve a difference of `tables.resolve` points to the baseline.
+        seeds_needed: to detect a difference of `tables.resolve` points from the baseline.
     """
 
     mean: float | None
@@ -119,7 +119,7 @@ def build(results: Results) -> Table:
             for pair in study.pairs
         }
         kind = "alone" if method in alone else "method"
-        rows.append(Row(method, study.methods[method].label or method, kind, entries, letters.get(method, "")))
+        rows.append(Row(method, label_of_method(study, method), kind, entries, letters.get(method, "")))
     return Table(
         title=f"{study.study}: test accuracy in percent, {CONVENTIONS[convention].partition(' (')[0]}",
         study=study.study,
@@ -177,7 +177,7 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
     if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
         notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
     if tables.baseline:
-        notes += _about_differences(study.methods[tables.baseline].label or tables.baseline, tables.resolve, verdicts)
+        notes += _about_differences(label_of_method(study, tables.baseline), tables.resolve, verdicts)
     notes.append(
         "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
     )
@@ -190,15 +190,15 @@ def _about_differences(baseline: str, resolve: float, verdicts: dict[tuple[str, 
     why = f"{untested} of {len(verdicts)} could not be tested (fewer than 3 common seeds, or no spread)"
     if not tested:
         return [f"Differences are to {baseline}, paired by seed; {why}."]
-    comparisons = f"{len(tested)} comparison{'s' if len(tested) > 1 else ''}" + (f"; {why}" if untested else "")
+    comparisons = f"over {len(tested)} comparison{'s' if len(tested) > 1 else ''}" + (f"; {why}" if untested else "")
     notes = [
-        f"Differences are to {baseline}, paired by seed; ▲ better, ▼ worse where a t test says so (p < 0.05 after "
-        f"Holm's correction over {comparisons})."
+        f"Differences are to {baseline}, paired by seed. ▲/▼: significantly better/worse than {baseline} "
+        f"(paired t-test, Holm-corrected p < 0.05, {comparisons})."
     ]
     if needed := [v.seeds_needed for v in tested if v.seeds_needed]:
         notes.append(
-            f"To resolve {resolve:g} points to {baseline} with 80 % power takes {round(median(needed))} seeds "
-            f"(median over the cells, {min(needed)} to {max(needed)}), for one comparison."
+            f"Detecting a {resolve:g}-point difference from {baseline} with 80 % power needs {round(median(needed))} "
+            f"seeds per method (median over the cells, {min(needed)} to {max(needed)}; for a single comparison)."
         )
     return notes
 

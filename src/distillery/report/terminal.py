@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError
@@ -45,14 +45,16 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
     _warn(console, fault)
     console.print(_rich(table))
     if table.aggregates:
-        across = RichTable(*aggregate_header(table), title="across pairs (95 % bootstrap interval)", title_style="bold")
+        across = RichTable(title="across pairs (95 % bootstrap interval)", title_style="bold")
+        for text in aggregate_header(table):
+            across.add_column(Text(text))
         for texts in aggregate_rows(table):
-            across.add_row(*map(escape, texts))
+            across.add_row(*map(Text, texts))
         console.print(across)
     for note in (*table.notes, *table.footnotes):
-        console.print(note, style="dim", highlight=False, markup=False)
+        console.print(note, style="dim", highlight=False, markup=False, emoji=False)
     for line in table.missing:
-        console.print(f"missing: {line}", style="yellow", highlight=False, markup=False)
+        console.print(f"missing: {line}", style="yellow", highlight=False, markup=False, emoji=False)
     console.print(f"Figures and the provenance of every number: {Layout(study.study).result_files()['report']}")
     _warn(console, fault)
 
@@ -73,11 +75,11 @@ def compare(study: Study, fault: str, everything: bool = False, console: Console
     if rows:
         shown = RichTable(*LEDGER_HEADER, title=f"{table.study}: against published numbers", title_style="bold")
         for c in rows:
-            shown.add_row(*map(escape, ledger_row(table, c)))
+            shown.add_row(*map(Text, ledger_row(table, c)))
         console.print(shown)
     console.print(tally_text(table), highlight=False)
     for reason, count in Counter(c.reason for c in table.published if c.verdict == NOT_COMPARABLE).most_common(5):
-        console.print(f"not comparable ({count}): {reason}", style="dim", highlight=False, markup=False)
+        console.print(f"not comparable ({count}): {reason}", style="dim", highlight=False, markup=False, emoji=False)
 
 
 def _rich(table: Table) -> RichTable:
@@ -90,7 +92,7 @@ def _rich(table: Table) -> RichTable:
         style = "dim" if row.kind == "teacher" else ""
         cells = [_entry(row.entries[c.pair]) for c in table.columns]
         label = f"{row.label} ({row.footnote})" if row.footnote else row.label
-        shown.add_row(escape(label), *cells, style=style, end_section=row.kind != "method" and follows == "method")
+        shown.add_row(Text(label), *cells, style=style, end_section=row.kind != "method" and follows == "method")
     return shown
 
 

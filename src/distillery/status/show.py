@@ -62,7 +62,7 @@ def _list(console: Console, title: str, lines: list[str], most: int | None) -> N
 
 def _line(console: Console, text: str) -> None:
     """One line, whatever its length: a terminal wraps it, a pipe gets it whole."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _running(status: Status, now: float) -> str:

@@ -127,7 +127,7 @@ def _unfinished(job: Job, held: Holder | None) -> Status:
     if not said.startswith("distillery: ") and of_slurm and (reason := _slurm_reason(of_slurm)):
         said = reason + (f"; before that: {said}" if said else "")
     killed = f"killed (process {held.pid} on {held.host})" if held else ""
-    why = "; ".join(filter(None, (killed, said))) or "it said nothing"
+    why = "; ".join(filter(None, (killed, said))) or "failed without a message"
     if "goes on from there" not in why and any(path.exists() for path in job.checkpoints):
         why += " [continues from its checkpoint]"
     return Status(job, FAILED, why)

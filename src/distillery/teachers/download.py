@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +13,11 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from distillery import settings
 from distillery.records.io import atomic_path, lock
 from distillery.teachers.released import is_remote
 
-CACHE_VARIABLE = "DISTILLERY_CACHE"
+CACHE_VARIABLE = settings.CACHE
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; twice that before the third
@@ -36,9 +36,8 @@ class _Interrupted(Unusable):
 
 def kept(url: str) -> Path:
     """Return where the download of `url` is kept: in DISTILLERY_CACHE, or ~/.cache/distillery."""
-    folder = os.environ.get(CACHE_VARIABLE) or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "distillery")
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", url.partition("?")[0].rpartition("/")[2])[-80:]
-    return Path(folder).expanduser() / "teachers" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    return settings.cache() / "teachers" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
 
 
 def opened(url: str, report: Report | None = None) -> BufferedReader:

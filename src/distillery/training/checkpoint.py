@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distillery import settings
 from distillery.records.io import DistilleryError, load_tensors, read_metadata, save_tensors
 
 
@@ -32,7 +32,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
-        self.seconds = float(os.environ.get("DISTILLERY_CHECKPOINT_SECONDS", "60"))
+        self.seconds = settings.checkpoint_seconds()
 
     def save(self, state: State, tensors: dict[str, Tensor]) -> None:
         random = {"rng.cpu": torch.get_rng_state()}

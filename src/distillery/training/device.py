@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 from collections.abc import Iterator
 
 import torch
 
+from distillery import settings
 from distillery.data.views import seed_for
 from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
@@ -26,17 +26,17 @@ def set_up(recipe: Recipe, ranks: Ranks | None = None) -> torch.device:
     """
     if ranks is None and Ranks.launched().size > 1:
         raise DistilleryError("this stage runs in one process: start it without torchrun")
-    device = torch.device(os.environ.get("DISTILLERY_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if ranks and ranks.size > 1 and device == torch.device("cuda"):
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    device, launched = chosen_device(), settings.torchrun()
+    if launched and ranks and ranks.size > 1 and device == torch.device("cuda"):
+        device = torch.device("cuda", launched["LOCAL_RANK"])
         if device.index >= torch.cuda.device_count():
             raise DistilleryError(f"--nproc-per-node: this node has {torch.cuda.device_count()} GPU(s), one a process")
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(settings.threads())
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # streams and graphs are made on the current device
     if recipe.deterministic and device.type == "cuda":
         # cuBLAS is deterministic only with a fixed workspace
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        settings.set_default("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(recipe.deterministic)
     # Or torch would first fill every new tensor with NaN, to expose programs that read what they never wrote: a tenth
     # of a CPU step (benchmarks/deterministic.py).
@@ -45,6 +45,26 @@ def set_up(recipe: Recipe, ranks: Ranks | None = None) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"
     torch.set_flush_denormal(True)  # subnormal activations of a dying network slow a CPU down tenfold
     _keep_freed_memory()
+    return device
+
+
+def chosen_device() -> torch.device:
+    """The device that DISTILLERY_DEVICE names, else the first CUDA device, else the CPU.
+
+    Raises DistilleryError if it names one that is not there.
+    """
+    name = settings.device()
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise settings.refuse(settings.DEVICE, "cpu on this machine, where torch finds no such device")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            raise settings.refuse(settings.DEVICE, "cpu on this machine, where torch finds no CUDA device or no driver")
+        if (device.index or 0) >= count:
+            raise settings.refuse(settings.DEVICE, f"cpu, cuda or cuda:N with N below {count} on this machine")
     return device
 
 

@@ -13,7 +13,6 @@ here does anything. The result is that of one process with the same batch size, 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from distillery import settings
 from distillery.models.base import Outputs
 from distillery.objectives.base import Batch
 from distillery.records.io import DistilleryError, sha256_json
@@ -42,9 +42,8 @@ class Ranks:
     @classmethod
     def launched(cls) -> Ranks:
         """Ask torchrun's environment; one process where there is none."""
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
-            return cls()
-        return cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        launched = settings.torchrun()
+        return cls(launched["RANK"], launched["WORLD_SIZE"]) if launched else cls()
 
     @property
     def first(self) -> bool:
@@ -64,7 +63,7 @@ class Ranks:
         if self.size == 1:
             yield
             return
-        shared = ":" in os.environ.get("DISTILLERY_DEVICE", "")
+        shared = ":" in (settings.device() or "")
         backend = "gloo" if shared or device.type == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, timeout=PATIENCE)
         yield

@@ -31,7 +31,7 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
     ),
     "logits": ("Distribution of the logits on the test set, all runs of a method together.", logits.draw),
     "reliability": (
-        "Accuracy against confidence on the test set; on the diagonal, confidence can be believed.",
+        "Accuracy against confidence on the test set; points on the diagonal are perfectly calibrated.",
         reliability.draw,
     ),
     "temperature": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,15 @@ def look(table: Table) -> dict[str, dict[str, Any]]:
         row.name: {
             "color": COLOURS[i % len(COLOURS)],
             "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
-            "label": row.label.replace("$", r"\$"),
+            "label": _plain(row.label),
         }
         for i, row in enumerate(rows)
     }
+
+
+def _plain(label: str) -> str:
+    """A label as matplotlib shows it unchanged: no formula between dollars, and not hidden for a leading underscore."""
+    return ("\u200b" if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
 def panels(
@@ -102,6 +108,7 @@ def title_of(table: Table, pair: str) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG without a date."""
-    with matplotlib.rc_context(STYLE), atomic_path(path) as temporary:
+    """Write a figure as SVG without a date. Its texts stay text, so that no font needs to have all characters here."""
+    with matplotlib.rc_context(STYLE), atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(temporary, format="svg", metadata={"Date": None})

@@ -13,13 +13,13 @@ from distillery.report.table import Table
 
 
 def families(results: Results, pair: str) -> list[list[tuple[float, str]]]:
-    """Groups of (temperature, method), two or more, whose blocks differ in nothing else."""
+    """Groups of (temperature, method), two or more with a result, whose blocks differ in nothing else."""
     groups: dict[str, list[tuple[float, str]]] = {}
     for name, method in results.study.methods.items():
         block = method.for_pair(pair).model_dump(mode="json")
         default = OBJECTIVES[method.objective].load().Config.model_fields.get("temperature")
         temperature = block.pop("temperature", default.default if default else None)
-        if temperature is not None and results.cells[pair, name].runs:
+        if temperature is not None and results.cells[pair, name].top1(results.study.tables.convention):
             block.pop("label")
             groups.setdefault(json.dumps(block, sort_keys=True), []).append((float(temperature), name))
     return [sorted(group) for group in groups.values() if len(group) > 1]

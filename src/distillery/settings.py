@@ -1,0 +1,129 @@
+"""Every environment variable that Distillery reads: settings of a machine, not of a study. Nothing here imports torch.
+
+An empty variable counts as one that is not set. A value that cannot be meant is refused in one sentence that names the
+variable, the value and what is accepted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+
+from distillery.errors import DistilleryError
+
+CIFAR100 = "DISTILLERY_CIFAR100"
+CACHE = "DISTILLERY_CACHE"
+DEVICE = "DISTILLERY_DEVICE"
+SECONDS = "DISTILLERY_CHECKPOINT_SECONDS"
+SCRATCH = "DISTILLERY_SCRATCH"
+SOURCE = "DISTILLERY_SOURCE"  # set by `python -m distillery` for the process that takes its place
+THREADS = "OMP_NUM_THREADS"
+
+
+def check() -> None:
+    """Refuse wrong values before any work is done."""
+    device(), threads(), checkpoint_seconds(), cifar100(), cache(), scratch()
+
+
+def get(name: str) -> str | None:
+    """A variable's value without blanks around it; None if it is not set, or empty."""
+    return os.environ.get(name, "").strip() or None
+
+
+def refuse(name: str, accepted: str) -> DistilleryError:
+    """The sentence about a wrong value."""
+    return DistilleryError(
+        f"the environment variable {name} is {os.environ.get(name, '')!r}, but must be {accepted}: change or unset it"
+    )
+
+
+def device() -> str | None:
+    """The device to train on, as torch names it; None: the first CUDA device if there is one, else the CPU."""
+    value = get(DEVICE)
+    if value and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
+        raise refuse(DEVICE, "cpu, cuda, cuda:N (a GPU by its number) or mps")
+    return value
+
+
+def threads() -> int:
+    """Threads of torch. OpenMP allows a list with a number for each level of nesting, of which the first counts."""
+    value = get(THREADS) or "1"
+    first = value.partition(",")[0].strip()
+    if not re.fullmatch(r"\d{1,5}", first) or int(first) < 1:
+        raise refuse(THREADS, "a whole number of threads such as 1")
+    return int(first)
+
+
+def checkpoint_seconds() -> float:
+    """Seconds of work that a kill may cost."""
+    value = get(SECONDS) or "60"
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise refuse(SECONDS, "a number of seconds such as 60 (0: after every epoch)")
+    return seconds
+
+
+def cifar100() -> Path | None:
+    """Where CIFAR-100 lies on this machine."""
+    return _folder(CIFAR100)
+
+
+def cache() -> Path:
+    """Where downloads are kept."""
+    return _folder(CACHE) or (_folder("XDG_CACHE_HOME") or _expanded("the home folder", "~/.cache")) / "distillery"
+
+
+def scratch() -> Path | None:
+    """A folder on the node's own disk."""
+    return _folder(SCRATCH)
+
+
+def _folder(name: str) -> Path | None:
+    value = get(name)
+    return None if value is None else _expanded(f"the environment variable {name}", value)
+
+
+def _expanded(what: str, path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DistilleryError(
+            f"{what} leads to {path!r}, but there is no such user or no HOME here: write the whole path"
+        ) from None
+
+
+def slurm_job() -> str | None:
+    """The number of the Slurm job that this process belongs to."""
+    return get("SLURM_JOB_ID")
+
+
+def torchrun() -> dict[str, int] | None:
+    """RANK, WORLD_SIZE and LOCAL_RANK as torchrun numbers its processes; None without torchrun."""
+    if get("TORCHELASTIC_RUN_ID") is None:
+        return None
+    found = {name: get(name) or "" for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    for name, value in found.items():
+        if not value.isdecimal():
+            raise refuse(name, "the number that torchrun gives it beside TORCHELASTIC_RUN_ID")
+    return {name: int(value) for name, value in found.items()}
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The whole environment, with some variables changed, for another process."""
+    return {**os.environ, **changes}
+
+
+def before(name: str, folder: Path) -> str:
+    """The value of a variable that lists folders, such as PATH, with one more folder before the others."""
+    return os.pathsep.join(filter(None, (str(folder), get(name))))
+
+
+def set_default(name: str, value: str) -> None:
+    """Set a variable for libraries that read it later in this process, unless it is set."""
+    if get(name) is None:
+        os.environ[name] = value

@@ -1,0 +1,126 @@
+"""Environment variables: empty is unset, and a value that cannot be meant is one sentence, whatever reads it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from distillery import settings
+from distillery.cli import main
+from distillery.errors import DistilleryError
+from distillery.study.model import Recipe
+from distillery.teachers import download
+from distillery.training.checkpoint import Checkpoint
+from distillery.training.device import chosen_device, set_up
+from distillery.training.parallel import Ranks
+
+READ = {
+    "DISTILLERY_CIFAR100": settings.cifar100,
+    "DISTILLERY_CACHE": settings.cache,
+    "DISTILLERY_DEVICE": chosen_device,
+    "DISTILLERY_CHECKPOINT_SECONDS": settings.checkpoint_seconds,
+    "DISTILLERY_SCRATCH": settings.scratch,
+    "OMP_NUM_THREADS": settings.threads,
+    "XDG_CACHE_HOME": settings.cache,
+    "SLURM_JOB_ID": settings.slurm_job,
+    "TORCHELASTIC_RUN_ID": Ranks.launched,
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in READ:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    unset = READ[name]()
+    for value in ("", " "):
+        monkeypatch.setenv(name, value)
+        assert READ[name]() == unset
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("OMP_NUM_THREADS", value) for value in ("all", "0", "-1", "2.5", ",4", "9" * 30)),
+        *(("DISTILLERY_CHECKPOINT_SECONDS", value) for value in ("1m", "nan", "inf", "-1", "1,5")),
+        *(("DISTILLERY_DEVICE", value) for value in ("gpu", "CUDA", "cuda:", "cuda:one", "0", "cuda:0,1")),
+        *((name, "~no-such-user/x") for name in ("DISTILLERY_CIFAR100", "DISTILLERY_CACHE", "DISTILLERY_SCRATCH")),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["data"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert re.fullmatch(rf"distillery: the environment variable {name} .*{re.escape(repr(value))}.*\n", said), said
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("cuda", "cuda:1"):
+        monkeypatch.setenv("DISTILLERY_DEVICE", name)
+        with pytest.raises(DistilleryError, match=f"DISTILLERY_DEVICE is '{name}', but must be cpu on this machine"):
+            set_up(Recipe())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert chosen_device() == torch.device("cuda:1")
+    monkeypatch.setenv("DISTILLERY_DEVICE", "cuda:2")
+    with pytest.raises(DistilleryError, match="cuda:N with N below 2"):
+        chosen_device()
+
+
+def test_values_that_are_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for value, threads in (("4,2", 4), (" 3 ", 3), ("1", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert settings.threads() == threads
+    for value, seconds in (("0", 0.0), ("1e3", 1000.0), ("2.5", 2.5)):
+        monkeypatch.setenv("DISTILLERY_CHECKPOINT_SECONDS", value)
+        assert Checkpoint(tmp_path, "").seconds == seconds
+    monkeypatch.setenv("DISTILLERY_SCRATCH", "~/disk")
+    assert settings.scratch() == Path.home() / "disk"
+    assert settings.cache() == Path.home() / ".cache" / "distillery"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert settings.cache() == Path("/x/distillery")
+    monkeypatch.setenv("DISTILLERY_CACHE", "/y")
+    assert download.kept("http://a/b.pth").is_relative_to("/y")
+
+
+def test_torchrun_without_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DistilleryError, match="the environment variable RANK is '', but must be the number"):
+        Ranks.launched()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert Ranks.launched() == Ranks(1, 2)
+
+
+def test_nothing_else_reads_the_environment_and_the_readme_lists_what_users_set() -> None:
+    source = ROOT / "src" / "distillery"
+    asked = {
+        str(p.relative_to(source)) for p in source.rglob("*.py") if re.search(r"os\.(environ|getenv)", p.read_text())
+    }
+    assert asked <= {"settings.py", "records/kept.py"}
+    table = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert table == {name for name in READ if name.startswith("DISTILLERY_")} | {"OMP_NUM_THREADS"}
+
+
+def test_it_comes_without_torch() -> None:
+    code = "import sys, distillery.settings; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "x"})
