@@ -103,9 +103,9 @@ class Work:
         found = read(self.job.record, KINDS[self.job.stage])
         return found.spec == self.job.spec and found.inputs == self.inputs
 
-    def write(self, **facts: Any) -> None:
-        """Write the record, with the hashes of all other outputs, which are there by now."""
-        document = self.head | facts | {"outputs": contents(self.job)}
+    def write(self, known: dict[Path, str] | None = None, /, **facts: Any) -> None:
+        """Write the record, with the hashes of all other outputs (those not `known` are computed)."""
+        document = self.head | facts | {"outputs": contents(self.job, known or {})}
         if self.job.stage == "tables":
             document["seal"] = ""  # filled in below, over the document as it will be read
         kind = KINDS[self.job.stage]
@@ -115,11 +115,11 @@ class Work:
         artifacts.write_json(self.job.record, document)
 
 
-def contents(job: Job) -> dict[str, dict[str, Any]]:
+def contents(job: Job, known: dict[Path, str]) -> dict[str, dict[str, Any]]:
     """Hash and size of every output but the record."""
     paths = [path for name, path in job.outputs.items() if name != "record"]
     files = [file for path in paths for file in (members(path) if path.is_dir() else [path])]
-    return {str(f): {"sha256": artifacts.sha256_file(f), "bytes": f.stat().st_size} for f in files}
+    return {str(f): {"sha256": known.get(f) or artifacts.sha256_file(f), "bytes": f.stat().st_size} for f in files}
 
 
 def _as_queued(job: Job) -> None:

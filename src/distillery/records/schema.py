@@ -98,7 +98,6 @@ class TableRecord(Record):
     views: int | None = None
     images: int | None = None
     num_classes: int | None = None
-    key: str | None = None
     teacher_forwards: int | None = None
 
 

@@ -27,13 +27,14 @@ def run(work: Work) -> None:
         columns = data.num_classes + (network.head.in_features if cache.pooled else 0)
         size = size_in_bytes(len(data.train_images), views.count, columns, cache)
         facts: dict[str, Any] = {"teacher_sha256": work.sha256("weights"), "bytes": size}
-        output = work.job.outputs["table"]
+        output, known = work.job.outputs["table"], {}
         if cache.enabled and size <= cache.budget_gb * 1e9:
             with Progress(f"view table of {work.job.keys[0]}", volatile) as progress:
                 facts |= build(network.to(device), data.to(device), views, cache, output, work.identity, progress.rows)
+            known[output] = facts.pop("sha256")
         else:
             why = "switched off" if not cache.enabled else f"{size / 1e9:.1f} GB is over cache.budget_gb"
             facts |= {"live": why}
             with artifacts.atomic_path(output) as temporary:
                 temporary.write_bytes(b"")
-        work.write(**facts)
+        work.write(known, **facts)

@@ -140,7 +140,6 @@ def build(
         "views": views.count,
         "images": count,
         "num_classes": example.logits.shape[1],
-        "key": key,
         "teacher_forwards": count * views.count,
     }
 
