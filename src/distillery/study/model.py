@@ -161,7 +161,7 @@ class Study(_Block):
     @field_validator("seeds", mode="before")
     @classmethod
     def _one_entry(cls, seeds: Any) -> Any:
-        return [seeds] if isinstance(seeds, int | str) else seeds  # `seeds: 5` and `seeds: 0-2` are one entry
+        return [seeds] if type(seeds) in (int, str) else seeds  # `seeds: 5` and `seeds: 0-2` are one entry
 
     @staticmethod
     def load(path: Path | str = "params.yaml") -> Study:
