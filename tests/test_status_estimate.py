@@ -22,7 +22,8 @@ from distillery.status.locks import holder
 from distillery.status.remaining import remaining, sentence, words
 from distillery.status.slurm import Queue
 from distillery.status.states import DONE, FAILED, RUNNING, TODO, Standing, Status
-from distillery.study.model import Study, read_params
+from distillery.study.model import Study
+from distillery.study.reader import read_params
 
 PAIRS = {
     "small": {"teacher": "a", "student": "resnet8_w4"},
