@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
-
 from distillery.pipeline.jobs import Task, list_tasks
 from distillery.records.current import Current
+
 from distillery.records.io import lock
 from distillery.status.locks import holder
 from distillery.status.remaining import remaining, sentence, words
