@@ -303,7 +303,7 @@ def document(rows: list[str], count: int) -> str:
         [
             "# What an edit makes due",
             "",
-            "A job is due if its parameters, its code or what it reads changed in meaning. `snakemake -n`, `dvc status`",
+            "A job is due if its parameters, code or inputs changed in meaning. `snakemake -n`, `dvc status`",
             "(after `distillery plan`) and `distillery status` agree, job by job: tests/test_edits.py makes each edit",
             f"in a study of two teachers, two pairs, three methods and one seed ({count} jobs), and this table.",
             "",
