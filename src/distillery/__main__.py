@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery import settings
+from distillery.records.leaving import leaving_in_order
 
 
 def main() -> Any:
@@ -21,9 +22,10 @@ def main() -> Any:
         path = settings.before("PYTHONPATH", here.parent)
         found = settings.environment(PYTHONPATH=path, DISTILLERY_SOURCE=str(here))  # the second: never in a circle
         os.execve(sys.executable, [sys.executable, "-m", "distillery", *sys.argv[1:]], found)
-    from distillery.cli import main as command_line
+    with leaving_in_order():
+        from distillery.cli import main as command_line
 
-    return command_line()
+        return command_line()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ import datetime
 import json
 import os
 import platform
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from distillery.pipeline.layout import Layout, code_files, tracked
 from distillery.records import io as artifacts
 from distillery.records import kept
 from distillery.records.io import DistilleryError
+from distillery.records.leaving import leaving_in_order
 from distillery.records.node_cache import sha256_once
 from distillery.study.model import Study, read_params
 
@@ -75,7 +74,8 @@ def making(
     output.parent.mkdir(parents=True, exist_ok=True)
     began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     volatile: dict[str, Any] = {}
-    with _leaving_in_order(), artifacts.lock(output, wait=settings.slurm_job() is not None) as waited:
+    wait = settings.slurm_job() is not None
+    with leaving_in_order("the same command starts over"), artifacts.lock(output, wait) as waited:
         if waited and made and record and output.exists() and kept.agrees(made, record):
             print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
             raise Kept
@@ -95,26 +95,6 @@ def making(
         artifacts.write_json(path, facts | volatile)
         if made:
             kept.keep(layout, output, made)
-
-
-@contextmanager
-def _leaving_in_order() -> Iterator[None]:
-    """While entered, SIGTERM ends this process with a sentence, and without its lock and temporary files.
-
-    Training has a handler of its own, which writes the checkpoint first.
-    """
-
-    def leave(*_: object) -> None:
-        if isinstance(sys.exception(), SystemExit):
-            return  # Slurm sends the signal more than once, and the first one is being obeyed
-        print("stopped by SIGTERM (cancelled, preempted or out of time): the same command starts over", flush=True)
-        raise SystemExit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def prepared(study: Study, layout: Layout) -> None:
