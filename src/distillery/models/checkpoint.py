@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from distillery.models import NAMES, build
+from distillery.models import NETWORKS, build
 from distillery.models.base import Network
 
 SHOWN = 3  # keys named in an error message before the rest is only counted
@@ -80,7 +80,7 @@ def identify(given: Mapping[str, Tensor]) -> str | None:
 def _known() -> dict[str, tuple[dict[str, tuple[int, ...]], str, str]]:
     """Of every network the shapes of its weights, and which of them are the head's and the first convolution's."""
     known = {}
-    for name in NAMES:
+    for name in NETWORKS:
         with torch.device("meta"):
             network = build(name, 10)
         shapes = {k: tuple(t.shape) for k, t in network.state_dict().items() if not k.endswith(COUNTER)}
