@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("study", help="a study file")
     given = options.parse_args(argv)
     use_threads(given.threads)
-    study = Study.load(given.study)
+    study = check.load(given.study)
     rows, hours, disk, runs = [], 0.0, (TRAIN + TEST) * PIXELS, 0
     for pair, spec in study.pairs.items():
         each = [student_hours(study, pair, method, given.steps) for method in study.methods]

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--markdown", action="store_true")
     given = options.parse_args(argv)
     try:
-        runs, study = read(given.results), Study.load(Path("workflow/studies", f"{given.results.name}.yaml"))
+        runs, study = read(given.results), check.load(Path("workflow/studies", f"{given.results.name}.yaml"))
     except (OSError, DistilleryError) as error:
         options.error(str(error))
     chosen = [tuple(pair.split(":")) for pair in given.against.split(",") if pair]
