@@ -69,6 +69,9 @@ class CIFAR100(Source):
     def selection(self) -> dict[str, Any]:
         return {key: value for key, value in self.config.effective().items() if key in ("subset", "sha256")}
 
+    def files(self) -> list[Path]:
+        return [Path(self.config.mirror).expanduser()] if self.config.mirror else []
+
     def shape(self) -> Shape | None:
         subset = self.config.subset or Subset()
         classes = subset.classes or 100

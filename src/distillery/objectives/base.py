@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from distillery.config import Config as BaseConfig
 from distillery.config import Weight
+from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
 from distillery.objectives.soft import full_precision
-from distillery.errors import DistilleryError
 
 # What an objective may ask for in `needs`.
 NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers"})

@@ -21,10 +21,10 @@ from typing import Any
 
 import distillery
 from distillery.data import SOURCES
+from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
-from distillery.errors import DistilleryError
 from distillery.registry import Component
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)

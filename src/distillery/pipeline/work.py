@@ -112,7 +112,7 @@ class Work:
         document = kind.model_validate(document).model_dump(exclude_none=True)
         if "seal" in document:
             document["seal"] = seal(document)
-        artifacts.write_json(self.job.record, document)
+        artifacts.write_json(self.job.record, document, sort=False)
 
 
 def contents(job: Job, known: dict[Path, str]) -> dict[str, dict[str, Any]]:

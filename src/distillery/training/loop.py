@@ -20,12 +20,12 @@ from distillery.data.views import Views, copied, draw, order, seed_for
 from distillery.objectives.base import Objective
 from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
-from distillery.teachers.source import TeacherSource
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
 from distillery.training.device import autocast, dtype_of
 from distillery.training.norm import share_norms
 from distillery.training.parallel import ALONE, Ranks
 from distillery.training.step import GraphStep, Plan, Step
+from distillery.training.teaching import TeacherSource
 from distillery.training.trainee import Trainee
 
 Report = Callable[[dict[str, Any]], None]
