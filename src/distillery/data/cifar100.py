@@ -1,6 +1,6 @@
 """CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 colour images of 32x32, 100 classes, from an archive or a local mirror.
 
-Either way the rows are sorted by (fine label, official file name), so both give the same bytes and the same hashes,
+Every way the rows are sorted by (fine label, official file name), so all give the same bytes and the same hashes,
 which are built in below.
 """
 
@@ -40,11 +40,12 @@ Split = dict[str, np.ndarray]  # images, labels, coarse and filenames of one spl
 
 
 def load(options: dict[str, Any]) -> Arrays:
-    """Read CIFAR-100 from a mirror folder if one is named, else from the official archive.
+    """Read CIFAR-100 from where it lies, if that is named, else download the official archive.
 
     Options:
-        mirror: folder with train_classes_*.npz, test.npz and cifar100_labels.json; the environment variable
-            DISTILLERY_CIFAR100 names one too.
+        mirror: where it lies: the official archive cifar-100-python.tar.gz, the folder cifar-100-python in it, a folder
+            that holds one of these, or a lossless mirror (a folder with train_classes_*.npz, test.npz and
+            cifar100_labels.json); the environment variable DISTILLERY_CIFAR100 names it too.
         download_dir: where the archive is kept; default ~/.cache/distillery.
         subset: {classes, train_per_class, test_per_class}: the first classes of the alphabet, and of each the images
             whose file names hash lowest; for quick studies.
@@ -53,9 +54,9 @@ def load(options: dict[str, Any]) -> Arrays:
     """
     mirror = options.get("mirror") or settings.cifar100()
     if mirror:
-        splits, names, origin = *_read_mirror(Path(mirror).expanduser()), str(mirror)
+        splits, names, origin = *_read_local(Path(mirror).expanduser()), str(mirror)
     else:
-        from distillery.data.cifar100_archive import read_archive
+        from distillery.data.cifar100_archive import read_archive  # it needs torchvision
 
         splits, names, origin = *read_archive(options), "the downloaded archive"
     splits = {split: _sort(rows) for split, rows in splits.items()}
@@ -66,13 +67,26 @@ def load(options: dict[str, Any]) -> Arrays:
     return Arrays(_tensors(splits), names, 255.0, MEAN, STD, {"subset": subset} if subset else {})
 
 
+def _read_local(path: Path) -> tuple[dict[str, Split], list[str]]:
+    if any(path.glob("train_classes_*.npz")):
+        return _read_mirror(path)
+    from distillery.data.cifar100_archive import find_local, read_local
+
+    if found := find_local(path):
+        return read_local(found)
+    problem = f"{path} does not exist"
+    if path.exists():
+        problem = (
+            f"{path} holds no train_classes_*.npz: it is no CIFAR-100 mirror, nor is it the official "
+            "cifar-100-python.tar.gz or its extracted folder"
+        )
+    raise DistilleryError(
+        f"{problem}; correct `data.mirror` in params.yaml or the environment variable {MIRROR_VARIABLE}"
+    )
+
+
 def _read_mirror(folder: Path) -> tuple[dict[str, Split], list[str]]:
     parts = {"train": sorted(folder.glob("train_classes_*.npz")), "test": [folder / "test.npz"]}
-    if not parts["train"]:
-        raise DistilleryError(
-            f"{folder} holds no train_classes_*.npz: it is no CIFAR-100 mirror; correct `data.mirror` in params.yaml "
-            f"or the environment variable {MIRROR_VARIABLE}"
-        )
     labels = folder / "cifar100_labels.json"
     try:
         names = json.loads(labels.read_text())["fine_label_names"]
