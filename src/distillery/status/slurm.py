@@ -1,25 +1,34 @@
-"""What Slurm knows of the study's jobs. Where there is none, or it does not answer soon: nothing, never an error."""
+"""What Slurm knows of the study's jobs. Where there is none, or it does not answer soon: nothing, never an error.
+
+Snakemake's Slurm plugin names jobs and their logs by stage and wildcards, not by study, and several studies may use one
+working copy. So a log counts only if it, or the log of the Snakemake that submitted its job, names an output of the
+task; and a queued job does not count if its marker, or the log of its Snakemake, names the outputs of another study.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from distillery.pipeline.jobs import Task
 
 TIMEOUT = 3.0  # seconds; Slurm's own commands wait for a lost controller for a minute
 LOGS = Path(".snakemake/slurm_logs")  # of Snakemake's Slurm plugin: rule_NAME/WILDCARDS/JOB.log
+RUNS = Path(".snakemake/log")  # of Snakemake itself: a log for each time that it was started
 MARKERS = Path(".snakemake/incomplete")  # of Snakemake: one file for each output in the making
 WAITS = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
-# Number (of an array's task: 12_3), the same as the task itself knows it, state, node, why it waits, folder, comment.
-FIELDS = "%i|%A|%T|%N|%r|%Z|%k"
+# Number (of an array's task: 12_3), the same as the task itself knows it, state, node, why it waits, name (the same for
+# all jobs that one Snakemake submits), folder, comment.
+FIELDS = "%i|%A|%T|%N|%r|%j|%Z|%k"
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Job:
     state: str
     node: str
     reason: str
+    run: str
     comment: str
 
     @property
@@ -40,7 +50,7 @@ class Job:
 
 @dataclass
 class Queue:
-    """The user's jobs that were submitted from this working copy.
+    """The user's jobs that were submitted from this working copy for this study.
 
     Attributes:
         jobs: by the name of the task that they do. Whose an array's or a group's are is known until Snakemake starts
@@ -72,12 +82,16 @@ def ask(tasks: list[Task]) -> Queue:
     queue.answered = done.returncode == 0
     jobs = list(_ours(done.stdout)) if queue.answered else []
     outputs = {str(path): task.name for task in tasks for path in task.outputs}
-    marked = defaultdict(set)
+    marked, foreign = defaultdict(set), set()
     for output, number in _markers() if jobs else ():
         if output in outputs:
             marked[number].add(outputs[output])
+        else:
+            foreign.add(number)
     comments = {_comment(task): task.name for task in tasks}
     for job in jobs:
+        if job.number not in marked and (job.number in foreign or _of_another_study(job, tasks)):
+            continue
         alone = job.comment in comments and "_" not in job.number  # an array's comment names its first task only
         names = {comments[job.comment]} if alone else marked[job.number]
         for name in names:
@@ -90,9 +104,9 @@ def ask(tasks: list[Task]) -> Queue:
 def _ours(listed: str) -> Iterator[Job]:
     here = Path.cwd().resolve()
     for line in listed.splitlines():
-        number, inside, state, node, reason, directory, comment = line.split("|", 6)
+        number, inside, state, node, reason, run, directory, comment = line.split("|", 7)
         if comment.startswith("rule_") and Path(directory).resolve() == here:
-            yield Job(number, inside, state, node, reason, comment)
+            yield Job(number, inside, state, node, reason, run, comment)
 
 
 def _comment(task: Task) -> str:
@@ -113,7 +127,43 @@ def _markers() -> Iterator[tuple[str, str]]:
             yield base64.urlsafe_b64decode(text).decode(), str(number)
 
 
+def _of_another_study(job: Job, tasks: list[Task]) -> bool:
+    """Whether the Snakemake that submitted a job was at work on other outputs than those of these tasks."""
+    said = [text for text in _runs() if f"SLURM run ID: {job.run}" in text]
+    study = f"{tasks[0].outputs[0].parent.parent}/"  # the first task's output is artifacts/STUDY/data/...
+    return bool(said) and not any(study in text for text in said)
+
+
 def slurm_log(task: Task) -> Path | None:
     """The newest log of Slurm itself about a task; it alone says why a job died before or outside of its command."""
-    found = list((LOGS / f"rule_{task.stage}" / "_".join(task.keys)).glob("*.log"))
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    found = (LOGS / f"rule_{task.stage}" / "_".join(task.keys)).glob("*.log")
+    return max((path for path in found if _is_about(path, task)), key=_changed, default=None)
+
+
+def _is_about(log: Path, task: Task) -> bool:
+    output = re.compile(rf"(?<![\w./-]){re.escape(str(task.outputs[0]))}")
+    if output.search(_text(log, _changed(log))):
+        return True
+    number = re.compile(rf"SLURM job ?id {log.stem.partition('_')[0]}\b", re.IGNORECASE)
+    return any(number.search(text) and output.search(text) for text in _runs())
+
+
+def _runs() -> list[str]:
+    """What Snakemake has logged here, each time that it was started."""
+    return [_text(path, _changed(path)) for path in RUNS.glob("*.log")]
+
+
+@lru_cache(maxsize=256)
+def _text(path: Path, changed: float) -> str:
+    """The text of a log, read once as long as it does not change."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
