@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
+from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError
 from distillery.report import budget, comma_separated, latex, markdown, table
-from distillery.pipeline.current import fault_of_tables
 from distillery.report.terminal import show
 
 
@@ -95,7 +95,9 @@ def test_results_of_other_parameters_do_not_count(synthetic: Synthetic) -> None:
     synthetic.write_params(content)
     main = main_table(synthetic)
     assert len(main.missing) == 1
-    assert "kd_10, seeds 0, 1, 2: out of date (methods.kd_10.temperature changed): run the study again" in main.missing[0]
+    assert (
+        "kd_10, seeds 0, 1, 2: out of date (methods.kd_10.temperature changed): run the study again" in main.missing[0]
+    )
     assert entry(synthetic, "kd").n == 3
 
 

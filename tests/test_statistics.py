@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from distillery.evaluation.packing import pack
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from distillery.evaluation import statistics as our
 from distillery.evaluation.classwise import class_change, disagreement, disagreement_rate
-from distillery.evaluation.packing import pack
 from distillery.report.classwise import against_teacher
 
 
