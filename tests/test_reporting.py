@@ -7,16 +7,17 @@ import io
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
+from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError
 from distillery.report import budget, comma_separated, latex, markdown, table
-from distillery.pipeline.current import fault_of_tables
 from distillery.report.terminal import show
 
 
@@ -220,7 +221,11 @@ def test_class_wise_effects_are_counted(synthetic: Synthetic) -> None:
     # A seed decides in which order images go wrong: the models differ by those that only the worse one misses.
     assert kd_10.alone_disagreement == pytest.approx((85 - 79 + 86 - 82 + 86.75 - 80) / 3)
     assert kd_10.teacher_disagreement is not None
-    assert "### Class-wise effect" in markdown.markdown(main)
+    written = markdown.markdown(main)
+    assert "### Class-wise effect" in written
+    assert kd_10.teachers == 1 and "against this one teacher (after Holm)" in written and "#TC (" not in written
+    repeated = replace(main, classwise=(replace(kd_10, teachers=5),))
+    assert "#TC (after Holm)" in markdown.markdown(repeated) and "this one" not in markdown.markdown(repeated)
 
 
 def test_a_fetched_teacher_has_one_accuracy(synthetic: Synthetic) -> None:

@@ -12,7 +12,6 @@ import pytest
 from conftest import ROOT
 from synthetic_study import Synthetic, params
 
-
 pytestmark = pytest.mark.slow
 
 

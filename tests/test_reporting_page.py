@@ -127,7 +127,7 @@ class Tab:
         self.count += 1
         await self.socket.send_json({"id": self.count, "method": method, "params": arguments})
         while True:
-            message = await self.socket.receive_json(timeout=30)
+            message = await self.socket.receive_json(timeout=600)
             if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
                 self.troubles.append(str(message["params"]))
             if message.get("id") == self.count:

@@ -65,6 +65,8 @@ def test_the_file_is_small_and_sourced() -> None:
         ({"objective": "kd", "plugins": {"standardise": {}}}, "kd+ls"),
         ({"objective": "wttm", "plus": {"crd": {"weight": 0.8}}}, "wttm+crd"),
         ({"objective": "label_revision"}, "lr"),
+        ({"objective": "kd", "plugins": {"swap": {}}}, "swap(la)"),
+        ({"objective": "dkd", "plugins": {"swap": {}}}, None),
         ({"objective": "kd", "plugins": {"revise": {}, "standardise": {}}}, None),
     ],
 )

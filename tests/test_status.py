@@ -18,7 +18,8 @@ from workbench import Workbench
 
 from distillery.pipeline.layout import Layout
 from distillery.status.states import DONE, FAILED, RUNNING, STALE, TODO, WAITING, Status, look
-from distillery.study.model import Study, read_params
+from distillery.study.model import Study
+from distillery.study.reader import read_params
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from distillery.config import Config as BaseConfig
 from distillery.config import Weight
+from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
 from distillery.objectives.soft import full_precision
-from distillery.errors import DistilleryError
 
 # What an objective may ask for in `needs`.
 NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers"})
@@ -220,6 +220,10 @@ class Objective(nn.Module):
         return outputs.logits
 
 
-def warmup(epoch: Tensor, epochs: float) -> Tensor:
-    """Linear warm-up factor min(epoch / epochs, 1), epoch counted from 1 as in the mdistiller lineage."""
+def warmup(epoch: Tensor, epochs: float, dtype: torch.dtype) -> Tensor:
+    """Linear warm-up factor min(epoch / epochs, 1), epoch counted from 1 as in the mdistiller lineage.
+
+    `dtype` is that of the loss it multiplies: a float64 run would feel the rounding of a float32 quotient.
+    """
+    epoch = epoch.to(dtype)
     return torch.clamp(epoch / epochs, max=1.0) if epochs > 0 else torch.ones_like(epoch)

@@ -7,11 +7,11 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from distillery.config import Problems, Weight
+from distillery.errors import DistilleryError
 from distillery.models.base import Outputs
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import NEEDS, Batch, Context, Objective, Plugin, Selector, Transform
 from distillery.objectives.plugins import PLUGINS
-from distillery.errors import DistilleryError
 from distillery.registry import nearest
 from distillery.study.blocks import Method
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.pipeline.job import Job, Plan
+from distillery.pipeline.job import Job, Plan, text_of
 from distillery.records.io import DistilleryError, sha256_file
 from distillery.records.schema import KINDS, Record, ResultRecord, read, seal
 
@@ -116,7 +116,7 @@ def _upstream(job: Job, found: Verdict) -> str:
 def difference(spec: dict[str, Any], job: Job) -> str:
     """Say what a job is told now that a record's spec does not say; "" if nothing."""
     now = job.spec
-    if spec == now:
+    if text_of(spec) == text_of(now):
         return ""
     before, after = _flat(spec.get("values", {})), _flat(now["values"])
     keys = [_spoken(key, job) for key in sorted({*before, *after}) if before.get(key) != after.get(key)]

@@ -5,6 +5,7 @@ Both engines compare the content of these files; records carry them; a stage run
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.pipeline.layout import Layout
-from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
+from distillery.records.io import DistilleryError, read_json, write_json
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 VERSION = 1
@@ -95,7 +96,7 @@ class Job:
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        """The content of its file: all of this, as JSON has it."""
+        """The content of its file: all of this, as JSON has it. Order counts: of methods in a table, of partners."""
         content = {
             "version": VERSION,
             "study": self.study,
@@ -112,7 +113,7 @@ class Job:
 
     @cached_property
     def sha256(self) -> str:
-        return sha256_json(self.spec)
+        return hashlib.sha256(text_of(self.spec).encode()).hexdigest()
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Job:
@@ -145,8 +146,13 @@ class Job:
 
     def write(self) -> None:
         """Write its spec, unless just this one lies there: engines see a new file only where something changed."""
-        if not self.path.exists() or read_json(self.path) != self.spec:
-            write_json(self.path, self.spec)
+        if not self.path.exists() or text_of(read_json(self.path)) != text_of(self.spec):
+            write_json(self.path, self.spec, sort=False)
+
+
+def text_of(spec: dict[str, Any]) -> str:
+    """A spec as text: equal for equal specs only."""
+    return json.dumps(spec)
 
 
 class Plan:

@@ -16,7 +16,7 @@ from distillery.records import io as artifacts
 from distillery.stages.finished import Finished
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.pair import open_teachers
-from distillery.teachers.source import LiveTeachers, TableTeachers, TeacherSource
+from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.view_table import ViewTable
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
@@ -24,6 +24,7 @@ from distillery.training.history import save_history
 from distillery.training.loop import fit
 from distillery.training.parallel import Ranks
 from distillery.training.progress import Progress
+from distillery.training.teaching import TeacherSource
 from distillery.training.trainee import assemble
 
 

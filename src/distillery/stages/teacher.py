@@ -95,5 +95,6 @@ def _fetch(
     verify(teacher, scores["test_top1"], source, found)
     published = "nothing" if source.accuracy is None else f"{source.accuracy:.2f} %"
     measured = scores["test_top1"]
-    print(f"teacher {teacher}: {measured:.2f} % measured, {published} published, from {found.url}", flush=True)
+    part = f", its {found.part}" if found.part else ""
+    print(f"teacher {teacher}: {measured:.2f} % measured, {published} published, from {found.url}{part}", flush=True)
     return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy}}

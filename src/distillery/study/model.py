@@ -85,7 +85,7 @@ class Study(Block):
     @field_validator("seeds", mode="before")
     @classmethod
     def _one_entry(cls, seeds: Any) -> Any:
-        return [seeds] if isinstance(seeds, int | str) else seeds  # `seeds: 5` and `seeds: 0-2` are one entry
+        return [seeds] if type(seeds) in (int, str) else seeds  # `seeds: 5` and `seeds: 0-2` are one entry
 
     def recipe_for_teacher(self, teacher: str) -> Recipe:
         return self.recipe.updated(self.teachers[teacher].recipe)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,16 +11,6 @@ from distillery.models.base import Network, Outputs
 from distillery.study.blocks import Recipe
 from distillery.teachers.view_table import ViewTable
 from distillery.training.device import autocast
-
-
-class TeacherSource(Protocol):
-    """What the fit loop asks of teachers."""
-
-    def rows(self, index: Tensor, view: Tensor) -> list[Tensor]:
-        """Cached outputs of an epoch's (image, view) pairs, (N, columns) per teacher; [] if none are cached."""
-
-    def teach(self, images: Tensor, rows: list[Tensor]) -> tuple[Outputs, ...]:
-        """Outputs of every teacher for one batch, from the cached rows where there are any, else from the images."""
 
 
 class TableTeachers:

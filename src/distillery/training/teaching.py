@@ -1,0 +1,19 @@
+"""What the fit loop asks of teachers; `distillery.teachers.source` has the kinds that there are."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from distillery.models.base import Outputs
+
+
+class TeacherSource(Protocol):
+    """What the fit loop asks of teachers."""
+
+    def rows(self, index: Tensor, view: Tensor) -> list[Tensor]:
+        """Cached outputs of an epoch's (image, view) pairs, (N, columns) per teacher; [] if none are cached."""
+
+    def teach(self, images: Tensor, rows: list[Tensor]) -> tuple[Outputs, ...]:
+        """Outputs of every teacher for one batch, from the cached rows where there are any, else from the images."""
