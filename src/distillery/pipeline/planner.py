@@ -25,7 +25,8 @@ PARAMS = Path("params.yaml")
 def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     """Return the study as params.yaml has it now and its plan; `write` puts the specs in place for engines and stages.
 
-    The plan is read back if it was written for just these parameters, code and files: resolving it imports torch.
+    The plan is read back if just this one was written for these parameters, code and files: resolving it imports torch.
+    DVC restores specs too, of whatever commit.
     """
     content = read_params(params)
     study = check(content, str(params))
@@ -36,7 +37,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
         noted = read_json(note)
         if noted.get("key") == key:
             found = Plan.read(study.study)
-            if len(found) == noted["jobs"]:
+            if sha256_json(found.specs()) == noted.get("plan"):
                 return study, found
     from distillery.pipeline.rehearsal import rehearse  # torch
 
@@ -44,7 +45,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     plan = resolve(study)
     if write:
         plan.write()
-        write_json(note, {"key": key, "jobs": len(plan)})
+        write_json(note, {"key": key, "plan": sha256_json(plan.specs())})
     return study, plan
 
 
