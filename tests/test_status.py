@@ -142,19 +142,20 @@ def test_stale(bench: Workbench) -> None:
         assert {name for name, s in found.items() if s.state == STALE} == {"distill kd 0-1", "evaluate kd 0-1"}
         text = said(bench)
         assert "distill: 1, methods.kd.temperature changed" in text
-        assert "evaluate: 1, made from a stale distill" in text
+        assert "evaluate: 1, methods.kd.temperature changed" in text
         bench.params = params
         code.write_text(kept + "\n# a comment changes no result\n")
         assert "stale" not in said(bench).partition("total")[2]
         code.write_text(kept + "\nEDITED = True\n")
         lines = said(bench).partition("stale:\n")[2].splitlines()
-        assert lines[:6] == [
+        assert lines[:7] == [
             "  teacher: 1, its code changed",  # which is trained with ce.py
             "  cache: 1, made from a stale teacher",
             "  pair: 1, made from a stale teacher",
             "  distill: 1, its code changed",
             "  distill: 1, made from a stale pair",
-            "  evaluate: 2, made from a stale pair",
+            "  evaluate: 1, its code changed",
+            "  evaluate: 1, made from a stale pair",
         ]
     finally:
         bench.params = params
