@@ -10,6 +10,7 @@ from typing import Any
 from distillery.data.dataset import Dataset
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
+from distillery.students.header import Header
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source
@@ -45,7 +46,17 @@ def run(work: Work) -> None:
         if not ranks.first:
             return
         weights = {k: v.cpu() for k, v in trainee.student.state_dict().items()}
-        artifacts.save_tensors(work.job.outputs["weights"], weights)
+        header = Header.of(
+            data,
+            kind="teacher",
+            study=work.job.study,
+            teacher=name,
+            seeds=(values["seed"],),
+            architecture=values["architecture"],
+            recipe=made.get("recipe", {}),
+            settings_sha256=artifacts.sha256_json(values),
+        )
+        artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())
         save_history(work.job.outputs["history"], {"teacher": history})
         size = sum(p.numel() for p in trainee.student.parameters())
         work.write(architecture=values["architecture"], seed=values["seed"], parameters=size, **made)
