@@ -14,6 +14,7 @@ from distillery.students.header import Header
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source
+from distillery.teachers.student import serves
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
 from distillery.training.history import save_history
@@ -38,7 +39,7 @@ def run(work: Work) -> None:
         made: dict[str, Any] = {}
         history: list[dict[str, Any]] = []
         if values["source"] != "train":
-            made = _fetch(_source(work), name, values, trainee, data, recipe, volatile)
+            made = _fetch(_source(work, data), name, values, trainee, data, recipe, volatile)
         if "fetched" not in made:
             with ranks.once(Progress(f"teacher {name}", volatile)) as progress:
                 history = fit(trainee, data, None, recipe, values["seed"], checkpoint, progress, ranks)
@@ -63,13 +64,14 @@ def run(work: Work) -> None:
         checkpoint.discard()
 
 
-def _source(work: Work) -> Source:
+def _source(work: Work, data: Dataset) -> Source:
     """Where the weights come from."""
     values, name = work.job.values, work.job.keys[0]
-    if values["source"] == "student":
-        path = Path(work.settings["students"][name])
-        return Source((str(path),), f"{values['seed']}.student", None, None)
-    return Source(tuple(values["urls"]), values["member"], values["sha256"], values["accuracy"])
+    if values["source"] != "student":
+        return Source(tuple(values["urls"]), values["member"], values["sha256"], values["accuracy"])
+    path = Path(work.settings["students"][name])
+    serves(name, path, values["seed"], values["architecture"], data)
+    return Source((str(path),), f"{values['seed']}.student", None, None)
 
 
 def _fetch(

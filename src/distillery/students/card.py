@@ -27,8 +27,7 @@ def card(facts: Exported) -> str:
         f"---\n{front}---\n",
         f"# {header.architecture}, trained by {facts.label} on {header.data['source']}\n",
         _lead(facts),
-        f"## Usage\n\nWith [Distillery](https://pypi.org/project/distillery) and in this folder:\n\n"
-        f"```python\n{_usage(facts)}```\n\n{_files(facts)}",
+        f"## Usage\n\nWith Distillery installed, in this folder:\n\n```python\n{_usage(facts)}```\n\n{_files(facts)}",
         f"## Results\n\n{_results(facts)}",
         f"## Recipe\n\n{_table(_recipe(facts))}",
         f"## Provenance\n\n{_table(facts.provenance)}",

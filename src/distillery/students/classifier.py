@@ -200,7 +200,8 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
 
 def _main(weights: Mapping[str, Tensor], header: Header) -> dict[str, Tensor]:
     """The weights of the objective that predicts, without its partners' and without a data selection's."""
-    own = part(weights, "main.") if header.objective.get("plus") else dict(weights)
+    combined = header.objective.get("plus") and header.kind == "students"  # an export has left them out already
+    own = part(weights, "main.") if combined else dict(weights)
     return {k: v for k, v in own.items() if not k.startswith(("plugins.", "selector."))}
 
 

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,10 +122,10 @@ def export(
 def _block(study: Study, pair: str, method: str, seed: int) -> str:
     """The block that holds a seed. Raises DistilleryError for a name that the study does not have."""
     seeds = {s: str(block) for block in study.seeds for s in expand_seeds(block)}
-    asked = {"pair": (pair, study.pairs), "method": (method, study.methods), "seed": (str(seed), map(str, seeds))}
-    for option, (value, known) in asked.items():
-        if value not in (names := list(known)):
-            raise DistilleryError(f"--{option} {value}: study {study.study!r} has none: {nearest(value, names)}")
+    asked = (("pair", pair, list(study.pairs)), ("method", method, list(study.methods)))
+    for option, value, known in (*asked, ("seed", str(seed), [str(s) for s in seeds])):
+        if value not in known:
+            raise DistilleryError(f"--{option} {value}: study {study.study!r} has none: {nearest(value, known)}")
     return seeds[seed]
 
 
