@@ -10,8 +10,9 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from snakemake.exceptions import WorkflowError
 
-from distillery.pipeline.snakemake import Jobs
 from distillery.errors import DistilleryError
+from distillery.pipeline.internals import is_submitted
+from distillery.pipeline.snakemake import Jobs
 
 # Jobs run the code of this checkout in this environment. `exec`: a shell in between would die of the scheduler's SIGTERM
 # at once, the job would count as over, and the trainer would be killed before it had written its checkpoint.
@@ -19,7 +20,7 @@ HERE, SOURCE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(Pa
 shell.prefix(f"export PATH={HERE}:$PATH PYTHONPATH={SOURCE}:$PYTHONPATH; exec ")
 
 try:
-    JOBS = Jobs(plans=not workflow.remote_exec)
+    JOBS = Jobs(plans=not is_submitted(workflow))
 except DistilleryError as error:
     raise WorkflowError(str(error)) from None
 AT = JOBS.layout

@@ -48,7 +48,7 @@ def serving(folder: Path) -> Iterator[Server]:
                 half = len(body) // 2
                 self.wfile.write(body[:half])
                 if state.hold:
-                    state.hold.wait(timeout=60)
+                    state.hold.wait(timeout=600)
                 self.wfile.write(body[half:])
 
         do_HEAD = do_GET

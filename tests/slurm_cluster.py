@@ -117,7 +117,7 @@ class SlurmCluster:
         with suppress(AssertionError, TimeoutError):
             if "slurmctld" in self.daemons:
                 self.run("scancel", f"--user={getpass.getuser()}")
-                self.wait(lambda: not self.run("squeue", "-h", "--states=PD,R,CG,S").strip(), "the queue to empty", 20)
+                self.wait(lambda: not self.run("squeue", "-h", "--states=PD,R,CG,S").strip(), "the queue to empty", 60)
         for name in reversed(list(self.daemons)):
             self.stop(name)
         self._kill_leftovers()
@@ -164,7 +164,7 @@ class SlurmCluster:
         daemon = self.daemons.pop(name)
         daemon.send_signal(how)
         try:
-            daemon.wait(15)
+            daemon.wait(60)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
@@ -182,7 +182,7 @@ class SlurmCluster:
         listed = self.run("squeue", "-h", "-S", "i", "-o", "%i|%k", f"--states={','.join(states) or 'all'}")
         return dict(line.split("|", 1) for line in listed.splitlines())
 
-    def wait(self, ready: Callable[[], object], what: str, seconds: float = 60) -> None:
+    def wait(self, ready: Callable[[], object], what: str, seconds: float = 600) -> None:
         """Wait until `ready()`. Raises TimeoutError, or AssertionError if a daemon that should run died."""
         deadline = time.monotonic() + seconds
         while not ready():

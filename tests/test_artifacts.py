@@ -96,7 +96,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
 import sys, time
 from distillery.records.io import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
-    temporary.write_text("half"); print("ready", flush=True); time.sleep(60)
+    temporary.write_text("half"); print("ready", flush=True); time.sleep(600)
 """
     writer = run(code, tmp_path / "a.json")
     assert writer.stdout and writer.stdout.readline() == "ready\n"
@@ -289,7 +289,7 @@ HOLD = """
 import sys, time
 from distillery.records.io import lock
 with lock(sys.argv[1]):
-    print("ready", flush=True); time.sleep(60)
+    print("ready", flush=True); time.sleep(600)
 """
 
 

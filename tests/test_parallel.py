@@ -92,7 +92,7 @@ def interrupt(bench: Workbench, how: signal.Signals) -> str:
     checkpoint = bench.root / CHECKPOINT
     before = sha256_file(checkpoint) if checkpoint.exists() else ""
     process = bench.start(*TORCHRUN, *DISTILL, DISTILLERY_CHECKPOINT_SECONDS="0")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline:
         if checkpoint.exists() and sha256_file(checkpoint) != before:
             break
@@ -100,7 +100,7 @@ def interrupt(bench: Workbench, how: signal.Signals) -> str:
     both = workers(process.pid)
     assert len(both) == 2, process.communicate()[0]
     os.kill(both[1], how)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode, said
     assert not any(Path("/proc", str(number)).exists() for number in both), "a process was left behind"
     assert not (bench.root / STUDENTS).exists(), "the run was over before it could be stopped"

@@ -62,7 +62,7 @@ print(nearby.nearby(Path(sys.argv[1]), sys.argv[2]))
     command = [sys.executable, "-c", program, str(shared), sha256_file(shared)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=120)[0] for process in started]
+    said = [process.communicate(timeout=600)[0] for process in started]
     (copy,) = copies(folder)
     assert copy.read_bytes() == shared.read_bytes()
     assert sum("copying" in text for text in said) == 1, said
@@ -166,7 +166,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 
 def test_the_same_weights_from_the_copies(bench: Workbench, tmp_path: Path) -> None:
     """Trained from the node's copies: the table's shared file may then even be unreadable."""
-    students, table = bench.root / AT.students(PAIR, "kd", "0"), bench.root / AT.table(TEACHER)
+    students, table = bench.root / AT.students(PAIR, "kd", "0"), bench.root / AT.view_table(TEACHER)
     without, content = sha256_file(students), table.read_bytes()
     bench.run(*DISTILL, DISTILLERY_SCRATCH=str(tmp_path))
     assert sha256_file(students) == without
@@ -194,7 +194,9 @@ def test_a_full_scratch_folder_loses_nothing(bench: Workbench, small_disk: Path)
     students = bench.root / AT.students(PAIR, "kd", "0")
     without = sha256_file(students)
     said = bench.run(*DISTILL, DISTILLERY_SCRATCH=str(small_disk)).stdout
-    sentence = f"no copy of {AT.table(TEACHER)} in DISTILLERY_SCRATCH (No space left on device): it is read from where"
+    sentence = (
+        f"no copy of {AT.view_table(TEACHER)} in DISTILLERY_SCRATCH (No space left on device): it is read from where"
+    )
     assert said.count(sentence) == 1, said
     assert sha256_file(students) == without
     assert [copy.name.partition("-")[2] for copy in copies(small_disk)] == ["arrays.safetensors"]
@@ -202,14 +204,14 @@ def test_a_full_scratch_folder_loses_nothing(bench: Workbench, small_disk: Path)
 
 def test_one_builder_per_view_table(bench: Workbench) -> None:
     """Two jobs of a scheduler that build the same table: one builds, the other waits and takes what is there then."""
-    table, record = bench.root / AT.table(TEACHER), bench.root / AT.table_record(TEACHER)
+    table, record = bench.root / AT.view_table(TEACHER), bench.root / AT.view_table_record(TEACHER)
     content = table.read_bytes()
     table.unlink()
     record.unlink()
     first = bench.start(*CACHE, SLURM_JOB_ID="1")
     second = None
     try:
-        held, deadline = table.with_name(f".{table.name}.lock"), time.monotonic() + 120
+        held, deadline = table.with_name(f".{table.name}.lock"), time.monotonic() + 600
         while not held.exists() and first.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         os.killpg(first.pid, signal.SIGSTOP)  # so that it surely is not done before the second has come
@@ -219,8 +221,8 @@ def test_one_builder_per_view_table(bench: Workbench) -> None:
         waiting = second.stdout.readline()
     finally:
         os.killpg(first.pid, signal.SIGCONT)
-        built = first.communicate(timeout=120)[0]
-        rest = second.communicate(timeout=120)[0] if second else ""
+        built = first.communicate(timeout=600)[0]
+        rest = second.communicate(timeout=600)[0] if second else ""
     assert "waiting for another process" in waiting, waiting
     assert "view table of" in built
     assert "kept" in rest

@@ -19,7 +19,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
-from distillery.records.io import DistilleryError, StaleInput, load_tensors, write_json
+from distillery.records.io import DistilleryError, StaleInput, load_tensors
 from distillery.study.blocks import Cache, Method, Recipe
 from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.view_table import ViewTable
@@ -37,9 +37,9 @@ SHORT = Recipe(epochs=3, milestones=(2,), augmentation={"pad": 1, "flip": False}
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("digits")
-    write_json(folder / "data.json", data.prepare("digits", {}, folder))
-    return Dataset.load(folder)
+    path = tmp_path_factory.mktemp("digits") / "arrays.safetensors"
+    data.prepare("digits", {}, path)
+    return Dataset.load(path)
 
 
 @pytest.fixture(scope="module")

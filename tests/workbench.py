@@ -96,7 +96,7 @@ class Workbench:
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         params["recipe"] |= {"epochs": epochs, "milestones": [epochs]}
         for teacher in params["teachers"].values():
-            teacher["recipe"] = {"epochs": 1}
+            teacher["recipe"] = {"epochs": 1, "milestones": [1]}
         params["methods"] = {m: params["methods"][m] for m in methods}
         params["seeds"] = list(seeds)
         params["tables"]["baseline"] = methods[0]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from distillery import settings
+from distillery.pipeline.internals import dvc_configurations
 from distillery.records.io import DistilleryError
 
 
@@ -54,11 +55,9 @@ def safe_links() -> None:
         DistilleryError: if `cache.type` names hardlink or symlink, in any of DVC's four configuration files.
     """
     from configobj import ConfigObj  # DVC's own parser
-    from dvc.dirs import global_config_dir, system_config_dir
 
-    files = [Path(folder, "config") for folder in (system_config_dir(), global_config_dir(), ".dvc")]
     kinds, source = "", Path()
-    for path in (*files, Path(".dvc/config.local")):  # the last one that says anything counts
+    for path in dvc_configurations():  # the last one that says anything counts
         if path.exists() and (value := ConfigObj(str(path)).get("cache", {}).get("type")):
             kinds, source = value if isinstance(value, str) else ",".join(value), path
     unsafe = [kind for kind in re.split(r"[,\s]+", kinds) if kind in ("hardlink", "symlink")]

@@ -79,15 +79,24 @@ def _closure(roots: tuple[str, ...], named: tuple[str, ...]) -> str:
     todo = [name for root in roots for name in _with_parents(root)]
     while todo:
         name = todo.pop()
-        if name in seen or (path := _file(name)) is None:
-            continue
-        digest, imported = _parse(path)
-        if not digest:
-            continue
-        seen[name] = digest
-        todo += [name for module in imported for name in _with_parents(module)]
-    lines = [*named, *(f"{name} {digest}" for name, digest in sorted(seen.items()))]
+        if name not in seen:
+            seen[name], imported = _module(name)
+            todo += imported
+    lines = [*named, *(f"{name} {digest}" for name, digest in sorted(seen.items()) if digest)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@cache
+def _module(name: str) -> tuple[str, list[str]]:
+    """Return the hash of a module's meaning and the modules that it may import; "" and none if it does not count."""
+    path = _file(name)
+    if path is None:
+        return "", []
+    try:
+        digest, imported = _parsed(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DistilleryError(f"cannot read the code in {path}: {error}") from None
+    return digest, [parent for module in sorted(imported) for parent in _with_parents(module)] if digest else []
 
 
 def _with_parents(module: str) -> list[str]:
@@ -109,15 +118,7 @@ def _file(module: str) -> Path | None:
     return next((p for p in (place.with_suffix(".py"), place / "__init__.py") if rest and p.is_file()), None)
 
 
-def _parse(path: Path) -> tuple[str, frozenset[str]]:
-    try:
-        return _parsed(path, path.stat().st_mtime_ns, path.stat().st_size)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DistilleryError(f"cannot read the code in {path}: {error}") from None
-
-
-@cache
-def _parsed(path: Path, mtime_ns: int, size: int) -> tuple[str, frozenset[str]]:
+def _parsed(path: Path) -> tuple[str, frozenset[str]]:
     """Return the hash of a module's meaning, "" if it decides no result, and the names of what it may import."""
     tree = _Meaning().visit(ast.parse(path.read_bytes()))
     if any(ast.unparse(node) == "DECIDES_RESULTS = False" for node in tree.body if isinstance(node, ast.Assign)):

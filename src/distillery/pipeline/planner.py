@@ -102,8 +102,7 @@ def resolve(study: Study) -> Plan:
         read |= {f"view table of {t}": at.view_table_record(t) for t in pair.teachers}
         outputs = {"pair": at.pair(name), "teachers": at.pair_teachers(name), "record": at.pair_record(name)}
         add("pair", (name,), {"teachers": list(pair.teachers)}, reads=read, outputs=outputs)
-    for p, m, block in study.cells():
-        pair, loss = study.pairs[p], Loss(method := study.methods[m].for_pair(p))
+    for p, pair in study.pairs.items():
         teachers = {
             t: {
                 "architecture": study.teachers[t].architecture,
@@ -112,21 +111,22 @@ def resolve(study: Study) -> Plan:
             }
             for t in pair.teachers
         }
-        cell, seeds = (p, m, block), expand_seeds(block)
-        values = {
-            "student": pair.student,
-            "teachers": teachers,
-            "objective": {"objective": method.objective} | loss.effective(),
-            "recipe": study.recipe_for(p, m).model_dump(mode="json"),
-            "cached": {"augmentation": augmentation, "pooled": study.cache.pooled},
-        }
-        read = arrays | {"pair": at.pair(p)}
-        made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
-        add("distill", cell, values, reads=read, outputs=made, seeds=seeds)
-        measured = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
-        values = {key: values[key] for key in ("student", "teachers", "objective", "recipe")}
-        read |= {"teachers": at.pair_teachers(p)}
-        add("evaluate", cell, values, reads=read | made, outputs=measured, seeds=seeds)
+        for m in study.methods:
+            method = study.methods[m].for_pair(p)
+            trained = {
+                "student": pair.student,
+                "teachers": teachers,
+                "objective": {"objective": method.objective} | Loss(method).effective(),
+                "recipe": study.recipe_for(p, m).model_dump(mode="json"),
+            }
+            cached = {"cached": {"augmentation": augmentation, "pooled": study.cache.pooled}}
+            for cell in ((p, m, str(block)) for block in study.seeds):
+                seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
+                made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
+                add("distill", cell, trained | cached, reads=read, outputs=made, seeds=seeds)
+                read |= {"teachers": at.pair_teachers(p)} | made
+                made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
+                add("evaluate", cell, trained, reads=read, outputs=made, seeds=seeds)
     results = at.result_files()
     outputs = {"record": results.pop("table"), **results, "figures": at.figures}
     read = {f"{j.name} {key}": path for j in jobs if j.stage == "evaluate" for key, path in j.outputs.items()}

@@ -15,6 +15,7 @@ import yaml
 
 from distillery.pipeline.current import Judge, Verdict
 from distillery.pipeline.engines import Busy, dvc, safe_links
+from distillery.pipeline.internals import LOCKS
 from distillery.pipeline.job import Job, Plan
 from distillery.pipeline.planner import current
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, md5_file, revision
@@ -81,7 +82,7 @@ def _prepared() -> tuple[Study, Plan]:
 
 
 def _idle() -> None:
-    if any(Path(".snakemake/locks").glob("*")):
+    if any(LOCKS.glob("*")):
         raise DistilleryError(
             "Snakemake is running here, or was killed here: wait until it has finished the study; if no Snakemake "
             "runs, remove its lock with `snakemake --unlock --cores 1`"

@@ -12,10 +12,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from distillery.pipeline.internals import TIMESTAMP
 from distillery.records.io import DistilleryError, read_json, sha256_json
 
 VERSION: Literal[1] = 1
-_MARK = ".snakemake_timestamp"  # Snakemake's own, in an output folder
 
 
 class _Frozen(BaseModel):
@@ -162,7 +162,7 @@ def seal(document: dict[str, Any]) -> str:
 
 def members(folder: Path) -> list[Path]:
     """The files in a folder of results."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MARK)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != TIMESTAMP)
 
 
 def read(path: Path, kind: type[R]) -> R:

@@ -92,7 +92,7 @@ def _stale(found: list[Status]) -> list[str]:
 
 
 def _slurm(standing: Standing) -> list[str]:
-    lines = []
+    lines = [f"Slurm is not asked: {standing.queue.silent}"] if standing.queue.silent else []
     if waiting := Counter(s.why for s in standing.of(WAITING)):
         reasons = ", ".join(f"{count} {reason}" for reason, count in waiting.most_common())
         lines.append(f"waiting for: {reasons}")

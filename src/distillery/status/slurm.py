@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import re
 import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from distillery.pipeline.job import Job as Task
+from distillery.pipeline import internals
+from distillery.pipeline.job import Job
 
 TIMEOUT = 3.0  # seconds; Slurm's own commands wait for a lost controller for a minute
-LOGS = Path(".snakemake/slurm_logs")  # of Snakemake's Slurm plugin: rule_NAME/WILDCARDS/JOB.log
-MARKERS = Path(".snakemake/incomplete")  # of Snakemake: one file for each output in the making
 WAITS = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
-# Number (of an array's task: 12_3), the same as the task itself knows it, state, node, why it waits, folder, comment.
-FIELDS = "%i|%A|%T|%N|%r|%Z|%k"
+# Number (in an array: 12_3), the same as the job itself knows it, state, node, why it waits, name (the same for
+# all that one Snakemake submits), folder, comment.
+FIELDS = "%i|%A|%T|%N|%r|%j|%Z|%k"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job of the queue."""
+class Queued:
+    """One entry of Slurm's queue, waiting or running."""
 
     number: str
     inside: str
     state: str
     node: str
     reason: str
+    run: str
     comment: str
 
     @property
@@ -40,29 +40,34 @@ class Job:
 
 @dataclass
 class Queue:
-    """The user's jobs that were submitted from this working copy.
+    """The user's entries that were submitted from this working copy.
 
     Attributes:
-        jobs: by the name of the task that they do. Whose an array's or a group's are is known until Snakemake starts
-            its tasks on their node; from then on their locks and logs tell.
-        unnamed: jobs that wait and of which it is not known whose they are.
-        at_work: numbers of the jobs that run, as they know them themselves.
+        silent: why it could not be asked, in one clause, although Slurm is here; "" if there is nothing to say.
+        entries: by the name of the job that they do. Whose an array's are is known until Snakemake starts its jobs on
+            their node; from then on their locks and logs tell.
+        unnamed: entries that wait and of which it is not known whose they are.
+        at_work: numbers of those that run, as they know them themselves.
     """
 
     answered: bool = False
-    jobs: dict[str, list[Job]] = field(default_factory=lambda: defaultdict(list))
+    silent: str = ""
+    entries: dict[str, list[Queued]] = field(default_factory=lambda: defaultdict(list))
     unnamed: int = 0
     at_work: set[str] = field(default_factory=set)
 
-    def of(self, task: Task) -> Job | None:
-        """The job that does this task, else one that will."""
-        return min(self.jobs.get(task.name, []), key=lambda job: job.waits, default=None)
+    def of(self, job: Job) -> Queued | None:
+        """The entry that does this job, else one that will."""
+        return min(self.entries.get(job.name, []), key=lambda entry: entry.waits, default=None)
 
 
-def ask(tasks: list[Task]) -> Queue:
-    """Ask Slurm for the jobs of these tasks that were submitted from the present folder."""
+def ask(jobs: list[Job]) -> Queue:
+    """Ask Slurm for the entries of these jobs that were submitted from the present folder."""
     queue = Queue()
     if not shutil.which("squeue"):
+        return queue
+    if why := internals.unknown():
+        queue.silent = why
         return queue
     command = ["squeue", "--me", "--array", "--noheader", f"--format={FIELDS}"]
     try:
@@ -70,50 +75,75 @@ def ask(tasks: list[Task]) -> Queue:
     except (OSError, subprocess.TimeoutExpired):
         return queue
     queue.answered = done.returncode == 0
-    jobs = list(_ours(done.stdout)) if queue.answered else []
-    outputs = {str(path): task.name for task in tasks for path in task.outputs}
-    marked = defaultdict(set)
-    for output, number in _markers() if jobs else ():
+    found = list(_ours(done.stdout)) if queue.answered else []
+    outputs = {str(path): job.name for job in jobs for path in job.outputs.values()}
+    marked, foreign = defaultdict(set), set()
+    for output, number in internals.submitted() if found else ():
         if output in outputs:
             marked[number].add(outputs[output])
-    comments = {_comment(task): task.name for task in tasks}
-    for job in jobs:
-        alone = job.comment in comments and "_" not in job.number  # an array's comment names its first task only
-        names = {comments[job.comment]} if alone else marked[job.number]
+        else:
+            foreign.add(number)
+    comments = {internals.comment(job.stage, job.keys): job.name for job in jobs}
+    for entry in found:
+        if entry.number not in marked and (entry.number in foreign or _of_another_study(entry, jobs)):
+            continue
+        alone = entry.comment in comments and "_" not in entry.number  # an array's comment names its first job only
+        names = {comments[entry.comment]} if alone else marked[entry.number]
         for name in names:
-            queue.jobs[name].append(job)
-        queue.unnamed += job.waits and not names
-        queue.at_work |= set() if job.waits else {job.inside}
+            queue.entries[name].append(entry)
+        queue.unnamed += entry.waits and not names
+        queue.at_work |= set() if entry.waits else {entry.inside}
     return queue
 
 
-def _ours(listed: str) -> Iterator[Job]:
+def _ours(listed: str) -> Iterator[Queued]:
     here = Path.cwd().resolve()
     for line in listed.splitlines():
-        number, inside, state, node, reason, directory, comment = line.split("|", 6)
-        if comment.startswith("rule_") and Path(directory).resolve() == here:
-            yield Job(number, inside, state, node, reason, comment)
+        number, inside, state, node, reason, run, directory, comment = line.split("|", 7)
+        if comment.startswith(internals.COMMENT) and Path(directory).resolve() == here:
+            yield Queued(number, inside, state, node, reason, run, comment)
 
 
-def _comment(task: Task) -> str:
-    """The comment that Snakemake's Slurm plugin gives the job of a task."""
-    return f"rule_{task.stage}" + (f"_wildcards_{'_'.join(task.keys)}" if task.keys else "")
+def _of_another_study(entry: Queued, jobs: list[Job]) -> bool:
+    """Whether the Snakemake that submitted an entry was at work on other outputs than those of these jobs."""
+    said = [text for text in _runs() if internals.named_run(entry.run) in text]
+    study = f"{jobs[0].layout.artifacts}/"
+    return bool(said) and not any(study in text for text in said)
 
 
-def _markers() -> Iterator[tuple[str, str]]:
-    """Outputs and the number of the job that Snakemake submitted for them.
+def slurm_log(job: Job) -> Path | None:
+    """The newest log of Slurm itself about a job; it alone says why a job died before or outside of its command.
 
-    A marker's path is its output's, in base64 and cut into names that a file system takes; all but the last begin
-    with @.
+    Its folder does not name the study, so it must mention an output of this one, or the Snakemake that submitted it.
     """
-    for file in MARKERS.rglob("*"):
-        with suppress(OSError, ValueError):
-            number = json.loads(file.read_text())["external_jobid"]
-            text = "".join(part.removeprefix("@") for part in file.relative_to(MARKERS).parts)
-            yield base64.urlsafe_b64decode(text).decode(), str(number)
+    found = internals.slurm_logs(job.stage, job.keys)
+    return max((path for path in found if _is_about(path, job)), key=_changed, default=None)
 
 
-def slurm_log(task: Task) -> Path | None:
-    """The newest log of Slurm itself about a task; it alone says why a job died before or outside of its command."""
-    found = list((LOGS / f"rule_{task.stage}" / "_".join(task.keys)).glob("*.log"))
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+def _is_about(log: Path, job: Job) -> bool:
+    output = re.compile(rf"(?<![\w./-]){re.escape(str(job.locked))}")
+    if output.search(_text(log, _changed(log))):
+        return True
+    number = re.compile(rf"SLURM job ?id {log.stem.partition('_')[0]}\b", re.IGNORECASE)
+    return any(number.search(text) and output.search(text) for text in _runs())
+
+
+def _runs() -> list[str]:
+    """What Snakemake has logged here, each time that it was started."""
+    return [_text(path, _changed(path)) for path in internals.RUNS.glob("*.log")]
+
+
+@lru_cache(maxsize=256)
+def _text(path: Path, changed: float) -> str:
+    """The text of a log, read once as long as it does not change."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

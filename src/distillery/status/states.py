@@ -80,9 +80,7 @@ def _state(job: Job, unmade: list[Status], queue: Queue, writers: Writers, judge
         left = Status(job, STALE, _upstream(unmade[0]) if unmade and "its " in verdict.why else verdict.why)
     if not queued:
         return left
-    if queued.waits or unmade:
-        return Status(job, WAITING, queued.reason if queued.waits else "its turn in a group that runs")
-    return _running(job, queued.node, 0.0)
+    return Status(job, WAITING, queued.reason) if queued.waits else _running(job, queued.node, 0.0)
 
 
 def _upstream(first: Status) -> str:

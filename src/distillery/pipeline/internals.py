@@ -1,0 +1,78 @@
+"""What Snakemake, its Slurm plugin and DVC do not promise: the names of their own files, in one place.
+
+Seen in snakemake 9.27 and plugin 2.8. pyproject.toml admits no other major versions; where one is installed all the
+same, `unknown` says so, and nobody asks further.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
+SUPPORTED = {"snakemake": "9", "snakemake-executor-plugin-slurm": "2"}  # major versions
+
+TIMESTAMP = ".snakemake_timestamp"  # in an output that is a folder
+LOCKS = Path(".snakemake/locks")  # a file for each set of paths while Snakemake runs here, or after it was killed
+MARKERS = Path(".snakemake/incomplete")  # a file for each output in the making
+RUNS = Path(".snakemake/log")  # a log for each time that Snakemake was started
+SLURM_LOGS = Path(".snakemake/slurm_logs")  # of the plugin: rule_NAME/WILDCARDS/NUMBER.log
+COMMENT = "rule_"  # how the comments begin that the plugin gives its Slurm jobs
+
+
+def unknown() -> str:
+    """Say in one clause which program is none that this module knows; "" if all are."""
+    for name, major in SUPPORTED.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            return f"{name} is not installed"
+        if found.partition(".")[0] != major:
+            return f"{name} is {found}, and only {major}.x is known here"
+    return ""
+
+
+def is_submitted(workflow: Any) -> bool:
+    """Whether this Snakemake was started by another one, to run one job on another node."""
+    return bool(workflow.remote_exec)
+
+
+def named_run(name: str) -> str:
+    """How Snakemake's log names the run in which it submitted Slurm jobs of this name."""
+    return f"SLURM run ID: {name}"
+
+
+def comment(stage: str, keys: tuple[str, ...]) -> str:
+    """The comment of the Slurm job for one job; an array's names its first one only."""
+    return f"{COMMENT}{stage}" + (f"_wildcards_{'_'.join(keys)}" if keys else "")
+
+
+def slurm_logs(stage: str, keys: tuple[str, ...]) -> list[Path]:
+    """What Slurm itself wrote about one job, once for each time that it was submitted."""
+    return list((SLURM_LOGS / f"rule_{stage}" / "_".join(keys)).glob("*.log"))
+
+
+def submitted() -> Iterator[tuple[str, str]]:
+    """Outputs in the making, and the numbers of the Slurm jobs that make them.
+
+    A marker's path is its output's, in base64 and cut into names that a file system takes; all but the last begin
+    with @.
+    """
+    for file in MARKERS.rglob("*"):
+        with suppress(OSError, ValueError):
+            number = json.loads(file.read_text())["external_jobid"]
+            text = "".join(part.removeprefix("@") for part in file.relative_to(MARKERS).parts)
+            yield base64.urlsafe_b64decode(text).decode(), str(number)
+
+
+def dvc_configurations() -> list[Path]:
+    """DVC's configuration files; of two that say something the later one counts."""
+    from dvc.dirs import global_config_dir, system_config_dir
+
+    folders = (system_config_dir(), global_config_dir(), ".dvc")
+    return [*(Path(folder, "config") for folder in folders), Path(".dvc/config.local")]
