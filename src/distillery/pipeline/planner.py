@@ -124,7 +124,7 @@ def resolve(study: Study) -> Plan:
                 seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
                 made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
                 add("distill", cell, trained | cached, reads=read, outputs=made, seeds=seeds)
-                read |= {"teachers": at.pair_teachers(p)} | made
+                read = read | {"teachers": at.pair_teachers(p)} | made
                 made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
                 add("evaluate", cell, trained, reads=read, outputs=made, seeds=seeds)
     results = at.result_files()
