@@ -1,7 +1,11 @@
-"""A classifier as a program that needs no Distillery: ONNX, and torch's own export. Normalisation is inside."""
+"""A classifier as a program that needs no Distillery: ONNX, and torch's own export. Normalisation is inside.
+
+Both take float images in [0, 1] in batches of any size, and compute in float32.
+"""
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 from collections.abc import Callable
@@ -34,7 +38,7 @@ def have_onnx() -> None:
 def write_onnx(classifier: Classifier, path: Path) -> None:
     """Write an ONNX program: `images`, (B, C, H, W) float32 in [0, 1] for any B, to `logits`, (B, classes)."""
     program = torch.onnx.export(
-        classifier,
+        _float32(classifier),
         _example(classifier),
         dynamo=True,
         input_names=[IMAGES],
@@ -50,7 +54,7 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
 def write_torch(classifier: Classifier, path: Path) -> None:
     """Write a program for `torch.export.load`: (B, C, H, W) float32 images in [0, 1], any B, to (B, classes) logits."""
     dynamic = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(classifier, _example(classifier), dynamic_shapes=dynamic)
+    program = torch.export.export(_float32(classifier), _example(classifier), dynamic_shapes=dynamic)
     torch.export.save(program, path, extra_files={f"{k}.json": v for k, v in _told(classifier).items()})
 
 
@@ -73,6 +77,11 @@ def open_torch(path: Path) -> Callable[[Tensor], Tensor]:
     """Return a program that `write_torch` wrote as a function of (B, C, H, W) float32 images."""
     program: Callable[[Tensor], Tensor] = torch.export.load(path).module()
     return program
+
+
+def _float32(classifier: Classifier) -> Classifier:
+    """What programs compute in, whatever the student was trained in; the runtimes have no more for convolutions."""
+    return copy.deepcopy(classifier).float()
 
 
 def _example(classifier: Classifier) -> tuple[Tensor]:
