@@ -2,11 +2,11 @@
 
 `from distillery.api import ...` imports torch. A job's code is identified by the modules that the names come from, so
 a method that imports from here is due again when one of those changes, and not when another part of Distillery does.
+docs/api.md lists all of them.
 """
 
 from __future__ import annotations
 
-# A method: an objective, or a plug-in that combines with the objectives there are.
 from distillery.config import Config as Config
 from distillery.config import Count as Count
 from distillery.config import Epochs as Epochs
@@ -15,14 +15,10 @@ from distillery.config import Fraction as Fraction
 from distillery.config import Positive as Positive
 from distillery.config import Share as Share
 from distillery.config import Weight as Weight
-
-# A data source.
 from distillery.data.arrays import Arrays as Arrays
 from distillery.data.arrays import Shape as Shape
 from distillery.data.arrays import Source as Source
 from distillery.errors import DistilleryError as DistilleryError
-
-# A network.
 from distillery.models.base import Network as Network
 from distillery.models.base import Outputs as Outputs
 from distillery.models.staged import Stage as Stage
@@ -43,8 +39,6 @@ from distillery.objectives.soft import kl_rows as kl_rows
 from distillery.objectives.soft import kl_rows_without as kl_rows_without
 from distillery.objectives.soft import one_against_rest as one_against_rest
 from distillery.objectives.soft import tempered as tempered
-
-# Results.
 from distillery.students.classifier import Classifier as Classifier
 from distillery.students.classifier import Student as Student
 from distillery.students.classifier import Teacher as Teacher

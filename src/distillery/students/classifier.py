@@ -112,7 +112,7 @@ def load_student(path: str | Path, seed: int | None = None) -> Student:
     """Load a trained student, ready to classify.
 
     Args:
-        path: a `students.safetensors` of a run, a folder that `distillery export` wrote, or either's file or folder.
+        path: a `students.safetensors` of a run, or the folder around one, or a folder that `distillery export` wrote.
         seed: which student, if the file holds several.
 
     Raises:
