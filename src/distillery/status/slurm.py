@@ -1,8 +1,8 @@
 """What Slurm knows of the study's jobs. Where there is none, or it does not answer soon: nothing, never an error.
 
 Snakemake's Slurm plugin names jobs and their logs by stage and wildcards, not by study, and several studies may use one
-working copy. So a log counts only if it, or the log of the Snakemake that submitted its job, names an output of the
-task; and a queued job does not count if its marker, or the log of its Snakemake, names the outputs of another study.
+working copy. So a log counts only if it, or the log of the Snakemake that submitted its job, names the study's outputs;
+and a queued job does not count if its marker, or the log of its Snakemake, names those of another study.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from distillery.pipeline.jobs import Task
@@ -48,6 +48,15 @@ class Job:
         return self.state in WAITS
 
 
+@dataclass(frozen=True)
+class Run:
+    """One start of Snakemake: the name that it gives its jobs, their numbers, and the studies that its log names."""
+
+    name: str
+    numbers: frozenset[str]
+    studies: frozenset[str]
+
+
 @dataclass
 class Queue:
     """The user's jobs that were submitted from this working copy for this study.
@@ -63,6 +72,11 @@ class Queue:
     jobs: dict[str, list[Job]] = field(default_factory=lambda: defaultdict(list))
     unnamed: int = 0
     at_work: set[str] = field(default_factory=set)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """All starts of Snakemake here that submitted jobs; read only where they are needed."""
+        return [run for path in RUNS.glob("*.log") if (run := _run(_text(path))).name]
 
     def of(self, task: Task) -> Job | None:
         """The job that does this task, else one that will."""
@@ -90,7 +104,7 @@ def ask(tasks: list[Task]) -> Queue:
             foreign.add(number)
     comments = {_comment(task): task.name for task in tasks}
     for job in jobs:
-        if job.number not in marked and (job.number in foreign or _of_another_study(job, tasks)):
+        if job.number not in marked and (job.number in foreign or _of_another_study(job, queue, tasks)):
             continue
         alone = job.comment in comments and "_" not in job.number  # an array's comment names its first task only
         names = {comments[job.comment]} if alone else marked[job.number]
@@ -127,35 +141,36 @@ def _markers() -> Iterator[tuple[str, str]]:
             yield base64.urlsafe_b64decode(text).decode(), str(number)
 
 
-def _of_another_study(job: Job, tasks: list[Task]) -> bool:
-    """Whether the Snakemake that submitted a job was at work on other outputs than those of these tasks."""
-    said = [text for text in _runs() if f"SLURM run ID: {job.run}" in text]
-    study = f"{tasks[0].outputs[0].parent.parent}/"  # the first task's output is artifacts/STUDY/data/...
-    return bool(said) and not any(study in text for text in said)
+def _run(text: str) -> Run:
+    name = re.search(r"SLURM run ID: (\S+)", text)
+    numbers = re.findall(r"SLURM job ?(?:id|ID) (\d+)", text)
+    return Run(name[1] if name else "", frozenset(numbers), frozenset(re.findall(r"\bartifacts/([\w-]+)/", text)))
 
 
-def slurm_log(task: Task) -> Path | None:
+def _study(task: Task) -> str:
+    return task.log.parts[1]  # artifacts/STUDY/logs/...
+
+
+def _of_another_study(job: Job, queue: Queue, tasks: list[Task]) -> bool:
+    """Whether the Snakemake that submitted a job was at work on another study than that of these tasks."""
+    runs = [run for run in queue.runs if run.name == job.run]
+    return bool(runs) and not any(_study(tasks[0]) in run.studies for run in runs)
+
+
+def slurm_log(task: Task, queue: Queue) -> Path | None:
     """The newest log of Slurm itself about a task; it alone says why a job died before or outside of its command."""
     found = (LOGS / f"rule_{task.stage}" / "_".join(task.keys)).glob("*.log")
-    return max((path for path in found if _is_about(path, task)), key=_changed, default=None)
+    return max((path for path in found if _is_about(path, task, queue)), key=_changed, default=None)
 
 
-def _is_about(log: Path, task: Task) -> bool:
-    output = re.compile(rf"(?<![\w./-]){re.escape(str(task.outputs[0]))}")
-    if output.search(_text(log, _changed(log))):
+def _is_about(log: Path, task: Task, queue: Queue) -> bool:
+    if re.search(rf"(?<![\w./-]){re.escape(str(task.outputs[0]))}", _text(log)):
         return True
-    number = re.compile(rf"SLURM job ?id {log.stem.partition('_')[0]}\b", re.IGNORECASE)
-    return any(number.search(text) and output.search(text) for text in _runs())
+    number = log.stem.partition("_")[0]  # an array's task: 12_3
+    return any(number in run.numbers and _study(task) in run.studies for run in queue.runs)
 
 
-def _runs() -> list[str]:
-    """What Snakemake has logged here, each time that it was started."""
-    return [_text(path, _changed(path)) for path in RUNS.glob("*.log")]
-
-
-@lru_cache(maxsize=256)
-def _text(path: Path, changed: float) -> str:
-    """The text of a log, read once as long as it does not change."""
+def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError:

@@ -80,7 +80,7 @@ def _state(task: Task, unmade: list[Status], queue: Queue, writers: Writers, cur
     else:
         if task.log in writers:
             return _running(task, "", task.log.stat().st_mtime)
-        left = _unfinished(task, held)
+        left = _unfinished(task, held, queue)
     if not job:
         return left
     if job.waits or unmade:
@@ -119,10 +119,10 @@ def _running(task: Task, host: str, since: float) -> Status:
     return Status(task, RUNNING, host=host, since=since, progress=words, fraction=fraction)
 
 
-def _unfinished(task: Task, held: Holder | None) -> Status:
+def _unfinished(task: Task, held: Holder | None, queue: Queue) -> Status:
     """A task without outputs that nobody makes: never begun, or failed, or killed."""
     finished = _mtime(task.provenance)  # its outputs were there once, and were removed since
-    of_slurm = slurm_log(task)
+    of_slurm = slurm_log(task, queue)
     if not held and max(_mtime(task.log), _mtime(of_slurm)) <= finished:
         return Status(task, TODO)
     lines = _tail(task.log).splitlines()
