@@ -151,12 +151,15 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
 
 
 def _shown(study: Study) -> dict[str, Any]:
-    """The study as the tables show it: with labels, without the machine's settings."""
+    """The study as the tables show it: with labels, but without what changes nothing in them."""
     from distillery.objectives.build import Loss
 
     shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    for teacher in shown["teachers"].values():
+        teacher["recipe"].pop("test_every", None)
     for name, method in study.methods.items():
-        shown["methods"][name] |= Loss(method).effective()
+        said = {key: shown["methods"][name][key] for key in ("objective", "label", "recipe", "pairs")}
+        shown["methods"][name] = said | Loss(method).effective()
     return shown
 
 
