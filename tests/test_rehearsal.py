@@ -80,7 +80,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no term at all": (
         study({"objective": "adain", "adain_weight": 0}),
-        "methods.m for t-s: AdaIN: no inner stage is left",
+        "methods.m for t-s: every term of adain has weight 0",
     ),
     "a last batch of one image": (
         study(KD, student="shufflenet_v2", **recipe(batch_size=449)),
@@ -131,7 +131,7 @@ class Mine(Objective):
     ("needs", "body", "sentence"),
     [
         ('{"logit"}', "0", "has an unknown item in `needs`, 'logit': did you mean 'logits'?"),
-        ('{"logits"}', "(batch.student.logits @ batch.teacher.logits).mean()", "mine.py:Mine raises RuntimeError: mat"),
+        ('{"logits"}', "(batch.student.logits @ batch.teacher.logits).mean()", "mine.py:Mine raises RuntimeError: "),
         (
             '{"logits"}',
             "batch.student.logit.mean()",
