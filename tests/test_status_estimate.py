@@ -20,6 +20,7 @@ from conftest import ROOT
 from rich.console import Console
 
 from distillery.pipeline import internals
+from distillery.pipeline.check import load
 from distillery.pipeline.job import Job
 from distillery.pipeline.planner import current, resolve
 from distillery.records.io import lock, write_json
@@ -29,7 +30,6 @@ from distillery.status.remaining import remaining, sentence, words
 from distillery.status.show import show
 from distillery.status.slurm import Queue, ask
 from distillery.status.states import DONE, FAILED, RUNNING, TODO, Standing, Status
-from distillery.study.check import load
 from distillery.study.model import Study
 
 PAIRS = {

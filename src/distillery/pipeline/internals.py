@@ -70,6 +70,11 @@ def submitted() -> Iterator[tuple[str, str]]:
             yield base64.urlsafe_b64decode(text).decode(), str(number)
 
 
+def members(folder: Path) -> list[Path]:
+    """The files in a folder of results."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != TIMESTAMP)
+
+
 def dvc_configurations() -> list[Path]:
     """DVC's configuration files; of two that say something the later one counts."""
     from dvc.dirs import global_config_dir, system_config_dir
