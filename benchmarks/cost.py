@@ -20,6 +20,7 @@ from side_by_side import device, now, parser, show, use_threads
 from distillery import models
 from distillery.data.views import Views
 from distillery.objectives.build import needs as needs_of
+from distillery.study import check
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.teachers.view_table import size_in_bytes
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("study", help="a study file")
     given = options.parse_args(argv)
     use_threads(given.threads)
-    study = Study.load(given.study)
+    study = check.load(given.study)
     rows, hours, disk, runs = [], 0.0, (TRAIN + TEST) * PIXELS, 0
     for pair, spec in study.pairs.items():
         each = [student_hours(study, pair, method, given.steps) for method in study.methods]

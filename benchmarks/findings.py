@@ -20,6 +20,7 @@ from tabulate import tabulate
 from distillery.data.views import Views
 from distillery.evaluation.statistics import holm, paired, seeds_needed
 from distillery.records.io import DistilleryError
+from distillery.study import check
 from distillery.study.model import Study
 
 Runs = dict[str, dict[int, dict[str, str]]]  # method -> seed -> the row of runs.csv
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--markdown", action="store_true")
     given = options.parse_args(argv)
     try:
-        runs, study = read(given.results), Study.load(Path("workflow/studies", f"{given.results.name}.yaml"))
+        runs, study = read(given.results), check.load(Path("workflow/studies", f"{given.results.name}.yaml"))
     except (OSError, DistilleryError) as error:
         options.error(str(error))
     chosen = [tuple(pair.split(":")) for pair in given.against.split(",") if pair]

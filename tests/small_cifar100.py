@@ -8,6 +8,7 @@ import json
 import pickletools
 import struct
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,18 @@ def write_mirror(folder: Path) -> Path:
 
 def write_archive(file: Path, **replaced: bytes) -> dict[str, str]:
     """Write an archive in the official format; return the md5 sums."""
+    content = files(SPLITS, NAMES) | replaced
+    with tarfile.open(file, "w:gz") as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name if name.startswith("..") else f"cifar-100-python/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    md5 = {name: hashlib.md5(data).hexdigest() for name, data in content.items()}
+    return md5 | {"archive": hashlib.md5(file.read_bytes()).hexdigest()}
+
+
+def files(splits: dict[str, Any], names: Sequence[str]) -> dict[str, bytes]:
+    """The three files of the official archive."""
     content = {
         split: python2_pickle(
             {
@@ -71,17 +84,17 @@ def write_archive(file: Path, **replaced: bytes) -> dict[str, str]:
                 "data": rows["images"].transpose(0, 3, 1, 2).reshape(-1, 3072),
             }
         )
-        for split, rows in SPLITS.items()
+        for split, rows in splits.items()
     }
-    content["meta"] = python2_pickle({"fine_label_names": list(NAMES), "coarse_label_names": list("xyz")})
-    content |= replaced
-    with tarfile.open(file, "w:gz") as archive:
-        for name, data in content.items():
-            member = tarfile.TarInfo(name if name.startswith("..") else f"cifar-100-python/{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    md5 = {name: hashlib.md5(data).hexdigest() for name, data in content.items()}
-    return md5 | {"archive": hashlib.md5(file.read_bytes()).hexdigest()}
+    return content | {"meta": python2_pickle({"fine_label_names": list(names), "coarse_label_names": list("xyz")})}
+
+
+def write_folder(folder: Path, **replaced: bytes) -> Path:
+    """Write the extracted folder of the official archive."""
+    folder.mkdir(parents=True)
+    for name, data in (files(SPLITS, NAMES) | replaced).items():
+        (folder / name).write_bytes(data)
+    return folder
 
 
 def python2_pickle(obj: Any) -> bytes:

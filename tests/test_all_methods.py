@@ -38,9 +38,9 @@ PLAIN = {name: block["objective"] for name, block in BLOCKS.items() if len(block
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("digits")
-    write_json(folder / "data.json", data.prepare("digits", {}, folder))
-    whole = Dataset.load(folder)
+    path = tmp_path_factory.mktemp("digits") / "arrays.safetensors"
+    data.prepare("digits", {}, path)
+    whole = Dataset.load(path)
     some = torch.arange(0, len(whole.train_labels), 3)
     cut = {"train_images": whole.train_images[some], "train_labels": whole.train_labels[some]}
     return dataclasses.replace(whole, **cut, rows=torch.arange(len(some)))

@@ -17,7 +17,7 @@ from loopback import Server, nobody, silent
 
 from distillery.data import cifar100, cifar100_archive, prepare
 from distillery.data.dataset import Dataset
-from distillery.records.io import DistilleryError, sha256_file, write_json
+from distillery.records.io import DistilleryError, sha256_file
 
 ARCHIVE = "cifar-100-python.tar.gz"
 
@@ -49,11 +49,10 @@ def test_archive_and_mirror_give_identical_bytes(
     monkeypatch.setenv(cifar100.MIRROR_VARIABLE, str(mirror))
     records.append(prepare("cifar100", small.OPTIONS, tmp_path / "c"))
     assert records[0] == records[1] == records[2]
-    assert len({sha256_file(tmp_path / name / "arrays.safetensors") for name in "abc"}) == 1
-    assert records[0]["sha256"] == small.OPTIONS["sha256"]
+    assert len({sha256_file(tmp_path / name) for name in "abc"}) == 1
+    assert records[0]["sha256_of"] == small.OPTIONS["sha256"]
     assert records[0]["class_names"] == list(small.NAMES)
     assert records[0]["counts"] == {"train": 300, "test": 60}
-    write_json(tmp_path / "a" / "data.json", records[0])
     data = Dataset.load(tmp_path / "a", verify=True)
     rows = small.SPLITS["test"]
     first = min((i for i in range(60) if rows["labels"][i] == 0), key=lambda i: rows["filenames"][i].encode())

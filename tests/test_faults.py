@@ -131,7 +131,7 @@ def test_two_at_once(bench: Workbench) -> None:
     assert students(bench, "7").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_in_the_middle_and_run_again(bench: Workbench, how: signal.Signals) -> None:
     bench.run(*distill(bench, "1"))
     undisturbed = sha256_file(students(bench, "1"))
@@ -142,8 +142,12 @@ def test_killed_in_the_middle_and_run_again(bench: Workbench, how: signal.Signal
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.killpg(process.pid, how)
-    process.communicate(timeout=600)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode, "the run was over before it could be killed"
+    if how != signal.SIGKILL:
+        assert process.returncode == 128 + how
+        assert "the state is saved, the same command goes on from there" in said
+        assert "Traceback" not in said
     assert not students(bench, "1").exists()
     assert checkpoint.exists()
     bench.run(*distill(bench, "1"))

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from distillery import data, models
 from distillery.pipeline.layout import Layout
-from distillery.records.io import DistilleryError, load_tensors, read_json, sha256_file, write_json
+from distillery.pipeline.planner import resolve
+from distillery.pipeline.work import Work
+from distillery.records.io import DistilleryError, load_tensors, read_json, sha256_file
 from distillery.stages import teacher as stage
-from distillery.study.check import check
-from distillery.study.model import Study
+from distillery.study.check import check, load
 from distillery.teachers import download
 from distillery.teachers.fetch import NoMirror
 from distillery.teachers.released import RELEASED
+from distillery.training.history import load_history
 
 LAYOUT = Layout("digits")
 
@@ -47,31 +49,28 @@ def study_of(**teacher: Any) -> dict[str, Any]:
 
 
 def run(folder: Path, **teacher: Any) -> dict[str, Any]:
-    """Run the stage `teacher` in `folder` and return its record."""
+    """Run the stage `teacher` in `folder` and return its record, with its history."""
     params = folder / "params.yaml"
     params.write_text(yaml.safe_dump(study_of(**teacher)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        stage.run(Study.load(params), Path("params.yaml"), NAME)
-        return read_json(LAYOUT.teacher_record(NAME))
+        plan = resolve(load("params.yaml"))
+        stage.run(Work(plan.job("teacher", teacher=NAME), plan.settings))
+        return read_json(LAYOUT.teacher_record(NAME)) | {"history": load_history(LAYOUT.teacher_history(NAME))}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "src").symlink_to(ROOT / "src")
-    target = folder / LAYOUT.arrays.parent
-    target.mkdir(parents=True)
-    write_json(folder / LAYOUT.data, data.prepare("digits", {"test_fraction": 0.5}, target))
+    data.prepare("digits", {"test_fraction": 0.5}, folder / LAYOUT.arrays)
     record = run(folder, source="train")
-    assert record["history"][-1]["test_top1"] > 50
-    return Trained(folder, load_tensors(folder / LAYOUT.teacher(NAME)), record["history"][-1]["test_top1"])
+    assert record["history"]["teacher"][-1]["test_top1"] > 50
+    return Trained(folder, load_tensors(folder / LAYOUT.teacher(NAME)), record["history"]["teacher"][-1]["test_top1"])
 
 
 @pytest.fixture
 def place(trained: Trained, tmp_path: Path) -> Path:
     """A working folder with the data and without a teacher."""
-    (tmp_path / "src").symlink_to(ROOT / "src")
     (tmp_path / "artifacts" / "digits").mkdir(parents=True)
     (tmp_path / LAYOUT.arrays.parent).symlink_to(trained.folder / LAYOUT.arrays.parent)
     return tmp_path
@@ -94,9 +93,9 @@ def test_a_released_archive_becomes_a_verified_teacher(
     assert (fetched["member"], fetched["member_sha256"]) == (MEMBER, sha256(content))
     assert fetched["test_top1"] == trained.accuracy
     assert fetched["published_top1"] == round(trained.accuracy, 2)
-    assert record["sha256"] == sha256_file(place / LAYOUT.teacher(NAME))
+    assert record["outputs"][str(LAYOUT.teacher(NAME))]["sha256"] == sha256_file(place / LAYOUT.teacher(NAME))
     assert record["parameters"] == sum(p.numel() for p in models.build(NAME, 10, 1).parameters())
-    assert "history" not in record
+    assert record["history"] == {}
     said = capfd.readouterr().out
     assert f"fetch {NAME}: MB 1/1" in said
     assert f"{trained.accuracy:.2f} % measured, {trained.accuracy:.2f} % published, from {url}" in said
@@ -141,7 +140,7 @@ def test_all_mirrors_dead_trains_if_the_study_says_so(trained: Trained, place: P
     record = run(place, **keys, fallback="train")
     assert record["fallback"] == "trained here, because every mirror failed"
     assert record["mirrors"] == keys["urls"]
-    assert record["history"][-1]["test_top1"] == trained.accuracy
+    assert record["history"]["teacher"][-1]["test_top1"] == trained.accuracy
     weights = load_tensors(place / LAYOUT.teacher(NAME))
     assert all(torch.equal(weights[k], t) for k, t in trained.weights.items())  # exactly what `source: train` gives
     volatile = read_json(place / LAYOUT.provenance(LAYOUT.teacher(NAME)))

@@ -12,7 +12,7 @@ import torch
 from distillery import data, models
 from distillery.data.dataset import Dataset
 from distillery.objectives.base import Batch, Context, Objective
-from distillery.records.io import DistilleryError, write_json
+from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
 from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
@@ -65,9 +65,9 @@ class Noisy(Objective):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("digits")
-    write_json(folder / "data.json", data.prepare("digits", {}, folder))
-    return Dataset.load(folder).hold_out(0.7)  # 270 images: four batches of 64 and one of 14
+    path = tmp_path_factory.mktemp("digits") / "arrays.safetensors"
+    data.prepare("digits", {}, path)
+    return Dataset.load(path).hold_out(0.7)  # 270 images: four batches of 64 and one of 14
 
 
 def train(

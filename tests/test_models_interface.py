@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from models_examples import FAMILIES, example
 from torch import Tensor, nn
 
-from distillery.models import NAMES, build
+from distillery.models import NETWORKS, build
 from distillery.models.base import Network, Outputs
 from distillery.models.layers import shuffle
 
@@ -100,7 +100,7 @@ def test_shufflenets_refuse_stage_norms(name: str) -> None:
         build(name, 7).stage_norms()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_small_grey_images(name: str) -> None:
     network = build(name, 10, in_channels=1)
     with torch.no_grad():

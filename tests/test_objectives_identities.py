@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from logit_cases import made, normal
 from torch import Tensor
 
 from distillery.config import Problems
+from distillery.objectives.base import warmup
 from distillery.objectives.clkd import correlation_gap
 from distillery.objectives.ctkd import CTKD, curriculum
 from distillery.objectives.dkd import DKD, dkd_terms
@@ -94,6 +96,22 @@ def test_warm_up_counts_from_one() -> None:
         for epoch, factor in ((1, 0.05), (7, 0.35), (21, 1.0), (240, 1.0)):
             torch.testing.assert_close(sum(objective.distil(batch(z, t, y, epoch)).values()), factor * full)
         assert torch.equal(made(name, context(y, z), warmup_epochs=0.0)(batch(z, t, y))["ce"], F.cross_entropy(z, y))
+
+
+@pytest.mark.parametrize("name", ["dkd", "rld"])
+def test_the_warm_up_is_as_exact_as_the_loss(name: str) -> None:
+    """The epoch comes in float32 from the loop, but one third of a float64 loss is not that of a float32 quotient."""
+    z, t, y = normal(4, 5), normal(4, 5, seed=1), torch.arange(4)
+    objective = made(name, context(y, z), warmup_epochs=21.0)
+    rows = replace(batch(z, t, y), epoch=torch.tensor(7.0))
+    full = objective.distil(replace(rows, epoch=torch.tensor(21.0)))
+    for key, term in objective.distil(rows).items():
+        assert term.dtype == torch.float64
+        assert abs(term.item() - 7 / 21 * full[key].item()) <= 1e-15 * full[key].item()
+    single = batch(z.float(), t.float(), y, 7)
+    assert single.epoch.dtype == torch.float32
+    assert all(term.dtype == torch.float32 for term in objective.distil(single).values())
+    assert warmup(single.epoch, 21.0, torch.float32) == torch.tensor(7.0) / 21.0
 
 
 def test_log_odds_are_exact_where_the_probability_has_underflowed() -> None:

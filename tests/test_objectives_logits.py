@@ -34,10 +34,9 @@ from distillery.objectives.mlkd import (
 from distillery.objectives.mlkd_levels import MLKDLevels
 from distillery.objectives.plugins.revise import revised_log_probs, trust
 from distillery.objectives.plugins.standardise import Standardise, standardise
-from distillery.objectives.plugins.swap import swap_top_and_label
+from distillery.objectives.plugins.swap import Swap, swap_top_and_label
 from distillery.objectives.rc import RC, corrected, rc_loss
 from distillery.objectives.rld import RLD, correlation_mask, masked_correlation, sample_confidence
-from distillery.objectives.swap import SwapKD
 from distillery.objectives.ttm import TTM, power_sum, transformed_rows, ttm_loss
 from distillery.objectives.wttm import WTTM, wttm_loss
 
@@ -166,7 +165,8 @@ def label_revision(hyper: Hyper, s: Tensor, t: Tensor, y: Tensor) -> Outputs:
 
 
 def swap(hyper: Hyper, s: Tensor, t: Tensor, y: Tensor) -> Outputs:
-    objective = make(SwapKD, s, y, hyper["logit_stand"], temperature=hyper["T"])
+    objective = make(KD, s, y, hyper["logit_stand"], temperature=hyper["T"], ce_weight=0.0, kd_weight=1.0)
+    objective.plugins.insert(0, Swap())
     loss = total(objective, batch(s, t, y))
     return {
         "loss": loss,

@@ -131,7 +131,7 @@ def test_every_public_file_is_in_the_registry() -> None:
     assert {"kd", "ctkd", "dkd", "mlkd", "mlkd_single", "mlkd_levels", "ttm", "wttm", "dist", "label_revision"} <= set(
         OBJECTIVES
     )
-    assert {"ce", "swap", "rc", "rld", "clkd", "ensemble"} <= set(OBJECTIVES)
+    assert {"ce", "rc", "rld", "clkd", "ensemble"} <= set(OBJECTIVES)
     assert {*PLUGINS, "select"} <= set(ALL_PLUGINS)
     assert Standardise.order > Revise.order
 

@@ -19,7 +19,6 @@ from distillery.models.base import Network
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import Objective
 from distillery.objectives.build import Loss
-from distillery.records.io import write_json
 from distillery.registry import Registry
 from distillery.study.model import Method, Recipe
 from distillery.teachers.source import LiveTeachers
@@ -190,9 +189,9 @@ def refused(method: Method) -> str:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("digits")
-    write_json(folder / "data.json", data.prepare("digits", {}, folder))
-    whole = Dataset.load(folder)
+    path = tmp_path_factory.mktemp("digits") / "arrays.safetensors"
+    data.prepare("digits", {}, path)
+    whole = Dataset.load(path)
     some = torch.arange(0, len(whole.train_labels), 12)
     cut = {"train_images": whole.train_images[some], "train_labels": whole.train_labels[some]}
     return dataclasses.replace(whole, **cut, rows=torch.arange(len(some)))

@@ -21,7 +21,7 @@ PRINTED |= {"ResNet50": 79.34, "wrn_40_2": 75.61, "vgg13": 74.64}
 
 def test_the_six_released_teachers_need_no_urls() -> None:
     for name, known in RELEASED.items():
-        assert name in models.NAMES
+        assert name in models.NETWORKS
         source = source_of(Teacher(architecture=name, source="fetch"), Data(source="cifar100"))
         assert source == known
         folder = source.member.split("/")[1].removesuffix("_vanilla")

@@ -7,17 +7,19 @@ import io
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
+from distillery.cli import app
+from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError
-from distillery.report import budget, comma_separated, latex, markdown, results, table
+from distillery.report import budget, comma_separated, latex, markdown, table
 from distillery.report.terminal import show
-from distillery.stages import tables
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
 
 
 def main_table(made: Synthetic) -> table.Table:
-    return table.build(results.load(made.study, made.params))
+    return table.build(made.results)
 
 
 def entry(made: Synthetic, method: str, pair: str = "a-b") -> table.Entry:
@@ -66,8 +68,7 @@ def test_rows_are_teacher_then_student_alone_then_methods(synthetic: Synthetic) 
 
 
 def test_missing_runs_show_with_n_and_are_listed(synthetic: Synthetic) -> None:
-    layout = Layout("digits")
-    layout.metrics("a-b", "ce", "0-2").unlink()
+    Layout("digits").metrics("a-b", "ce", "0-2").unlink()
     main = main_table(synthetic)
     assert entry(synthetic, "ce").mean is None
     assert main.missing == ("a-b, ce, seeds 0, 1, 2: no result yet",)
@@ -95,7 +96,9 @@ def test_results_of_other_parameters_do_not_count(synthetic: Synthetic) -> None:
     synthetic.write_params(content)
     main = main_table(synthetic)
     assert len(main.missing) == 1
-    assert "kd_10, seeds 0, 1, 2: trained with other parameters than params.yaml has now" in main.missing[0]
+    assert (
+        "kd_10, seeds 0, 1, 2: out of date (methods.kd_10.temperature changed): run the study again" in main.missing[0]
+    )
     assert entry(synthetic, "kd").n == 3
 
 
@@ -170,7 +173,7 @@ def test_another_budget_gets_a_footnote_from_the_run_records(synthetic: Syntheti
 
 
 def test_a_second_view_is_a_budget_too(synthetic: Synthetic) -> None:
-    found = results.load(synthetic.study, synthetic.params)
+    found = synthetic.results
     found.cells["a-b", "ce"].facts["cost"] = found.cells["a-b", "ce"].facts["cost"] | {"images_seen": 60_000}
     assert budget.footnotes(found) == {"ce": "trained with another budget: images seen 60,000 instead of 30,000"}
 
@@ -200,13 +203,13 @@ def test_the_comma_separated_file_holds_every_run(synthetic: Synthetic) -> None:
 
 
 def test_the_stage_writes_the_same_bytes_again(synthetic: Synthetic) -> None:
-    tables.run(synthetic.study, synthetic.params)
-    files = Layout("digits").table_files().values()
+    synthetic.tables()
+    files = Layout("digits").result_files().values()
     before = {path: path.read_bytes() for path in files}
     assert len(before) >= 5
     for path in files:
         path.unlink()
-    tables.run(synthetic.study, synthetic.params)
+    synthetic.tables()
     assert {path: path.read_bytes() for path in files} == before
 
 
@@ -219,12 +222,16 @@ def test_class_wise_effects_are_counted(synthetic: Synthetic) -> None:
     # A seed decides in which order images go wrong: the models differ by those that only the worse one misses.
     assert kd_10.alone_disagreement == pytest.approx((85 - 79 + 86 - 82 + 86.75 - 80) / 3)
     assert kd_10.teacher_disagreement is not None
-    assert "### Class-wise effect" in markdown.markdown(main)
+    written = markdown.markdown(main)
+    assert "### Class-wise effect" in written
+    assert kd_10.teachers == 1 and "against this one teacher (after Holm)" in written and "#TC (" not in written
+    repeated = replace(main, classwise=(replace(kd_10, teachers=5),))
+    assert "#TC (after Holm)" in markdown.markdown(repeated) and "this one" not in markdown.markdown(repeated)
 
 
 def test_a_fetched_teacher_has_one_accuracy(synthetic: Synthetic) -> None:
     synthetic.write_params(synthetic.content | {"tables": {"convention": "best", "baseline": "kd"}})
-    found = results.load(synthetic.study, synthetic.params)
+    found = synthetic.results
     for cell in found:
         for teacher in cell.facts["teachers"].values():
             del teacher["test_best"]
@@ -232,26 +239,52 @@ def test_a_fetched_teacher_has_one_accuracy(synthetic: Synthetic) -> None:
 
 
 def test_the_summary_holds_numbers_only(synthetic: Synthetic) -> None:
-    tables.run(synthetic.study, synthetic.params)
-    summary = json.loads(Layout("digits").table_files()["summary"].read_text())
+    synthetic.tables()
+    summary = json.loads(Layout("digits").result_files()["summary"].read_text())
     assert summary["a-b"]["kd"] == {"top1": 81.0, "sd": 1.0, "n": 3}
     assert summary["a-b"]["teacher"] == {"top1": 90.0, "n": 1}
 
 
 def test_show_prints_what_was_written(synthetic: Synthetic) -> None:
-    tables.run(synthetic.study, synthetic.params)
+    synthetic.tables()
     shutil.rmtree("artifacts")  # a fresh clone has the results only
     console = Console(width=100, record=True, file=io.StringIO())
-    show(synthetic.study, console)
+    fault = fault_of_tables(synthetic.plan)
+    assert fault == ""
+    show(synthetic.study, fault, console)
     text = console.export_text()
     assert "85.92 ± 0.88 (3)  +4.92 ▲" in text
+    assert "Nothing was trained here: the table was compared with params.yaml and the code" in text
     assert "KD_10 & more" in text
     assert "400 test images: one image is 0.25 points." in text
 
 
+def test_show_says_what_an_edit_made_out_of_date(synthetic: Synthetic) -> None:
+    synthetic.tables()
+    content = params()
+    content["methods"]["kd_10"]["temperature"] = 11.0
+    for place in ("here", "in a clone"):
+        synthetic.write_params(content)
+        if place == "in a clone":
+            shutil.rmtree("artifacts")
+        assert "methods.kd_10.temperature changed" in fault_of_tables(synthetic.plan), place
+    console = Console(width=200, record=True, file=io.StringIO())
+    show(synthetic.study, fault_of_tables(synthetic.plan), console)
+    assert console.export_text().count("out of date: the table below is not that of the study as it is now") == 2
+
+
+def test_tables_of_what_is_there_by_hand(synthetic: Synthetic) -> None:
+    content = params(seeds=[0])
+    synthetic.write_params(content)
+    synthetic.cell("a-b", "kd", "0", [80.0])
+    app(["tables"], standalone_mode=False)
+    text = Layout("digits").result_files()["markdown"].read_text()
+    assert text.partition("###")[0].count("— (0 of 1)") == 2
+
+
 def test_show_without_results_says_what_to_do(synthetic: Synthetic) -> None:
     with pytest.raises(DistilleryError, match=r"study 'digits' has no results yet .* run `snakemake"):
-        show(synthetic.study)
+        show(synthetic.study, "")
 
 
 def test_latex_compiles(synthetic: Synthetic) -> None:

@@ -12,8 +12,6 @@ import pytest
 from conftest import ROOT
 from synthetic_study import Synthetic, params
 
-from distillery.stages import tables
-
 pytestmark = pytest.mark.slow
 
 
@@ -27,7 +25,7 @@ def test_dvc_shows_metrics_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyP
     made = Synthetic(tmp_path, params(seeds=["0-2"]))
     for method, values in {"kd": [80.0, 81.0, 82.0], "ce": [79.0, 82.0, 80.0], "kd_10": [85.0, 86.0, 86.75]}.items():
         made.cell("a-b", method, "0-2", values)
-    tables.run(made.study, made.params)
+    made.tables()
     subprocess.run(["git", "init", "-q"], check=True)
     (tmp_path / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", ".dvc/config")

@@ -21,7 +21,6 @@ from distillery.pipeline.layout import Layout
 from distillery.report import markdown
 from distillery.report.terminal import show
 from distillery.report.tex import BEYOND, PREAMBLE, escape
-from distillery.stages import tables
 
 AWKWARD = 'KD τ=4 & α_1 50% #2 ~ ^ | <b>x</b> [1] "q" $x$ é, “z” \\ * `c` :fire: &amp; 🙂 知'
 LABELS = {"kd": AWKWARD, "ce": "[red]* alone", "kd_10": "_KD, τ = 10"}
@@ -40,10 +39,10 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for pair in pairs:
         made.cell(pair, "kd", "0-2", [80.0, 81.0, 82.0])
         made.cell(pair, "kd_10", "0-2", [85.0, 86.0, 86.75])
-    tables.run(made.study, made.params)
+    made.tables()
     console = Console(width=400, record=True, file=io.StringIO())
-    show(made.study, console)
-    files = {name: path.read_text(encoding="utf-8") for name, path in Layout("digits").table_files().items()}
+    show(made.study, "", console)
+    files = {name: path.read_text(encoding="utf-8") for name, path in Layout("digits").result_files().items()}
     return files | {"terminal": console.export_text()}
 
 
@@ -96,8 +95,8 @@ def test_a_table_that_pdflatex_can_set_says_nothing_of_others(tmp_path: Path, mo
     content = params()
     content["methods"]["kd"]["label"] = "KD, τ = 4 (Müller)"
     made = Synthetic(tmp_path, content)
-    tables.run(made.study, made.params)
-    assert BEYOND not in Layout("digits").table_files()["latex"].read_text()
+    made.tables()
+    assert BEYOND not in Layout("digits").result_files()["latex"].read_text()
 
 
 def test_markdown_keeps_its_columns_and_its_text(written: dict[str, str]) -> None:
@@ -137,5 +136,5 @@ def test_a_label_is_one_line_without_control_characters(tmp_path: Path, monkeypa
     content = params()
     content["methods"]["kd"]["label"] = "KD\n\n(ours)\x07\t!"
     made = Synthetic(tmp_path, content)
-    tables.run(made.study, made.params)
-    assert "| KD (ours) !" in Layout("digits").table_files()["markdown"].read_text()
+    made.tables()
+    assert "| KD (ours) !" in Layout("digits").result_files()["markdown"].read_text()

@@ -21,7 +21,6 @@ from synthetic_study import Synthetic, params
 from distillery.pipeline.layout import Layout
 from distillery.report import results, table
 from distillery.report.figures import FIGURES, curves
-from distillery.stages import tables
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -38,14 +37,14 @@ def full_params() -> dict[str, Any]:
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthetic]:
     """The study with its tables written; tests that change it put it back."""
     root = tmp_path_factory.mktemp("study")
-    made = Synthetic(root, full_params())
-    for i, pair in enumerate(("a-b", "a-c")):
-        for j, method in enumerate(made.study.methods):
-            if (pair, method) != ("a-c", "ce"):
-                made.cell(pair, method, "0-2", [70.0 + 5 * i + 3 * j, 71.0 + 5 * i + 3 * j, 71.75 + 5 * i + 3 * j])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        tables.run(made.study, made.params)
+        made = Synthetic(root, full_params())
+        for i, pair in enumerate(("a-b", "a-c")):
+            for j, method in enumerate(made.study.methods):
+                if (pair, method) != ("a-c", "ce"):
+                    made.cell(pair, method, "0-2", [70.0 + 5 * i + 3 * j, 71.0 + 5 * i + 3 * j, 71.75 + 5 * i + 3 * j])
+        made.tables()
         yield made
 
 
@@ -56,7 +55,7 @@ def test_every_figure_that_has_something_to_show_is_drawn(synthetic: Synthetic) 
 
 
 def test_runs_of_different_cost_get_a_figure(synthetic: Synthetic) -> None:
-    found = results.load(synthetic.study, synthetic.params)
+    found = synthetic.results
     main = table.build(found)
     assert FIGURES["cost"][1](found, main) is None
     facts = found.cells["a-b", "kd_2"].facts
@@ -67,12 +66,12 @@ def test_runs_of_different_cost_get_a_figure(synthetic: Synthetic) -> None:
 def test_figures_of_an_earlier_study_do_not_stay(synthetic: Synthetic) -> None:
     stray = Layout("digits").figures / "stray.svg"
     stray.write_text("<svg/>")
-    tables.run(synthetic.study, synthetic.params)
+    synthetic.tables()
     assert not stray.exists()
 
 
 def test_curves_are_the_mean_over_seeds(synthetic: Synthetic) -> None:
-    rows = curves.points(results.load(synthetic.study, synthetic.params))
+    rows = curves.points(synthetic.results)
     kd = [row for row in rows if (row["pair"], row["method"]) == ("a-b", "kd")]
     assert [row["epoch"] for row in kd] == [1, 3]  # epoch 2 was not tested
     assert kd[1]["mean"] == pytest.approx((70 + 71 + 71.75) / 3)
@@ -90,7 +89,7 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
 
 
 def test_the_page_needs_no_network(synthetic: Synthetic) -> None:
-    text = Layout("digits").table_files()["report"].read_text(encoding="utf-8")
+    text = Layout("digits").result_files()["report"].read_text(encoding="utf-8")
     links = re.findall(r"""(?:src|href)=["']?([^"' >]+)|url\(([^)]+)\)|@import""", text)
     assert links
     assert all((src or url).startswith("data:") for src, url in links)
@@ -152,7 +151,7 @@ CLICK = "document.querySelector('table.sortable').tHead.rows[0].cells[1].querySe
 
 @pytest.mark.slow
 def test_the_page_works_in_a_browser(synthetic: Synthetic, browser: str) -> None:
-    page = Layout("digits").table_files()["report"].resolve().as_uri()
+    page = Layout("digits").result_files()["report"].resolve().as_uri()
     asyncio.run(visit(browser, page))
 
 
@@ -208,24 +207,24 @@ async def visit(browser: str, page: str) -> None:
 
 def test_the_same_study_gives_the_same_page_and_figures(synthetic: Synthetic) -> None:
     layout = Layout("digits")
-    files = [*layout.table_files().values(), *layout.figures.iterdir()]
+    files = [*layout.result_files().values(), *layout.figures.iterdir()]
     before = {path: path.read_bytes() for path in files}
     shutil.rmtree(layout.results)
-    tables.run(synthetic.study, synthetic.params)
+    synthetic.tables()
     assert {path: path.read_bytes() for path in files} == before
 
 
 def test_a_study_without_any_result_still_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = Synthetic(tmp_path, params())
-    tables.run(made.study, made.params)
+    made.tables()
     layout = Layout("digits")
-    assert "Missing: a-b, kd, seeds 0, 1, 2: no result yet" in layout.table_files()["report"].read_text()
+    assert "Missing: a-b, kd, seeds 0, 1, 2: no result yet" in layout.result_files()["report"].read_text()
     assert list(layout.figures.iterdir()) == []
 
 
 def test_a_label_may_hold_anything(synthetic: Synthetic) -> None:
-    text = Layout("digits").table_files()["report"].read_text(encoding="utf-8")
+    text = Layout("digits").result_files()["report"].read_text(encoding="utf-8")
     assert "KD &lt;T=2&gt; &amp; $x$" in text
-    main = table.build(results.load(synthetic.study, synthetic.params))
+    main = table.build(synthetic.results)
     assert table.Table.from_json(main.to_json()) == main

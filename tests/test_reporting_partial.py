@@ -15,7 +15,6 @@ from synthetic_study import Synthetic, params
 
 from distillery.pipeline.layout import Layout
 from distillery.report.terminal import compare, show
-from distillery.stages import tables
 
 PAIRS = {"a-b": {"teacher": "r", "student": "resnet8x4"}, "a-c": {"teacher": "t2", "student": "resnet8_w4"}}
 METHODS = ("kd", "ce", "kd_10")
@@ -32,22 +31,22 @@ def declared() -> dict[str, Any]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Synthetic, dict[tuple[str, str], bytes]]]:
     """The study, and the metrics of all its cells, none of which lies in its place."""
     root = tmp_path_factory.mktemp("partial")
-    made, content = Synthetic(root, declared()), {}
-    for i, pair in enumerate(PAIRS):
-        for j, method in enumerate(METHODS):
-            made.cell(pair, method, "0-2", [70.0 + 5 * i + 3 * j, 71.0 + 5 * i + 3 * j, 71.75 + 5 * i + 3 * j])
-            path = root / Layout("digits").metrics(pair, method, "0-2")
-            content[pair, method] = path.read_bytes()
-            path.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        made, content = Synthetic(root, declared()), {}
+        for i, pair in enumerate(PAIRS):
+            for j, method in enumerate(METHODS):
+                made.cell(pair, method, "0-2", [70.0 + 5 * i + 3 * j, 71.0 + 5 * i + 3 * j, 71.75 + 5 * i + 3 * j])
+                path = Layout("digits").metrics(pair, method, "0-2")
+                content[pair, method] = path.read_bytes()
+                path.unlink()
         yield made, content
 
 
 def printed(made: Synthetic) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
-    show(made.study, console)
-    compare(made.study, True, console)
+    show(made.study, "", console)
+    compare(made.study, "", True, console)
     return console.export_text()
 
 
@@ -59,8 +58,8 @@ def reported(made: Synthetic, content: dict[tuple[str, str], bytes], finished: s
         path.unlink(missing_ok=True)
         if cell in finished:
             path.write_bytes(bytes_)
-    tables.run(made.study, made.params)
-    files = {name: path.read_text(encoding="utf-8") for name, path in layout.table_files().items()}
+    made.tables()
+    files = {name: path.read_text(encoding="utf-8") for name, path in layout.result_files().items()}
     summary, unfinished = json.loads(files["summary"]), content.keys() - finished
     assert {(p, m) for p in summary for m in summary[p] if m != "teacher" and not summary[p][m]["n"]} == unfinished
     assert files["markdown"].partition("###")[0].count("— (0 of 3)") == len(unfinished)
@@ -94,7 +93,7 @@ def test_runs_that_have_no_seed_in_common(tmp_path: Path, monkeypatch: pytest.Mo
     made.cell("a-b", "kd", "0", [80.0])
     made.cell("a-b", "ce", "1", [79.0])
     made.cell("a-b", "ce", "2", [78.0])
-    tables.run(made.study, made.params)
+    made.tables()
     text = printed(made)
     assert "(1 of 3)" in text and "(2 of 3)" in text and "— (0 of 3)" in text
     assert "a-b, kd, seeds 1, 2: no result yet" in text

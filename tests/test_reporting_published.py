@@ -12,20 +12,19 @@ import golden
 import pytest
 import yaml
 from conftest import ROOT
-from distillery.models.names import NAMES
 from rich.console import Console
 from scipy import stats
 from synthetic_study import Synthetic
 
 from distillery.evaluation.statistics import Summary
+from distillery.models import NETWORKS
 from distillery.pipeline.layout import Layout
-from distillery.report import ledger, published, results, terminal
+from distillery.report import ledger, published, terminal
 from distillery.report.ledger import Comparison
 from distillery.report.protocol import differences, hyper_parameters
 from distillery.report.published import Published, accuracies, method_name, settings
-from distillery.stages import tables
+from distillery.study import check
 from distillery.study.blocks import Method, Recipe
-from distillery.study.model import Study
 
 
 def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:
@@ -55,7 +54,7 @@ def test_the_file_is_small_and_sourced() -> None:
     numbers = [p for found in published.accuracies("cifar100").values() for p in found]
     assert all(p.source and p.paper and p.table for p in numbers)
     students = {p.student for p in numbers if p.lineage == "mdistiller"}
-    assert students <= set(NAMES)  # our networks go by the same names
+    assert students <= set(NETWORKS)  # our networks go by the same names
 
 
 @pytest.mark.parametrize(
@@ -66,6 +65,8 @@ def test_the_file_is_small_and_sourced() -> None:
         ({"objective": "kd", "plugins": {"standardise": {}}}, "kd+ls"),
         ({"objective": "wttm", "plus": {"crd": {"weight": 0.8}}}, "wttm+crd"),
         ({"objective": "label_revision"}, "lr"),
+        ({"objective": "kd", "plugins": {"swap": {}}}, "swap(la)"),
+        ({"objective": "dkd", "plugins": {"swap": {}}}, None),
         ({"objective": "kd", "plugins": {"revise": {}, "standardise": {}}}, None),
     ],
 )
@@ -135,7 +136,7 @@ def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
 
 
 def comparisons(made: Synthetic, method: str, **filters: str) -> list[Comparison]:
-    found = ledger.ledger(results.load(made.study, made.params))
+    found = ledger.ledger(made.results)
     return [
         c
         for c in found
@@ -188,7 +189,7 @@ def test_what_is_not_like_is_not_compared_and_says_why(synthetic: Synthetic) -> 
 
 
 def test_a_number_of_unknown_convention_needs_the_same_verdict_under_both(synthetic: Synthetic) -> None:
-    cell = results.load(synthetic.study, synthetic.params).cells[PAIR, "kd"]  # last 70.75, best 71.00, sd 0.25
+    cell = synthetic.results.cells[PAIR, "kd"]  # last 70.75, best 71.00, sd 0.25
     assert ledger.compare(cell, number(report="unknown", value=70.9)).verdict == "agrees"
     assert ledger.compare(cell, number(report="unknown", value=75.0)).verdict == "below"
     between = ledger.compare(cell, number(report="unknown", value=72.1))
@@ -200,25 +201,25 @@ def test_another_study_has_nothing_to_compare(synthetic: Synthetic) -> None:
     digits = {"source": "digits", "counts": {"train": 899, "test": 898}}
     for method in ("ce", "kd"):
         synthetic.cell(PAIR, method, "0-2", [70.5, 70.75, 71.0], data=digits)
-    assert ledger.ledger(results.load(synthetic.study, synthetic.params)) == []
+    assert ledger.ledger(synthetic.results) == []
 
 
 def test_the_ledger_is_written_and_printed(synthetic: Synthetic) -> None:
-    tables.run(synthetic.study, synthetic.params)
-    files = Layout("cifar").table_files()
+    synthetic.tables()
+    files = Layout("cifar").result_files()
     lines = list(csv.DictReader(files["ledger"].read_text().splitlines()))
     assert {line["verdict"] for line in lines} >= {"agrees", "not comparable"}
     assert all(line["reason"] for line in lines if line["verdict"] == "not comparable")
     assert "### Against published numbers" in files["markdown"].read_text()
     console = Console(width=200, record=True, file=io.StringIO())
-    terminal.compare(synthetic.study, console=console)
+    terminal.compare(synthetic.study, "", console=console)
     text = console.export_text()
     assert f"{len(lines)} published numbers for 2 cells: " in text
     assert "arXiv:1910.10699 (CRD), README table 1" in text
 
 
 def test_the_figure_shows_what_was_compared(synthetic: Synthetic) -> None:
-    tables.run(synthetic.study, synthetic.params)
+    synthetic.tables()
     text = (Layout("cifar").figures / "published.svg").read_text()
     assert "agrees" in text
     assert "published top-1, %" in text
@@ -238,7 +239,7 @@ def test_the_published_file_is_read_where_it_is_installed() -> None:
 @pytest.mark.parametrize(("study", "lineage"), [("ttm", "repdistiller"), ("ls_rld", "mdistiller")])
 def test_the_papers_studies_use_the_published_settings(study: str, lineage: str) -> None:
     """No cell of the ready-made studies is "not comparable" for its hyper-parameters."""
-    loaded = Study.load(ROOT / "workflow" / "studies" / f"{study}.yaml")
+    loaded = check.load(ROOT / "workflow" / "studies" / f"{study}.yaml")
     known, compared = accuracies("cifar100"), 0
     for pair, spec in loaded.pairs.items():
         for method in (m.for_pair(pair) for m in loaded.methods.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
@@ -13,34 +12,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic_study
-import yaml
 from synthetic_study import Synthetic, params
 
-from distillery.pipeline.layout import Layout, tracked
+from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
+from distillery.records.schema import Metrics, read
 
 PAIRS, METHODS, SEEDS = 10, 35, 5
 
 
 def grow(made: Synthetic) -> None:
     """Write the metrics of every job: the measurements of one real job under other accuracies, with long curves."""
-    layout, raw = Layout(made.study.study), yaml.safe_load(made.params.read_text())
-    made.cell("p0", "kd_0", f"0-{SEEDS - 1}", [70.0, 71.0, 72.0, 71.5, 70.5])
-    path = made.root / layout.metrics("p0", "kd_0", f"0-{SEEDS - 1}")
-    record = json.loads(path.read_text())
+    job = made.cell("p0", "kd_0", f"0-{SEEDS - 1}", [70.0, 71.0, 72.0, 71.5, 70.5])
+    measured, bulk = read(job.record, Metrics), artifacts.load_arrays(job.outputs["predictions"])
     generator = np.random.default_rng(0)
-    names = ("lr", "train_top1", "loss", "loss_ce", "loss_kd", "test_top1", "test_top5", "test_loss")
-    for run in record["runs"]:
-        run["curves"] = {name: generator.uniform(0, 100, 240).round(6).tolist() for name in names}
-        run["curves"]["epoch"] = list(range(1, 241))
+    for seed in range(SEEDS):
+        for name in ("lr", "train_top1", "loss", "loss_ce", "loss_kd", "test_top1", "test_top5", "test_loss"):
+            bulk[f"run.{seed}.curves.{name}"] = generator.uniform(0, 100, 240).round(6)
+        bulk[f"run.{seed}.curves.epoch"] = np.arange(1.0, 241.0)
     for pair, method, block in made.study.cells():
-        trained = json.loads(tracked("distill", raw, pair=pair, method=method, seed=block))
-        record |= {"pair": pair, "method": method, "trained_params_sha256": artifacts.sha256_json(trained)}
-        for run in record["runs"]:
-            run["last"] = {"top1": round(generator.normal(71, 0.3), 2), "top5": 90.0}
-        target = made.root / layout.metrics(pair, method, block)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(record))
+        runs = [run | {"last": {"top1": round(generator.normal(71, 0.3), 2), "top5": 90.0}} for run in measured.runs]
+        made.evaluation(pair, method, block, bulk, {"runs": runs, "teachers": measured.teachers})
 
 
 @pytest.mark.slow

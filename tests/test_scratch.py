@@ -194,7 +194,9 @@ def test_a_full_scratch_folder_loses_nothing(bench: Workbench, small_disk: Path)
     students = bench.root / AT.students(PAIR, "kd", "0")
     without = sha256_file(students)
     said = bench.run(*DISTILL, DISTILLERY_SCRATCH=str(small_disk)).stdout
-    sentence = f"no copy of {AT.view_table(TEACHER)} in DISTILLERY_SCRATCH (No space left on device): it is read from where"
+    sentence = (
+        f"no copy of {AT.view_table(TEACHER)} in DISTILLERY_SCRATCH (No space left on device): it is read from where"
+    )
     assert said.count(sentence) == 1, said
     assert sha256_file(students) == without
     assert [copy.name.partition("-")[2] for copy in copies(small_disk)] == ["arrays.safetensors"]

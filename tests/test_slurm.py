@@ -16,6 +16,7 @@ from workbench import Workbench
 
 from distillery.pipeline.layout import Layout
 from distillery.records.io import read_json, sha256_file
+from distillery.status.slurm import Queue
 
 pytestmark = pytest.mark.slow
 PAIR = "resnet20_w8-resnet8_w4"
@@ -101,6 +102,11 @@ def test_results_logs_and_records_are_there(study: Finished) -> None:
         kept = study.bench.root / ".snakemake" / "slurm_logs" / f"rule_{stage}" / wildcards / f"{number}.log"
         assert str(kept) in study.said, "Snakemake names the log"
         assert "Finished jobid" in kept.read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(study.bench.root)
+        runs = Queue().runs  # by which `distillery status` knows whose a job is
+    assert {number for run in runs if "digits" in run.studies for number in run.numbers} >= set(study.jobs)
+    assert {run.name for run in runs} >= {job["JobName"] for job in study.jobs.values()}
     for method in ("ce", "kd"):
         assert "epoch 2/2" in (study.bench.root / AT.log("distill", PAIR, method, "0")).read_text()
         number = provenance(study.bench, method)["slurm_job"]

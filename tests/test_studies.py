@@ -21,6 +21,7 @@ from distillery.objectives.base import Batch, Context
 from distillery.objectives.build import build
 from distillery.report import published
 from distillery.report.published import Published
+from distillery.study import check
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study, expand_seeds
 
@@ -41,7 +42,7 @@ every_study = pytest.mark.parametrize("name", GRIDS)
 
 @cache
 def load(name: str) -> Study:
-    return Study.load(FOLDER / f"{name}.yaml")
+    return check.load(FOLDER / f"{name}.yaml")
 
 
 def hyper(name: str, method: str, pair: str) -> dict[str, Any]:

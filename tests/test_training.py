@@ -19,11 +19,12 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
-from distillery.records.io import DistilleryError, StaleInput, load_tensors, write_json
+from distillery.records.io import DistilleryError, StaleInput, load_tensors
 from distillery.study.blocks import Cache, Method, Recipe
 from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.view_table import ViewTable
 from distillery.teachers.view_table import build as build_table
+from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit, learning_rate, make_optimizer
 from distillery.training.step import Plan, Step
@@ -36,9 +37,9 @@ SHORT = Recipe(epochs=3, milestones=(2,), augmentation={"pad": 1, "flip": False}
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("digits")
-    write_json(folder / "data.json", data.prepare("digits", {}, folder))
-    return Dataset.load(folder)
+    path = tmp_path_factory.mktemp("digits") / "arrays.safetensors"
+    data.prepare("digits", {}, path)
+    return Dataset.load(path)
 
 
 @pytest.fixture(scope="module")
@@ -226,11 +227,32 @@ def _run(digits: Dataset, folder: Path, at: int = 0, do: Any = None) -> dict[str
 
 @pytest.mark.parametrize("at", [1, 7, 15, 16, 29, 44])
 def test_preempted_anywhere_resumes_exactly(digits: Dataset, tmp_path: Path, at: int) -> None:
-    """SIGTERM in the middle of an epoch, at its edges, in the last one: the weights are those of an undisturbed run."""
+    """SIGTERM or Ctrl-C within an epoch, at its edges, in the last one: the weights are those of an undisturbed run."""
     undisturbed = _run(digits, tmp_path / "a")
-    with pytest.raises(Preempted):
-        _run(digits, tmp_path / "b", at, lambda: signal.raise_signal(signal.SIGTERM))
+    how = signal.SIGINT if at % 2 else signal.SIGTERM
+    with pytest.raises(Preempted) as stopped:
+        _run(digits, tmp_path / "b", at, lambda: signal.raise_signal(how))
+    assert stopped.value.code == 128 + how
     resumed = _run(digits, tmp_path / "b")
+    assert all(torch.equal(resumed[k], v) for k, v in undisturbed.items())
+
+
+def test_a_signal_after_the_last_step_is_obeyed(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or the next run of a block of seeds would begin. Everything is saved; the next start has nothing to train."""
+    undisturbed, measure = _run(digits, tmp_path / "a"), loop.test
+
+    def interrupted(*args: Any, **keys: Any) -> dict[str, float]:
+        calls.append(signal.raise_signal(signal.SIGINT) if len(calls) == SHORT.epochs - 1 else None)
+        return measure(*args, **keys)
+
+    calls: list[None] = []
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        patch.setattr(loop, "test", interrupted)
+        _run(digits, tmp_path / "b")
+    assert "by Ctrl-C (SIGINT): the state is saved" in capsys.readouterr().out
+    resumed = _run(digits, tmp_path / "b", 1, lambda: pytest.fail("it trained on"))
     assert all(torch.equal(resumed[k], v) for k, v in undisturbed.items())
 
 

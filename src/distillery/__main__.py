@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from distillery.cli import main
+from typing import Any
+
+from distillery.records.leaving import leaving_in_order
+
+
+def main() -> Any:
+    """Run the command line; a signal ends it in one sentence, also while it is still importing."""
+    with leaving_in_order():
+        from distillery.cli import main as command_line
+
+        return command_line()
+
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillery.config import Problems
 from distillery.records.io import save_tensors, sha256_array, sha256_json
 from distillery.registry import Registry
 
@@ -23,10 +22,7 @@ SOURCES = Registry(
 def open_source(name: str, options: dict[str, Any]) -> Source:
     """Return a source with its options. Raises DistilleryError naming an unknown source or option and the nearest."""
     kind = SOURCES[name].load()
-    try:
-        source: Source = kind(kind.Config.read(options))
-    except Problems as found:
-        raise Problems([f"data.{sentence}" for sentence in found.sentences]) from None
+    source: Source = kind(kind.Config.read(options, "data."))
     return source
 
 

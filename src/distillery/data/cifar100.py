@@ -49,11 +49,13 @@ class Subset(Config):
 
 
 class CIFAR100(Source):
-    """Read CIFAR-100 from a mirror folder if one is named, else from the official archive."""
+    """Read CIFAR-100 from where it lies, if that is named, else download the official archive."""
 
     class Config(Source.Config):
         mirror: str | None = None
-        """Folder with train_classes_*.npz, test.npz and cifar100_labels.json; or DISTILLERY_CIFAR100 names one."""
+        """Where it lies: the official archive cifar-100-python.tar.gz, the folder cifar-100-python in it, a folder that
+        holds one of these, or a lossless mirror (train_classes_*.npz, test.npz and cifar100_labels.json). The
+        environment variable DISTILLERY_CIFAR100 names it too."""
         download_dir: str | None = None
         """Where the archive is kept; default ~/.cache/distillery."""
         subset: Subset | None = None
@@ -85,9 +87,9 @@ def load(options: dict[str, Any]) -> Arrays:
     """Read CIFAR-100 by the options of `CIFAR100.Config`."""
     mirror = options.get("mirror") or settings.cifar100()
     if mirror:
-        splits, names, origin = *_read_mirror(Path(mirror).expanduser()), str(mirror)
+        splits, names, origin = *_read_local(Path(mirror).expanduser()), str(mirror)
     else:
-        from distillery.data.cifar100_archive import read_archive
+        from distillery.data.cifar100_archive import read_archive  # it needs torchvision
 
         splits, names, origin = *read_archive(options), "the downloaded archive"
     splits = {split: _sort(rows) for split, rows in splits.items()}
@@ -98,13 +100,26 @@ def load(options: dict[str, Any]) -> Arrays:
     return Arrays(_tensors(splits), names, 255.0, MEAN, STD, {"subset": subset} if subset else {})
 
 
+def _read_local(path: Path) -> tuple[dict[str, Split], list[str]]:
+    if any(path.glob("train_classes_*.npz")):
+        return _read_mirror(path)
+    from distillery.data.cifar100_archive import find_local, read_local
+
+    if found := find_local(path):
+        return read_local(found)
+    problem = f"{path} does not exist"
+    if path.exists():
+        problem = (
+            f"{path} holds no train_classes_*.npz: it is no CIFAR-100 mirror, nor is it the official "
+            "cifar-100-python.tar.gz or its extracted folder"
+        )
+    raise DistilleryError(
+        f"{problem}; correct `data.mirror` in params.yaml or the environment variable {MIRROR_VARIABLE}"
+    )
+
+
 def _read_mirror(folder: Path) -> tuple[dict[str, Split], list[str]]:
     parts = {"train": sorted(folder.glob("train_classes_*.npz")), "test": [folder / "test.npz"]}
-    if not parts["train"]:
-        raise DistilleryError(
-            f"{folder} holds no train_classes_*.npz: it is no CIFAR-100 mirror; correct `data.mirror` in params.yaml "
-            f"or the environment variable {MIRROR_VARIABLE}"
-        )
     labels = folder / "cifar100_labels.json"
     try:
         names = json.loads(labels.read_text())["fine_label_names"]

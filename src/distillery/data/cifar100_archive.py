@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
-from pathlib import Path
-from typing import Any, ClassVar
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, ClassVar
 
 import numpy as np
 from torchvision.datasets import CIFAR100
@@ -22,6 +22,7 @@ from distillery import settings
 from distillery.data.archives import unsafe
 from distillery.records.io import DistilleryError, scratch
 
+FILES = ("train", "test", "meta")
 TIMEOUT = 60.0  # seconds without a byte; torchvision itself would wait for ever
 
 
@@ -39,9 +40,53 @@ def read_archive(options: dict[str, Any]) -> tuple[dict[str, dict[str, np.ndarra
             (folder / archive.name).symlink_to(archive.absolute())  # torchvision finds it and only extracts
         with _explained(official.url):
             root = official(folder).root
-        content = {name: _unpickle(Path(root, official.base_folder, name)) for name in ("train", "test", "meta")}
+        content = {name: _unpickle(Path(root, official.base_folder, name)) for name in FILES}
         if not (folder / archive.name).is_symlink():
             (folder / archive.name).replace(archive)
+    return _splits(content)
+
+
+def find_local(path: Path) -> Path | None:
+    """The archive or the folder with its files that `path` is, or holds; None if there is neither."""
+    folder = CIFAR100.base_folder
+    for place in (path, path / folder, path / CIFAR100.filename, path / folder / CIFAR100.filename):
+        if place.is_file() or all((place / name).is_file() for name in FILES):
+            return place
+    return None
+
+
+def read_local(place: Path) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """The same as `read_archive` from an archive or folder on this machine, which is not written to.
+
+    No md5 is asked for: the caller compares the hashes of all that is read.
+    """
+    try:
+        if place.is_dir():
+            return _splits({name: _unpickle(place / name) for name in FILES})
+        return _splits(_unpickle_members(place))
+    except (OSError, EOFError, tarfile.TarError, zlib.error, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise DistilleryError(
+            f"cannot read CIFAR-100 from {place} ({reason}): name the official cifar-100-python.tar.gz, whole, or the "
+            "folder in it"
+        ) from error
+
+
+def _unpickle_members(archive: Path) -> dict[str, Any]:
+    """Read the three files of an archive into memory; no path of it ever reaches the disk."""
+    content = {}
+    with tarfile.open(archive) as members:
+        for info in members:
+            name = PurePosixPath(info.name).name
+            if name in FILES and info.isfile() and (stream := members.extractfile(info)):
+                content[name] = _unpickled(stream, name)
+    if missing := [name for name in FILES if name not in content]:
+        raise ValueError(f"it holds no file {missing[0]}")
+    return content
+
+
+def _splits(content: dict[str, Any]) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """Put the content of the three files into arrays."""
     splits = {
         split: {
             "images": np.asarray(rows["data"]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
@@ -127,11 +172,15 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
-    """Read one of the official pickles. Its md5 is verified; that it can build nothing but data is a second wall."""
+    """Read one of the official pickles. Its md5 is verified; the restricted unpickler is defence in depth."""
+    with file.open("rb") as stream:
+        return _unpickled(stream, file.name)
+
+
+def _unpickled(stream: IO[bytes], name: str) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
-            return _Unpickler(stream, encoding="latin1").load()
+        return _Unpickler(stream, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise DistilleryError(
-            f"the file {file.name} in the CIFAR-100 archive is not the official one ({error}); download it again"
+            f"the file {name} in the CIFAR-100 archive is not the official one ({error}); download it again"
         ) from error

@@ -44,7 +44,9 @@ def class_change(after: Rows, before: Rows, images: Sequence[int]) -> ClassChang
 
     Args:
         after, before: C class accuracies (percent, None without test images) per trained model. If `before` is a single
-            model (a fixed teacher), its accuracies are taken as they are and the test is a one-sample t test.
+            model (a fixed teacher), its accuracies are taken as they are and the test is a one-sample t test: it says
+            whether a class differs from this very model, and many do from any one training (half of them, with ten
+            models after). The paper's #TC is Welch's test against several trainings of the teacher.
         images: test images of each class, which turn class accuracies into overall accuracy.
 
     Returns:

@@ -1,28 +1,33 @@
-"""Loading the state dicts that the RepDistiller and mdistiller lineages published."""
+"""Loading the state dicts that others trained: those of the RepDistiller and mdistiller lineages, and their like."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
+import torch
 from torch import Tensor
 
+from distillery.models import NETWORKS, build
 from distillery.models.base import Network
 
 SHOWN = 3  # keys named in an error message before the rest is only counted
+COUNTER = ".num_batches_tracked"
+# What wrappers put before every name: DataParallel and DDP, torch.compile, distillers, Lightning and its like.
+PREFIXES = ("module.", "_orig_mod.", "student.", "model.", "net.", "network.", "backbone.", "teacher.")
 
 
 def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
-    """Copy an official state dict into a network of the same architecture and number of classes.
+    """Copy a foreign state dict into a network of the same architecture and number of classes.
 
-    Two habits of old checkpoints are tolerated: a `module.` prefix on every key (saved from DataParallel), and missing
-    `num_batches_tracked` counters (saved before these existed), which keep the network's value. Anything else that
-    does not fit exactly is refused with a ValueError, and the network is left as it was.
+    What is tolerated: the prefixes of wrappers, with the wrapper's other modules beside the network (a teacher beside
+    the student); missing `num_batches_tracked` counters (saved before these existed), which keep the network's value;
+    half and double precision, which are cast. Anything else that does not fit exactly is refused with a ValueError, as
+    are weights that are not finite, and the network is left as it was.
     """
-    given = dict(state_dict)
-    if given and all(key.startswith("module.") for key in given):
-        given = {key.removeprefix("module."): value for key, value in given.items()}
     wanted = network.state_dict()
-    missing = [key for key in wanted if key not in given and not key.endswith(".num_batches_tracked")]
+    given = without_prefixes(state_dict, wanted)
+    missing = [key for key in wanted if key not in given and not key.endswith(COUNTER)]
     unexpected = [key for key in given if key not in wanted]
     misshaped = [
         f"{key} {_shape(given[key])} for {_shape(wanted[key])}"
@@ -32,11 +37,57 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
     if any(faults.values()):
         told = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
+        known = identify(given)
         raise ValueError(
             f"the checkpoint does not fit this {type(network).__name__}, so take the one of the network and number of "
-            f"classes that the study names ({told})"
+            f"classes that the study names ({told})" + (f"; these are the weights of a {known}" if known else "")
         )
+    for key, value in given.items():
+        if wanted[key].is_floating_point() and not value.is_floating_point():
+            raise ValueError(f"{key} holds {value.dtype} numbers, so these weights are quantised: take others")
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{key} holds NaN or infinity, so this training diverged: take an earlier checkpoint")
     network.load_state_dict({**wanted, **given})
+
+
+def without_prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take wrappers' prefixes off until a name is one that the network has, and leave out what lies beside them."""
+    given = dict(given)
+    while not any(key in wanted for key in given):
+        prefix = next((p for p in PREFIXES if any(key.startswith(p) for key in given)), None)
+        if prefix is None:
+            break
+        given = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+    return given
+
+
+def identify(given: Mapping[str, Tensor]) -> str | None:
+    """Name the network that a state dict belongs to, with its classes and channels; None if it is none of ours."""
+    found = {key: tuple(value.shape) for key, value in given.items() if isinstance(value, Tensor)}
+    found = {key: shape for key, shape in found.items() if not key.endswith(COUNTER)}
+    for name, (shapes, head, stem) in _known().items():
+        if found.keys() == shapes.keys():
+            classes, channels = found[head][:1], found[stem][1:2]
+            free = {head: (*classes, *shapes[head][1:]), head.replace("weight", "bias"): classes}
+            free[stem] = (*shapes[stem][:1], *channels, *shapes[stem][2:])
+            if found == shapes | free and classes and channels:
+                plural = "s" if channels[0] > 1 else ""
+                return f"{name} for {classes[0]} classes and images of {channels[0]} channel{plural}"
+    return None
+
+
+@cache
+def _known() -> dict[str, tuple[dict[str, tuple[int, ...]], str, str]]:
+    """Of every network the shapes of its weights, and which of them are the head's and the first convolution's."""
+    known = {}
+    for name in NETWORKS:
+        with torch.device("meta"):
+            network = build(name, 10)
+        shapes = {k: tuple(t.shape) for k, t in network.state_dict().items() if not k.endswith(COUNTER)}
+        head = next(k for k, p in network.named_parameters() if p is network.head.weight)
+        stem = next(k for k, shape in shapes.items() if len(shape) == 4)
+        known[name] = shapes, head, stem
+    return known
 
 
 def _shape(value: object) -> str:

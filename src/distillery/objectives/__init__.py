@@ -39,7 +39,6 @@ OBJECTIVES = Registry(
             "rld": "rld:RLD",
             "simkd": "simkd:SimKD",
             "sp": "sp:SP",
-            "swap": "swap:SwapKD",
             "ttm": "ttm:TTM",
             "vid": "vid:VID",
             "vkd": "vkd:VkD",

@@ -220,6 +220,10 @@ class Objective(nn.Module):
         return outputs.logits
 
 
-def warmup(epoch: Tensor, epochs: float) -> Tensor:
-    """Linear warm-up factor min(epoch / epochs, 1), epoch counted from 1 as in the mdistiller lineage."""
+def warmup(epoch: Tensor, epochs: float, dtype: torch.dtype) -> Tensor:
+    """Linear warm-up factor min(epoch / epochs, 1), epoch counted from 1 as in the mdistiller lineage.
+
+    `dtype` is that of the loss it multiplies: a float64 run would feel the rounding of a float32 quotient.
+    """
+    epoch = epoch.to(dtype)
     return torch.clamp(epoch / epochs, max=1.0) if epochs > 0 else torch.ones_like(epoch)

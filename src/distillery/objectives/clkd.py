@@ -43,10 +43,11 @@ def correlation_gap(student: Tensor, teacher: Tensor, form: Form = "covariance")
 def clkd_terms(student: Tensor, teacher: Tensor, form: Form = "covariance") -> dict[str, Tensor]:
     """Instance, class and correlation term, unweighted scalars."""
     student, teacher = full_precision(student), full_precision(teacher)
+    correlation = correlation_gap(student, teacher, form)
     return {
         "instance": normalised_mse(student, teacher, dim=1),
         "class": normalised_mse(student, teacher, dim=0),
-        "correlation": correlation_gap(student, teacher, form),
+        "correlation": correlation,
     }
 
 

@@ -1,5 +1,10 @@
-"""Label revision as one fixed objective, the way the code of RLD (zju-SWJ/RLD, type REVISION) runs the method of
-arXiv:2404.03693. The plug-in `revise` gives the same target to any other logit objective."""
+"""Label revision as a baseline of RLD: what the published LR numbers were made with.
+
+The rows "LR" of RLD's tables (arXiv:2408.07703) come from its code (zju-SWJ/RLD, type REVISION), which is this
+objective: squared errors with fixed weights. The paper that proposes label revision, Lan et al. (arXiv:2404.03693),
+revises the teacher's output for distillation; its total loss is not public. That revision alone, for any logit
+objective, is the plug-in `revise`. Both build the same revised target.
+"""
 
 from __future__ import annotations
 

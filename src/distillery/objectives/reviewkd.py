@@ -112,4 +112,4 @@ class ReviewKD(Objective):
             self.fusions, self._deep_first(batch.student, self.config.student_taps), [t.shape[-2:] for t in teacher]
         )
         loss = torch.stack([hcl_loss(s, t) for s, t in zip(reviewed, teacher, strict=True)]).sum()
-        return {"review": warmup(batch.epoch, self.config.warmup_epochs) * self.config.feat_weight * loss}
+        return {"review": warmup(batch.epoch, self.config.warmup_epochs, loss.dtype) * self.config.feat_weight * loss}

@@ -61,8 +61,8 @@ class RLD(Objective):
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
-        factor = warmup(batch.epoch, c.warmup_epochs)
         confidence_temperature = c.temperature if c.same_temperature else c.alpha_temperature
         scd = sample_confidence(student, teacher, batch.labels, confidence_temperature)
         mcd = masked_correlation(student, teacher, batch.labels, c.temperature)
+        factor = warmup(batch.epoch, c.warmup_epochs, mcd.dtype)
         return {"scd": factor * c.alpha * scd, "mcd": factor * c.beta * mcd}

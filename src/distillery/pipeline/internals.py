@@ -20,6 +20,7 @@ SUPPORTED = {"snakemake": "9", "snakemake-executor-plugin-slurm": "2"}  # major 
 TIMESTAMP = ".snakemake_timestamp"  # in an output that is a folder
 LOCKS = Path(".snakemake/locks")  # a file for each set of paths while Snakemake runs here, or after it was killed
 MARKERS = Path(".snakemake/incomplete")  # a file for each output in the making
+RUNS = Path(".snakemake/log")  # a log for each time that Snakemake was started
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # of the plugin: rule_NAME/WILDCARDS/NUMBER.log
 COMMENT = "rule_"  # how the comments begin that the plugin gives its Slurm jobs
 
@@ -39,6 +40,11 @@ def unknown() -> str:
 def is_submitted(workflow: Any) -> bool:
     """Whether this Snakemake was started by another one, to run one job on another node."""
     return bool(workflow.remote_exec)
+
+
+def named_run(name: str) -> str:
+    """How Snakemake's log names the run in which it submitted Slurm jobs of this name."""
+    return f"SLURM run ID: {name}"
 
 
 def comment(stage: str, keys: tuple[str, ...]) -> str:

@@ -32,8 +32,8 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     content = read_params(params)
     study = check(content, str(params))
     files = named_files(study)
-    key = sha256_json([content, tree_state(), _listing(files)])
-    note = Layout(study.study).artifacts / "plan.json"
+    note, tree = Layout(study.study).plan, tree_state()
+    key = sha256_json([content, tree, _listing(files)])
     with suppress(DistilleryError):  # not there, damaged, of another version: made anew
         if (noted := read_json(note)).get("key") == key:
             found = Plan.read(study.study)
@@ -45,7 +45,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     plan = resolve(study)
     if write:
         plan.write()
-        write_json(note, {"key": key, "plan": sha256_json(plan.specs())})
+        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree})
     return study, plan
 
 
@@ -103,8 +103,7 @@ def resolve(study: Study) -> Plan:
         read |= {f"view table of {t}": at.view_table_record(t) for t in pair.teachers}
         outputs = {"pair": at.pair(name), "teachers": at.pair_teachers(name), "record": at.pair_record(name)}
         add("pair", (name,), {"teachers": list(pair.teachers)}, reads=read, outputs=outputs)
-    for p, m, block in study.cells():
-        pair, loss = study.pairs[p], Loss(method := study.methods[m].for_pair(p))
+    for p, pair in study.pairs.items():
         teachers = {
             t: {
                 "architecture": study.teachers[t].architecture,
@@ -113,21 +112,22 @@ def resolve(study: Study) -> Plan:
             }
             for t in pair.teachers
         }
-        cell, seeds = (p, m, block), expand_seeds(block)
-        values = {
-            "student": pair.student,
-            "teachers": teachers,
-            "objective": {"objective": method.objective} | loss.effective(),
-            "recipe": study.recipe_for(p, m).model_dump(mode="json"),
-            "cached": {"augmentation": augmentation, "pooled": study.cache.pooled},
-        }
-        read = arrays | {"pair": at.pair(p)}
-        made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
-        add("distill", cell, values, reads=read, outputs=made, seeds=seeds)
-        measured = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
-        values = {key: values[key] for key in ("student", "teachers", "objective", "recipe")}
-        read |= {"teachers": at.pair_teachers(p)}
-        add("evaluate", cell, values, reads=read | made, outputs=measured, seeds=seeds)
+        for m in study.methods:
+            method = study.methods[m].for_pair(p)
+            trained = {
+                "student": pair.student,
+                "teachers": teachers,
+                "objective": {"objective": method.objective} | Loss(method).effective(),
+                "recipe": study.recipe_for(p, m).model_dump(mode="json"),
+            }
+            cached = {"cached": {"augmentation": augmentation, "pooled": study.cache.pooled}}
+            for cell in ((p, m, str(block)) for block in study.seeds):
+                seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
+                made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
+                add("distill", cell, trained | cached, reads=read, outputs=made, seeds=seeds)
+                read = read | {"teachers": at.pair_teachers(p)} | made
+                made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
+                add("evaluate", cell, trained, reads=read, outputs=made, seeds=seeds)
     results = at.result_files()
     outputs = {"record": results.pop("table"), **results, "figures": at.figures}
     read = {f"{j.name} {key}": path for j in jobs if j.stage == "evaluate" for key, path in j.outputs.items()}
@@ -151,12 +151,15 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
 
 
 def _shown(study: Study) -> dict[str, Any]:
-    """The study as the tables show it: with labels, without the machine's settings."""
+    """The study as the tables show it: with labels, but without what changes nothing in them."""
     from distillery.objectives.build import Loss
 
     shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    for teacher in shown["teachers"].values():
+        teacher["recipe"].pop("test_every", None)
     for name, method in study.methods.items():
-        shown["methods"][name] |= Loss(method).effective()
+        said = {key: shown["methods"][name][key] for key in ("objective", "label", "recipe", "pairs")}
+        shown["methods"][name] = said | Loss(method).effective()
     return shown
 
 

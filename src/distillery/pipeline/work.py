@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from distillery import settings
-from distillery.pipeline.fingerprint import fingerprint
+from distillery.pipeline.fingerprint import components, fingerprint, tree_state
 from distillery.pipeline.job import Job
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, StaleInput
+from distillery.records.leaving import leaving_in_order
 from distillery.records.node_cache import sha256_once
 from distillery.records.schema import KINDS, VERSION, Sealed, members, read, seal
 
@@ -82,7 +81,8 @@ class Work:
         output = self.job.locked
         output.parent.mkdir(parents=True, exist_ok=True)
         began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-        with _leaving_in_order(), artifacts.lock(output, wait=settings.slurm_job() is not None) as waited:
+        wait = settings.slurm_job() is not None
+        with leaving_in_order("the same command starts over"), artifacts.lock(output, wait) as waited:
             if waited and alone and self._made():
                 print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
                 raise Kept
@@ -130,30 +130,17 @@ def _as_queued(job: Job) -> None:
             f"{job.name}: params.yaml or the code changed while this job was queued, and it would make something else: "
             "start the engine again"
         )
-    if job.code != fingerprint(job.stage, job.values):
+    if not _untouched(job) and job.code != fingerprint(job.stage, job.values):
         raise StaleInput(
             f"{job.name}: the code changed after it was planned: start the engine again, or `distillery plan`"
         )
 
 
-@contextmanager
-def _leaving_in_order() -> Iterator[None]:
-    """While entered, SIGTERM ends this process with a sentence, and without its lock and temporary files.
-
-    Training has a handler of its own, which writes the checkpoint first.
-    """
-
-    def leave(*_: object) -> None:
-        if isinstance(sys.exception(), SystemExit):
-            return  # Slurm sends the signal more than once, and the first one is being obeyed
-        print("stopped by SIGTERM (cancelled, preempted or out of time): the same command starts over", flush=True)
-        raise SystemExit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _untouched(job: Job) -> bool:
+    """Whether the code is, to the byte, that of the plan: much cheaper to see than what of it a job runs."""
+    own = any(component.file for component in components(job.stage, job.values))
+    noted = artifacts.read_json(job.layout.plan) if job.layout.plan.exists() else {}
+    return not own and noted.get("tree") == tree_state()
 
 
 def writable(job: Job) -> None:

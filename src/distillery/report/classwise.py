@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from distillery.evaluation.classwise import ClassChange, class_change, disagreement, disagreement_rate
+from distillery.evaluation.statistics import SMALLEST
 from distillery.report.results import Cell, Results
 
 
@@ -18,6 +20,7 @@ class ClassEffect:
     Attributes:
         sc, tc: classes that changed significantly against the student alone (#SC) and against the teacher (#TC).
         sc_holm, tc_holm: those that remain with Holm's correction over the classes.
+        teachers: trainings of the teacher that `tc` compares with. Against one it is no #TC (see `class_change`).
         alone_disagreement, teacher_disagreement: test images, in percent, that the two models label differently,
             averaged over seeds.
     """
@@ -31,6 +34,7 @@ class ClassEffect:
     tc_holm: int | None
     alone_disagreement: float | None
     teacher_disagreement: float | None
+    teachers: int = 1
 
 
 def alone(results: Results, pair: str) -> Cell | None:
@@ -50,9 +54,15 @@ def against_alone(results: Results, cell: Cell) -> ClassChange | None:
 
 
 def against_teacher(cell: Cell) -> ClassChange | None:
-    """Class-wise change from the (first) teacher to a student."""
-    teacher = next(iter(cell.facts.get("teachers", {}).values()), None)
-    return None if teacher is None else class_change(_per_class(cell), [teacher["per_class"]], _images(cell))
+    """Class-wise change from the teacher to a student."""
+    return class_change(_per_class(cell), [t["per_class"] for t in _trainings(cell)], _images(cell))
+
+
+def _trainings(cell: Cell) -> list[dict[str, Any]]:
+    """The teachers of the first one's architecture if they are enough to know their spread, else the first alone."""
+    teachers = list(cell.facts.get("teachers", {}).values())
+    alike = [t for t in teachers if t["architecture"] == teachers[0]["architecture"]]
+    return alike if len(alike) >= SMALLEST else teachers[:1]
 
 
 def disagreement_with_alone(results: Results, cell: Cell) -> np.ndarray | None:
@@ -86,9 +96,13 @@ def effects(results: Results) -> list[ClassEffect]:
                 cell.pair,
                 cell.method,
                 len(cell.facts["data"]["class_names"]),
-                *((sc.significant, sc.significant_holm) if sc else (None, None)),
-                *((tc.significant, tc.significant_holm) if tc else (None, None)),
-                *rates,
+                sc=sc.significant if sc else None,
+                sc_holm=sc.significant_holm if sc else None,
+                tc=tc.significant if tc else None,
+                tc_holm=tc.significant_holm if tc else None,
+                alone_disagreement=rates[0],
+                teacher_disagreement=rates[1],
+                teachers=len(_trainings(cell)),
             )
         )
     return found

@@ -7,12 +7,12 @@ import re
 from distillery.report.ledger import NOT_COMPARABLE
 from distillery.report.table import Entry, Table
 from distillery.report.text import (
-    CLASSWISE_HEADER,
     LEDGER_HEADER,
     MARKS,
     accuracy_text,
     aggregate_header,
     aggregate_rows,
+    classwise_header,
     classwise_row,
     classwise_text,
     count_text,
@@ -62,7 +62,7 @@ def _classwise(table: Table) -> list[str]:
     if not any(e.sc is not None or e.tc is not None for e in table.classwise):
         return []
     rows = [[escape(label_of(table, e.method)), e.pair, *classwise_row(e)] for e in table.classwise]
-    lines = ["", "### Class-wise effect", "", *_grid(["method", "pair", *CLASSWISE_HEADER], rows)]
+    lines = ["", "### Class-wise effect", "", *_grid(["method", "pair", *classwise_header(table)], rows)]
     return [*lines, "", classwise_text(table)]
 
 

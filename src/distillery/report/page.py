@@ -17,13 +17,13 @@ from distillery.report.provenance import cells, plain
 from distillery.report.results import Results
 from distillery.report.table import Column, Entry, Row, Table
 from distillery.report.text import (
-    CLASSWISE_HEADER,
     LEDGER_HEADER,
     MARKS,
     MISSING,
     accuracy_text,
     aggregate_header,
     aggregate_rows,
+    classwise_header,
     classwise_row,
     classwise_text,
     count_text,
@@ -165,7 +165,8 @@ def _classwise(table: Table) -> str:
 
     if not table.classwise:
         return ""
-    table_ = grid(["method", "pair", *CLASSWISE_HEADER], [("", line(e)) for e in table.classwise], text_columns=(1,))
+    header = ["method", "pair", *classwise_header(table)]
+    table_ = grid(header, [("", line(e)) for e in table.classwise], text_columns=(1,))
     return f'{table_}<p class="small">{escape(classwise_text(table))}</p>'
 
 

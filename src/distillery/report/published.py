@@ -11,7 +11,7 @@ from typing import Any
 from distillery.study.blocks import Method
 
 FILE = Path(__file__).with_name("published.json")
-_NAMES = {"ce": "student_ce", "label_revision": "lr", "swap": "swap(la)"}  # ours -> published, where they differ
+_NAMES = {"ce": "student_ce", "label_revision": "lr", "kd with swap": "swap(la)"}  # ours -> published
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,11 @@ def accuracies(dataset: str) -> dict[tuple[str, str, str], tuple[Published, ...]
 
 def method_name(method: Method) -> str | None:
     """The published name of a method block; None if nothing of the kind was published."""
-    if set(method.plugins) - {"standardise"}:
+    base = " with ".join([method.objective, *sorted(set(method.plugins) - {"standardise"})])
+    if base not in _NAMES and base != method.objective:
         return None
-    name = "+".join([_NAMES.get(method.objective, method.objective), *sorted(method.plus)])
-    return name + ("+ls" if method.plugins else "")
+    name = "+".join([_NAMES.get(base, base), *sorted(method.plus)])
+    return name + ("+ls" if "standardise" in method.plugins else "")
 
 
 def settings(dataset: str, entry: Published) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -56,6 +56,9 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
     for line in table.missing:
         console.print(f"missing: {line}", style="yellow", highlight=False, markup=False, emoji=False)
     console.print(f"Figures and the provenance of every number: {Layout(study.study).result_files()['report']}")
+    if not Layout(study.study).all_metrics.exists():
+        told = "Nothing was trained here: the table was compared with params.yaml and the code, not with its metrics."
+        console.print(told, style="dim", highlight=False)
     _warn(console, fault)
 
 

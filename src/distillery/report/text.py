@@ -74,11 +74,15 @@ def ledger_row(table: Table, c: Comparison) -> list[str]:
     return [label_of(table, c.method), c.pair, c.convention, ours, theirs + trials, difference, verdict, source]
 
 
-CLASSWISE_HEADER = ("#SC (after Holm)", "#TC (after Holm)", "differs from student alone, %", "differs from teacher, %")
+def classwise_header(table: Table) -> list[str]:
+    """The columns of `classwise_row`. Against a single teacher the count is not the published #TC, nor called so."""
+    against = {"#TC" if e.teachers > 1 else "against this one teacher" for e in table.classwise}
+    counts = [f"{name} (after Holm)" for name in ("#SC", " or ".join(sorted(against)))]
+    return [*counts, "differs from student alone, %", "differs from teacher, %"]
 
 
 def classwise_row(e: ClassEffect) -> list[str]:
-    """The class-wise effect of one cell under `CLASSWISE_HEADER`."""
+    """The class-wise effect of one cell under `classwise_header`."""
     counts = ((e.sc, e.sc_holm), (e.tc, e.tc_holm))
     rates = (e.alone_disagreement, e.teacher_disagreement)
     found = [MISSING if n is None else f"{n} ({holm})" for n, holm in counts]
@@ -87,11 +91,18 @@ def classwise_row(e: ClassEffect) -> list[str]:
 
 def classwise_text(table: Table) -> str:
     """What the counts mean."""
-    return (
-        f"#SC and #TC: classes of {table.classwise[0].classes} that changed significantly more or less than overall "
-        "accuracy, against the student trained alone and against the teacher (Welch's test over the runs; "
-        "arXiv 2410.08407)."
+    text = (
+        f"#SC: classes of {table.classwise[0].classes} that changed significantly more or less than overall accuracy, "
+        "against the student trained alone (Welch's test over the runs; arXiv 2410.08407)."
     )
+    if any(e.teachers > 1 for e in table.classwise):
+        text += " #TC: the same against several trainings of the teacher."
+    if any(e.teachers < 2 for e in table.classwise):
+        text += (
+            " Against this one teacher: classes whose change from its own accuracies is significant. As those count "
+            "as exact, this includes what sets one training apart from another; it is not the published #TC."
+        )
+    return text
 
 
 def tally_text(table: Table) -> str:

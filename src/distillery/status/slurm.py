@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from distillery.pipeline import internals
@@ -14,8 +16,9 @@ from distillery.pipeline.job import Job
 
 TIMEOUT = 3.0  # seconds; Slurm's own commands wait for a lost controller for a minute
 WAITS = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
-# Number (in an array: 12_3), the same as the job itself knows it, state, node, why it waits, folder, comment.
-FIELDS = "%i|%A|%T|%N|%r|%Z|%k"
+# Number (in an array: 12_3), the same as the job itself knows it, state, node, why it waits, name (the same for
+# all that one Snakemake submits), folder, comment.
+FIELDS = "%i|%A|%T|%N|%r|%j|%Z|%k"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Queued:
     state: str
     node: str
     reason: str
+    run: str
     comment: str
 
     @property
@@ -73,12 +77,16 @@ def ask(jobs: list[Job]) -> Queue:
     queue.answered = done.returncode == 0
     found = list(_ours(done.stdout)) if queue.answered else []
     outputs = {str(path): job.name for job in jobs for path in job.outputs.values()}
-    marked = defaultdict(set)
+    marked, foreign = defaultdict(set), set()
     for output, number in internals.submitted() if found else ():
         if output in outputs:
             marked[number].add(outputs[output])
+        else:
+            foreign.add(number)
     comments = {internals.comment(job.stage, job.keys): job.name for job in jobs}
     for entry in found:
+        if entry.number not in marked and (entry.number in foreign or _of_another_study(entry, jobs)):
+            continue
         alone = entry.comment in comments and "_" not in entry.number  # an array's comment names its first job only
         names = {comments[entry.comment]} if alone else marked[entry.number]
         for name in names:
@@ -91,11 +99,51 @@ def ask(jobs: list[Job]) -> Queue:
 def _ours(listed: str) -> Iterator[Queued]:
     here = Path.cwd().resolve()
     for line in listed.splitlines():
-        number, inside, state, node, reason, directory, comment = line.split("|", 6)
+        number, inside, state, node, reason, run, directory, comment = line.split("|", 7)
         if comment.startswith(internals.COMMENT) and Path(directory).resolve() == here:
-            yield Queued(number, inside, state, node, reason, comment)
+            yield Queued(number, inside, state, node, reason, run, comment)
+
+
+def _of_another_study(entry: Queued, jobs: list[Job]) -> bool:
+    """Whether the Snakemake that submitted an entry was at work on other outputs than those of these jobs."""
+    said = [text for text in _runs() if internals.named_run(entry.run) in text]
+    study = f"{jobs[0].layout.artifacts}/"
+    return bool(said) and not any(study in text for text in said)
 
 
 def slurm_log(job: Job) -> Path | None:
-    """The newest log of Slurm itself about a job; it alone says why a job died before or outside of its command."""
-    return max(internals.slurm_logs(job.stage, job.keys), key=lambda path: path.stat().st_mtime, default=None)
+    """The newest log of Slurm itself about a job; it alone says why a job died before or outside of its command.
+
+    Its folder does not name the study, so it must mention an output of this one, or the Snakemake that submitted it.
+    """
+    found = internals.slurm_logs(job.stage, job.keys)
+    return max((path for path in found if _is_about(path, job)), key=_changed, default=None)
+
+
+def _is_about(log: Path, job: Job) -> bool:
+    output = re.compile(rf"(?<![\w./-]){re.escape(str(job.locked))}")
+    if output.search(_text(log, _changed(log))):
+        return True
+    number = re.compile(rf"SLURM job ?id {log.stem.partition('_')[0]}\b", re.IGNORECASE)
+    return any(number.search(text) and output.search(text) for text in _runs())
+
+
+def _runs() -> list[str]:
+    """What Snakemake has logged here, each time that it was started."""
+    return [_text(path, _changed(path)) for path in internals.RUNS.glob("*.log")]
+
+
+@lru_cache(maxsize=256)
+def _text(path: Path, changed: float) -> str:
+    """The text of a log, read once as long as it does not change."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

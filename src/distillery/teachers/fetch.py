@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import tarfile
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from distillery.data.archives import unsafe
 from distillery.models.base import Network
 from distillery.models.checkpoint import load_official
 from distillery.records.io import DistilleryError
 from distillery.teachers.download import Report, Unusable, kept, opened
+from distillery.teachers.foreign import Damaged, read_weights
 from distillery.teachers.released import Source, is_remote
 
 TOLERANCE = 0.3  # points between measured and published accuracy
-SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".pth.tar", ".ckpt", ".bin")
 SHOWN = 6  # members of an archive named in an error message
-
-
-class _Damaged(Unusable):
-    """What a mirror offers is not what was asked for, and not worth keeping."""
 
 
 class NoMirror(DistilleryError):
@@ -46,12 +36,16 @@ class NoMirror(DistilleryError):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Where a checkpoint came from: the mirror, the hash of its file, and where that is an archive the member's."""
+    """Where a checkpoint came from: the mirror, the hash of its file, and where that is an archive the member's.
+
+    `part` names what was taken of a checkpoint that holds more than weights: `model`, `state_dict_ema`, `0.student`.
+    """
 
     url: str
     sha256: str
     member: str | None
     member_sha256: str | None
+    part: str | None = None
 
 
 def fetch(teacher: str, network: Network, source: Source, report: Report | None = None) -> Fetched:
@@ -70,14 +64,15 @@ def fetch(teacher: str, network: Network, source: Source, report: Report | None 
         try:
             with opened(_within(url, source.member), report) as file:
                 content, found = _read(file, url, source)
+            weights, part = read_weights(content, source.member)
             try:
-                load_official(network, _state_dict(content))
+                load_official(network, weights)
             except (ValueError, RuntimeError) as error:
                 raise Unusable(_one_line(error)) from None
-            return found
+            return replace(found, part=part)
         except Unusable as error:
             failures[url] = str(error)
-            if isinstance(error, _Damaged) and is_remote(url):
+            if isinstance(error, Damaged) and is_remote(url):
                 with suppress(OSError):  # a shared read-only cache stays as it is
                     kept(url).unlink()
     raise NoMirror(teacher, {url: failures[url] for url in source.urls})
@@ -112,13 +107,13 @@ def _read(file: io.BufferedReader, url: str, source: Source) -> tuple[bytes, Fet
         member, content = _extract(file, source.member) if archive else (None, file.read())
     except Unusable as error:
         if source.sha256 and source.sha256.lower() != digest:
-            raise _Damaged(str(error)) from None
+            raise Damaged(str(error)) from None
         raise
     except Exception as error:  # whatever a damaged archive makes tarfile and its decompressors say
-        raise _Damaged(f"not a readable archive: {_one_line(error)}") from None
+        raise Damaged(f"not a readable archive: {_one_line(error)}") from None
     inner = hashlib.sha256(content).hexdigest() if member else None
     if source.sha256 and source.sha256.lower() not in (digest, inner):
-        raise _Damaged(f"its sha256 is {digest[:12]}..., not {source.sha256[:12]}...")
+        raise Damaged(f"its sha256 is {digest[:12]}..., not {source.sha256[:12]}...")
     return content, Fetched(url, digest, member, inner)
 
 
@@ -127,7 +122,7 @@ def _extract(file: io.BufferedReader, wanted: str | None) -> tuple[str, bytes]:
     with tarfile.open(fileobj=file) as archive:
         members = {info.name.removeprefix("./"): info for info in archive}
         if not members:  # a run of zeros, too, passes for an archive
-            raise _Damaged("an empty archive")
+            raise Damaged("an empty archive")
         offered = [name for name, info in members.items() if info.isreg() and name.endswith(SUFFIXES)]
         name = wanted or (offered[0] if len(offered) == 1 else "")
         if name not in members:
@@ -137,31 +132,12 @@ def _extract(file: io.BufferedReader, wanted: str | None) -> tuple[str, bytes]:
             raise Unusable(f"{fault} (it holds {listed})")
         info = members[name]
         if why := unsafe(info):
-            raise _Damaged(f"its member {name} is unsafe: {why}")
+            raise Damaged(f"its member {name} is unsafe: {why}")
         stream = archive.extractfile(info) if info.isreg() else None
         if stream is None:
             raise Unusable(f"its member {name} is not a plain file")
         return name, stream.read()
 
 
-def _state_dict(content: bytes) -> Mapping[str, Tensor]:
-    """Read safetensors or torch's own formats, old and new. The weights lie under `model`, or are all there is."""
-    try:
-        if content[8:9] == b"{":  # safetensors: eight bytes of length, then JSON; no torch file looks so
-            loaded: Any = safetensors.torch.load(content)
-        else:
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # anything may be wrong with a file from elsewhere, and torch has no error of its own
-        asked = re.search(r"unsupported global:?\s+(?:GLOBAL\s+)?([\w.]+)", str(error), re.IGNORECASE)
-        if asked:
-            raise _Damaged(f"not a plain checkpoint: its pickle asks for {asked[1]}, which was refused") from None
-        # Not torch's own words: they advise to load the file without weights_only.
-        raise _Damaged(f"not a checkpoint, or a damaged one ({type(error).__name__})") from None
-    weights = loaded.get("model", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(weights, Mapping) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):
-        raise _Damaged("not a checkpoint, since it holds no state dict, neither alone nor under `model`")
-    return weights
-
-
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).partition("\n")[0].split())[:300].rstrip(".") or type(error).__name__
+    return " ".join(str(error).partition("\n")[0].split())[:600].rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views, copied, draw, order, seed_for
 from distillery.objectives.base import Objective
 from distillery.records.io import DistilleryError
+from distillery.records.leaving import SAID, Stopped
 from distillery.study.blocks import Recipe
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
 from distillery.training.device import autocast, dtype_of
@@ -29,14 +30,10 @@ from distillery.training.teaching import TeacherSource
 from distillery.training.trainee import Trainee
 
 Report = Callable[[dict[str, Any]], None]
-_STOPPED = "SIGTERM (cancelled, preempted or out of time): the state is saved, the same command goes on from there"
 
 
-class Preempted(SystemExit):
-    """The scheduler asked for the machine back; the run's state is on disk and the next start continues it."""
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+class Preempted(Stopped):
+    """The scheduler wants the machine back, or the user pressed Ctrl-C; the next start goes on from the saved state."""
 
 
 def make_optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe, device: torch.device) -> torch.optim.SGD:
@@ -76,8 +73,9 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Train for `recipe.epochs` epochs on the device that `data` is on; return the history, one record per epoch.
 
-    Accuracy is in percent, losses are means over images. Raises DistilleryError if the loss is not finite, Preempted on
-    SIGTERM (after writing the checkpoint). Every process of `ranks` makes the same call; the first of them writes.
+    Accuracy is in percent, losses are means over images. Every process of `ranks` makes the same call; the first of
+    them writes. Raises DistilleryError if the loss is not finite, and Preempted on SIGTERM, SIGINT (Ctrl-C) and SIGUSR1
+    after writing the checkpoint.
     """
     device, student, objective = data.train_images.device, trainee.student, trainee.objective
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
@@ -118,9 +116,7 @@ def fit(
                 state.step += 1
                 if ranks.any(stop.asked):
                     save()
-                    if ranks.first:
-                        print(f"stopped in epoch {epoch} of {recipe.epochs} by {_STOPPED}", flush=True)
-                    raise Preempted
+                    stop.leave(f"in epoch {epoch} of {recipe.epochs}", ranks.first)
             if epoch < recipe.epochs:  # laid out now, while a GPU still works off its queue of steps
                 ahead = plan_epoch(views, teacher, objective, data, seed, epoch + 1)
             record = _record(step, count, epoch, rate)
@@ -132,7 +128,9 @@ def fit(
             if checkpoint and time.monotonic() - saved >= checkpoint.seconds:
                 save()
                 saved = time.monotonic()
-    save()
+        save()
+        if ranks.any(stop.asked):  # while the last epoch was tested: another run may follow in this process
+            stop.leave(f"after {recipe.epochs} of {recipe.epochs} epochs", ranks.first)
     student.eval()
     objective.eval()
     return state.history
@@ -234,16 +232,29 @@ def test(
 
 
 class _Stop:
-    """While entered, SIGTERM and SIGUSR1 (Slurm's time-limit warning) ask the loop to stop after the running step."""
+    """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) ask the loop to stop after the running step."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.by = 0
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    @property
+    def asked(self) -> bool:
+        return self.by != 0
+
+    def leave(self, where: str, tell: bool) -> NoReturn:
+        stopped = Preempted(self.by or signal.SIGTERM)  # 0: another process of the run was asked
+        if tell:
+            then = "the state is saved, the same command goes on from there"
+            print(f"stopped {where} by {stopped.by}: {then}", flush=True)
+        stopped.told = True
+        raise stopped
+
+    def _ask(self, number: int, _: object) -> None:
+        self.by = self.by or number
 
     def __enter__(self) -> _Stop:
-        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGUSR1)}
+        kinds = [s for s in SAID if s != signal.SIGINT or signal.getsignal(s) is not signal.SIG_IGN]
+        self.before = {s: signal.signal(s, self._ask) for s in kinds}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,5 +1,8 @@
-"""LR: label revision of the teacher, Lan et al., "Improve knowledge distillation via label revision and data
-selection" (arXiv:2404.03693, TCDS 2025)."""
+"""LR: Lan et al., "Improve knowledge distillation via label revision and data selection" (arXiv:2404.03693, TCDS 2025).
+
+This is the label revision of the paper: the target put right, for whichever logit objective it is added to. What RLD
+(arXiv:2408.07703) tabulates as LR is the same target in a loss of squared errors: the objective `label_revision`.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def draw(results: Results, table: Table) -> Figure | None:
             for name, dash in (("sc", "--"), ("tc", ":")):
                 values = [getattr(counts[pair, m], name) for _, m in group]
                 if None not in values:
-                    right.plot(temperatures, values, dash, color=colour, label=f"{label}: #{name.upper()}")
+                    one = name == "tc" and counts[pair, group[0][1]].teachers < 2
+                    count = "classes against this one teacher" if one else f"#{name.upper()}"
+                    right.plot(temperatures, values, dash, color=colour, label=f"{label}: {count}")
         axis.set_xlabel("temperature")
         axis.set_ylabel("test top-1, %")
         right.set_ylabel("significant classes")

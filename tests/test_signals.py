@@ -1,0 +1,92 @@
+"""Ctrl-C and SIGTERM at real processes: one sentence, the shell's exit code, no traceback, nothing half-made left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from synthetic_study import Synthetic, params
+
+from distillery.records.files import lock
+from distillery.records.leaving import SAID, Stopped, leaving_in_order
+
+# Each makes the command reach a known point, write half a file, say so, and wait there.
+HALT = """
+import sys, time
+from pathlib import Path
+def halt(*_, **__):
+    from distillery.records.io import atomic_path
+    with atomic_path(Path("results/half.txt")) as temporary:
+        temporary.write_text("half")
+        Path("ready").touch()
+        while True: time.sleep(0.01)
+"""
+WHERE = {
+    "data": "import distillery.stages.data as m; m.prepare = halt",
+    "tables": "import distillery.stages.tables as m; m._draw = halt",
+    "status": "import distillery.status.states as m; m.list_tasks = halt",
+    "check": "from distillery.study.model import Study; Study.load = halt",
+    "methods": "class F:\n    def find_spec(self, name, *_): return halt() if name == 'distillery.cli' else None\n"
+    "sys.meta_path.insert(0, F())",  # while the program is still being loaded
+}
+RUN = "\nfrom distillery.__main__ import main\nsys.argv[0] = 'distillery'; main()"
+
+
+def ended(folder: Path, command: str, how: signal.Signals) -> tuple[int, str, str]:
+    """Run a command until it halts, send the signal, and return its exit code and what it said."""
+    code = HALT + WHERE[command] + RUN
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, command],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith("SLURM")},
+    )
+    deadline = time.monotonic() + 300
+    while not (folder / "ready").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("command", WHERE)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_every_command_leaves_in_order(tmp_path: Path, command: str, how: signal.Signals) -> None:
+    Synthetic(tmp_path, params())
+    code, out, err = ended(tmp_path, command, how)
+    assert code == 128 + how, out + err
+    lines = out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"stopped by {SAID[how]}")
+    assert lines[0].endswith(": the same command starts over") == (command in ("data", "tables"))
+    assert err == ""
+    left = [p for folder in ("artifacts", "results") for p in (tmp_path / folder).rglob("*") if p.is_file()]
+    assert left == []
+
+
+def test_a_job_in_the_background_of_a_shell_goes_on(tmp_path: Path) -> None:
+    """A shell lets such jobs ignore Ctrl-C, which is meant for what runs in front."""
+    code = "import signal; from distillery.records.leaving import leaving_in_order\n"
+    code += "with leaving_in_order():\n    signal.raise_signal(signal.SIGINT); print('goes on')"
+    command = 'trap "" INT; exec "$0" -c "$1"'
+    done = subprocess.run(["bash", "-c", command, sys.executable, code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
+
+
+def test_a_second_signal_does_not_disturb_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Stopped) as stopped, leaving_in_order(), leaving_in_order("again"), lock(tmp_path / "x"):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().out == "stopped by Ctrl-C (SIGINT): again\n"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
