@@ -258,11 +258,11 @@ def test_whose_the_entries_of_the_queue_are(study: Study, tmp_path: Path, monkey
     squeue(
         tmp_path,
         monkeypatch,
-        f"5|5|RUNNING|n1|None|{tmp_path}|{comment}",
-        f"7_1|7|PENDING||Priority|{tmp_path}|{comment}",
-        f"7_2|8|PENDING||Resources|{tmp_path}|{comment}",
-        f"9|9|PENDING||Priority|/elsewhere|{comment}",
-        f"10|10|PENDING||Priority|{tmp_path}|something else",
+        f"5|5|RUNNING|n1|None|a-run|{tmp_path}|{comment}",
+        f"7_1|7|PENDING||Priority|a-run|{tmp_path}|{comment}",
+        f"7_2|8|PENDING||Resources|a-run|{tmp_path}|{comment}",
+        f"9|9|PENDING||Priority|a-run|/elsewhere|{comment}",
+        f"10|10|PENDING||Priority|a-run|{tmp_path}|something else",
     )
     queue = ask(plan.jobs)
     assert queue.answered and not queue.silent
@@ -275,7 +275,7 @@ def test_whose_the_entries_of_the_queue_are(study: Study, tmp_path: Path, monkey
 def test_an_unknown_snakemake_is_said_and_nothing_asked(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    squeue(tmp_path, monkeypatch, f"5|5|RUNNING|n1|None|{tmp_path}|rule_data")
+    squeue(tmp_path, monkeypatch, f"5|5|RUNNING|n1|None|a-run|{tmp_path}|rule_data")
     versions = {"snakemake": "9.99.1", "snakemake-executor-plugin-slurm": "3.0.0"}
     monkeypatch.setattr(internals, "version", versions.__getitem__)
     console = Console(file=io.StringIO(), width=200)
