@@ -137,11 +137,11 @@ def test_interrupted_and_run_again(bench: Workbench) -> None:
     first = {p: sha256_file(p) for p in students}
     bench.run("rm", "-rf", "artifacts/digits/runs", "artifacts/digits/metrics", "results/digits")
     process = bench.start("snakemake", "--cores", "1")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not list(bench.root.glob("artifacts/digits/logs/distill/**/*.log")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     bench.run("snakemake", "--cores", "2", "--rerun-incomplete")
     assert {p: sha256_file(p) for p in students} == first
 
