@@ -16,8 +16,8 @@ from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
+from distillery.records.header import Header
 from distillery.records.io import load_tensors
-from distillery.students.header import Header
 from distillery.study.blocks import Method
 
 FILES = ("model.safetensors", "students.safetensors")  # what a folder is looked through for
