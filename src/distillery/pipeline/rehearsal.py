@@ -20,7 +20,7 @@ from distillery.data.arrays import Shape
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Batch, Context, Objective, Selector, Transform
 from distillery.objectives.build import Loss
-from distillery.records.io import DistilleryError
+from distillery.records.io import DistilleryError, sha256_json
 from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study
 from distillery.training.optimizer import make_optimizer
@@ -38,11 +38,13 @@ def rehearse(study: Study, where: str = "params.yaml") -> None:
 def _problems(study: Study) -> Iterator[str]:
     shape = open_source(study.data.source, study.data.options).shape()
     stage = _Stage(shape) if shape else None
+    recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
+    recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
+    for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
+        yield from _optimises(where, recipe)
     for t, teacher in study.teachers.items():
         if stage:
             yield from stage.trains(f"teachers.{t}", teacher.architecture, study.recipe_for_teacher(t))
-        if teacher.source != "student":
-            yield from _optimises(f"teachers.{t}.recipe", study.recipe_for_teacher(t))
     for m in study.methods:
         for p, pair in study.pairs.items():
             method = study.methods[m].for_pair(p)
@@ -54,7 +56,6 @@ def _problems(study: Study) -> Iterator[str]:
                 continue
             recipe = study.recipe_for(p, m)
             yield from _smooths(here, recipe, method.objective, loss)
-            yield from _optimises(f"{here}.recipe", recipe)
             architectures = tuple(study.teachers[t].architecture for t in pair.teachers)
             if loss.needs and len(architectures) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(architectures)}"
@@ -69,9 +70,9 @@ def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[
     if not recipe.label_smoothing:
         return
     if kind.supervised is not Objective.supervised:
-        yield f"{here}: label_smoothing is not for {objective}, which has a supervised term of its own: override it with 0"
+        yield f"{here}: label_smoothing: {objective} has a supervised term of its own: override it with 0"
     elif config.ce_weight == 0 and not any(issubclass(plugin, Selector) for plugin, _ in loss.plugins.values()):
-        yield f"{here}: label_smoothing has no effect with ce_weight 0: override it with 0"
+        yield f"{here}: label_smoothing: has no effect with ce_weight 0: override it with 0"
 
 
 def _optimises(where: str, recipe: Recipe) -> Iterator[str]:

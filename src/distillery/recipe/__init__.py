@@ -1,7 +1,7 @@
 """Parts of a recipe, one file each: optimisers and learning-rate schedules. Importing this imports none of them.
 
-`optimizer: {name: adamw, ...}` and `schedule: {name: cosine, ...}` in params.yaml name them; the other keys of the block
-are those of the component's `Config`. A class of one's own is named by its place, `path/to/file.py:Class`.
+`optimizer: {name: adamw, ...}` and `schedule: {name: cosine, ...}` in params.yaml name them; the block's other keys are
+those of the component's `Config`. A class of one's own is named by its place, `path/to/file.py:Class`.
 """
 
 from __future__ import annotations
