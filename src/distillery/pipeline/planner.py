@@ -5,6 +5,7 @@ Effective values only: a default written out, `2e-2` for `0.02`, a label or a bu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_s
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.recipe import recipe_components
-from distillery.records.io import read_json, sha256_file, sha256_json, write_json
+from distillery.records.io import DistilleryError, read_json, sha256_file, sha256_json, write_json
 from distillery.study.check import check
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
@@ -34,9 +35,8 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     files = named_files(study)
     key = sha256_json([content, tree_state(), _listing(files)])
     note = Layout(study.study).artifacts / "plan.json"
-    if note.exists():
-        noted = read_json(note)
-        if noted.get("key") == key:
+    with suppress(DistilleryError):  # not there, damaged, of another version: made anew
+        if (noted := read_json(note)).get("key") == key:
             found = Plan.read(study.study)
             if sha256_json(found.specs()) == noted.get("plan"):
                 return study, found
