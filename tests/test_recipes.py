@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from distillery.objectives.build import build
 from distillery.pipeline import fingerprint as code
+from distillery.pipeline.check import check
 from distillery.pipeline.fingerprint import components
 from distillery.pipeline.planner import named_files, resolve
 from distillery.pipeline.rehearsal import rehearse
 from distillery.records.io import DistilleryError
 from distillery.report.recipes import described, differing
 from distillery.study.blocks import Ema, Method, Recipe
-from distillery.study.check import check
 from distillery.training.average import Average
 from distillery.training.optimizer import groups, make_optimizer, set_rate
 from distillery.training.trainee import Trainee

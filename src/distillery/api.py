@@ -42,10 +42,10 @@ from distillery.objectives.soft import tempered as tempered
 from distillery.recipe.base import Falling as Falling
 from distillery.recipe.base import Optimizer as Optimizer
 from distillery.recipe.base import Schedule as Schedule
+from distillery.records.header import Header as Header
 from distillery.students.classifier import Classifier as Classifier
 from distillery.students.classifier import Student as Student
 from distillery.students.classifier import Teacher as Teacher
 from distillery.students.classifier import load_student as load_student
 from distillery.students.classifier import load_teacher as load_teacher
 from distillery.students.export import export as export
-from distillery.students.header import Header as Header

@@ -10,7 +10,7 @@ from typing import Any
 from distillery.data.dataset import Dataset
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.students.header import Header
+from distillery.records.header import Header
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source

@@ -16,8 +16,8 @@ from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
+from distillery.records.header import Header
 from distillery.records.io import load_tensors
-from distillery.students.header import Header
 from distillery.study.blocks import Method
 
 FILES = ("model.safetensors", "students.safetensors")  # what a folder is looked through for
@@ -110,6 +110,8 @@ class Teacher(Classifier):
 
 def load_student(path: str | Path, seed: int | None = None) -> Student:
     """Load a trained student, ready to classify.
+
+    A network or objective of the author's own (`path/to/file.py:Class`) is imported from there, and so is run.
 
     Args:
         path: a `students.safetensors` of a run, or the folder around one, or a folder that `distillery export` wrote.
