@@ -6,19 +6,23 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from workbench import Workbench
 
 from distillery import data
 from distillery.data.dataset import Dataset
 from distillery.objectives.base import Batch
-from distillery.records.io import load_tensors, save_tensors
+from distillery.pipeline.layout import Layout
+from distillery.records.io import load_tensors, read_json, save_tensors
 from distillery.study.blocks import Method, Recipe
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
+from distillery.training.history import load_history
 from distillery.training.loop import Preempted, fit
 from distillery.training.trainee import assemble
 
@@ -125,3 +129,38 @@ def test_killed_in_mid_epoch_resumes_exactly(tmp_path: Path) -> None:
 
 def main(folder: Path, at: int) -> None:
     save_tensors(folder / "end.safetensors", train(folder, RECIPE, at, signal.SIGKILL)[1])
+
+
+@pytest.mark.slow
+def test_through_the_stages(tmp_path: Path) -> None:
+    """The real commands: a student by another recipe than its teacher, killed, resumed and measured."""
+    bench = Workbench(tmp_path / "bench")
+    bench.tiny(epochs=6)
+    params = bench.params
+    said = ("lr", "optimizer", "schedule", "decay", "clip", "ema")
+    recipe = {k: v for k, v in RECIPE.effective().items() if k in said}
+    params["methods"]["kd"]["recipe"] = recipe
+    bench.params = params
+    (name,), (pair,) = params["teachers"], params["pairs"]
+    at, job = Layout("digits"), ("--pair", pair, "--method", "kd", "--seed", "0")
+    students, checkpoint = (bench.root / f(pair, "kd", "0") for f in (at.students, at.checkpoint))
+    for command in (("data",), ("teacher", "--teacher", name), ("cache", "--teacher", name), ("pair", "--pair", pair)):
+        bench.run("distillery", *command)
+    bench.run("distillery", "distill", *job)
+    undisturbed = students.read_bytes()
+    students.unlink()
+    process = bench.start("distillery", "distill", *job, DISTILLERY_CHECKPOINT_SECONDS="0")
+    deadline = time.monotonic() + 600
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=600)
+    assert checkpoint.exists() and not students.exists(), "the run was over before it could be killed"
+    assert "going on after" in bench.run("distillery", "distill", *job).stdout
+    assert students.read_bytes() == undisturbed
+    bench.run("distillery", "evaluate", *job)
+    history = load_history(bench.root / at.history(pair, "kd", "0"))["0"][-1]
+    metrics = read_json(bench.root / at.metrics(pair, "kd", "0"))
+    assert recipe.items() <= metrics["recipe"].items()
+    assert metrics["recipe"].keys().isdisjoint({"momentum", "nesterov", "milestones", "lr_decay"})
+    assert metrics["runs"][0]["last"]["top1"] == pytest.approx(history["test_top1"])  # of the average
