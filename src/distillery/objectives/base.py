@@ -165,6 +165,7 @@ class Objective(nn.Module):
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     config: Config
+    smoothing: float = 0.0
 
     def __init__(self, context: Context, config: Config | None = None) -> None:
         super().__init__()
@@ -187,7 +188,21 @@ class Objective(nn.Module):
         """Return the weighted cross-entropy of the raw student logits."""
         if self.config.ce_weight == 0:
             return {}
-        return {"ce": self.config.ce_weight * F.cross_entropy(full_precision(batch.student.logits), batch.labels)}
+        return {"ce": self.config.ce_weight * self.cross_entropy(batch.student.logits, batch.labels)}
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy of (B, C) raw logits with the labels, smoothed if the recipe says so."""
+        return F.cross_entropy(full_precision(logits), labels, label_smoothing=self.smoothing)
+
+    def smooth(self, amount: float) -> None:
+        """Take the labels of the supervised term for (1 - amount) of the truth, and the rest for any class alike.
+
+        Nothing else is smoothed: no distillation term, no test. A method that has a supervised term of its own
+        (overrides `supervised`) is refused with smoothing, since what it should mean there is its author's to say.
+        """
+        for module in self.modules():
+            if isinstance(module, Objective):
+                module.smoothing = amount
 
     def distil(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted distillation terms, scalars by name. No term for plain training."""
@@ -206,7 +221,7 @@ class Objective(nn.Module):
                 share = selected / len(keep)
                 rows = batch.rows(keep) if selected else None
                 terms = {**self.supervised(rows), **self.distil(rows)} if rows is not None else {}
-                plain = F.cross_entropy(full_precision(batch.student.logits[~keep]), batch.labels[~keep])
+                plain = self.cross_entropy(batch.student.logits[~keep], batch.labels[~keep])
                 return {name: share * term for name, term in terms.items()} | {"ce_unselected": (1 - share) * plain}
         return {**self.supervised(batch), **self.distil(batch)}
 
