@@ -6,22 +6,20 @@ import json
 
 from matplotlib.figure import Figure
 
-from distillery.objectives import OBJECTIVES
 from distillery.report.figures.style import COLOURS, legend, panels, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
 
 
 def families(results: Results, pair: str) -> list[list[tuple[float, str]]]:
-    """Groups of (temperature, method), two or more with a result, whose blocks differ in nothing else."""
+    """Groups of (temperature, method), two or more with a result, whose runs differ in nothing else."""
     groups: dict[str, list[tuple[float, str]]] = {}
-    for name, method in results.study.methods.items():
-        block = method.for_pair(pair).model_dump(mode="json")
-        default = OBJECTIVES[method.objective].load().Config.model_fields.get("temperature")
-        temperature = block.pop("temperature", default.default if default else None)
-        if temperature is not None and results.cells[pair, name].top1(results.study.tables.convention):
-            block.pop("label")
-            groups.setdefault(json.dumps(block, sort_keys=True), []).append((float(temperature), name))
+    for cell in results.column(pair):
+        block = dict(cell.facts.get("objective", {}))  # as it was run, defaults filled in
+        temperature = block.pop("temperature", None)
+        if temperature is not None and cell.top1(results.study.tables.convention):
+            same = json.dumps([block, cell.facts["recipe"]], sort_keys=True)
+            groups.setdefault(same, []).append((float(temperature), cell.method))
     return [sorted(group) for group in groups.values() if len(group) > 1]
 
 
