@@ -144,6 +144,7 @@ def test_steps_with_an_eigensolver_are_not_called_static() -> None:
     assert make("vkd", "resnet8x4", "resnet8").static
 
 
+@pytest.mark.slow
 def test_training_the_student_and_the_modules_lowers_the_term() -> None:
     """Twenty joint steps of the real optimiser with weight decay, for every method, on one batch."""
     images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(3))
