@@ -14,6 +14,7 @@ from typing import Any
 
 from distillery.pipeline.job import Job, Plan, text_of
 from distillery.records.io import DistilleryError, sha256_file
+from distillery.records.named import ABSENT
 from distillery.records.schema import KINDS, Record, ResultRecord, Sealed, read, seal
 
 CURRENT, MISSING, STALE = "current", "missing", "stale"
@@ -118,6 +119,8 @@ def difference(spec: dict[str, Any], job: Job) -> str:
     now = job.spec
     if text_of(spec) == text_of(now):
         return ""
+    if str(lost := now["values"].get("files")).startswith(ABSENT):
+        return f"{lost.removeprefix(ABSENT)} is missing"
     before, after = _flat(spec.get("values", {})), _flat(now["values"])
     keys = [_spoken(key, job) for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if keys:

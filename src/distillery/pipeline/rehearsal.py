@@ -27,15 +27,23 @@ from distillery.study.model import Study
 _BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over it exist
 
 
-def rehearse(study: Study, where: str = "params.yaml") -> None:
-    """Raise DistilleryError that lists what would fail, one line each."""
-    problems = list(dict.fromkeys(_problems(study)))
+def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:
+    """Raise DistilleryError that lists what would fail, one line each.
+
+    With `images` the data must be there, where they are the user's own; otherwise nothing is said about them.
+    """
+    problems = list(dict.fromkeys(_problems(study, images)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
-def _problems(study: Study) -> Iterator[str]:
-    shape = open_source(study.data.source, study.data.options).shape()
+def _problems(study: Study, images: bool) -> Iterator[str]:
+    shape = None
+    try:
+        shape = open_source(study.data.source, study.data.options).shape()
+    except DistilleryError as error:
+        if images:
+            yield f"data: {error}"
     stage = _Stage(shape) if shape else None
     for t, teacher in study.teachers.items():
         if stage:

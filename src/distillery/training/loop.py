@@ -82,7 +82,7 @@ def fit(
     objective.to(device, dtype_of(recipe))
     share_norms(student, ranks)
     optimizer = make_optimizer(trainee.parameters(), recipe, device)
-    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
+    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
     step = make_step(trainee, data, views, teacher, optimizer, recipe, ranks)
     state = State()
     if checkpoint and (found := checkpoint.load()):
