@@ -46,7 +46,7 @@ class CIFAR10(Source):
     config: Config
 
     def selection(self) -> dict[str, Any]:
-        return {"sha256": self.config.sha256}
+        return {"sha256": self.config.sha256, "md5": self.config.md5}
 
     def files(self) -> list[Path]:
         return [Path(self.config.mirror).expanduser()] if self.config.mirror else []
@@ -91,7 +91,8 @@ class CIFAR10(Source):
         for split, rows in splits.items():
             if np.bincount(rows["labels"], minlength=10).tolist() != [COUNTS[split]] * 10:
                 raise DistilleryError(
-                    f"{folder} is not the whole CIFAR-10: not every class has {COUNTS[split]:,} {split} images; copy it again"
+                    f"{folder} is not the whole CIFAR-10: not every class has {COUNTS[split]:,} {split} images; "
+                    "copy it again"
                 )
         if (found := mean_and_std(splits["train"]["images"])) != (MEAN, STD):
             raise DistilleryError(

@@ -120,8 +120,8 @@ def read_local(
     except (OSError, EOFError, tarfile.TarError, zlib.error, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DistilleryError(
-            f"cannot read {archive.name} from {place} ({reason}): name the official {archive.official.filename}, whole, "
-            "or the folder in it"
+            f"cannot read {archive.name} from {place} ({reason}): name the official {archive.official.filename}, "
+            "whole, or the folder in it"
         ) from error
 
 

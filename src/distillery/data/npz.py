@@ -28,9 +28,9 @@ from distillery.data.listing import FRACTION, some
 from distillery.data.photos import PER_CHANNEL
 from distillery.data.pixels import (
     as_labels,
+    constants,
     hash_image,
     left_for_training,
-    constants,
     repeated,
     tested_by_rule,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from distillery import settings
 from distillery.config import Finite, Positive
@@ -31,7 +31,7 @@ class Photos(Source):
     """Base of the sources that are files of images: how they are decoded and what they are normalised with."""
 
     class Config(Source.Config):
-        size: Annotated[tuple[int, int], PlainValidator(_size)] = (64, 64)
+        size: Annotated[tuple[int, int], BeforeValidator(_size)] = (64, 64)
         """Height and width in pixels, or one number for both."""
         resize: Literal["crop", "squash"] = "crop"
         """crop: the short side is resized to `size`, then the centre is cut out; squash: both sides are resized."""

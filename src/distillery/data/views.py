@@ -42,8 +42,8 @@ class Views:
         """Cut view `view`[i] of image `index`[i] for all i; both (B,) int64 on the device of `padded`.
 
         Returns (B, C, height, width) uint8. Shapes are static and nothing waits for the host: it can be captured in a
-        CUDA graph, once it has run on that device. On a CPU, gathering from whole rows measured twice as fast as indexing
-        `padded.unfold(2, H, 1).unfold(3, W, 1)` (0.27 against 0.58 ms for 64 CIFAR images).
+        CUDA graph, once it has run on that device. On a CPU, gathering from whole rows measured twice as fast as
+        indexing `padded.unfold(2, H, 1).unfold(3, W, 1)` (0.27 against 0.58 ms for 64 CIFAR images).
         """
         images = padded.flatten(2).index_select(0, index)
         pixels = self._table(padded.device).index_select(0, view)
