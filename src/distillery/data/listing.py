@@ -8,7 +8,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,8 +24,7 @@ FRACTION = 0.2  # of each class is tested where a folder has no split of its own
 _SHOWN = 3  # of many mistakes
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
+class Photo(NamedTuple):
     """An image file.
 
     Attributes:
@@ -103,14 +103,15 @@ def list_classes(folder: Path, root: Path) -> Listing:
     """
     classes, problems, left_out = subfolders(folder), list[str](), _loose(folder)
     photos: list[Photo] = []
+    prefix = "".join(f"{part}/" for part in folder.relative_to(root).parts)
     for label, name in enumerate(classes):
         mine = []
         for file in walk(folder / name, problems):
-            relative = PurePosixPath(*folder.relative_to(root).parts, name, file.name)
-            if relative.suffix.lower() in SUFFIXES:
-                mine.append(Photo(file.path, unicodedata.normalize("NFC", str(relative)), label))
+            suffix = _suffix(file.name)
+            if suffix in SUFFIXES:
+                mine.append(Photo(file.path, unicodedata.normalize("NFC", f"{prefix}{name}/{file.name}"), label))
             else:
-                left_out[relative.suffix.lower() or "without suffix"] += 1
+                left_out[suffix or "without suffix"] += 1
         if not mine and not problems:
             problems.append(f"{folder / name} holds no image")
         photos += sorted(mine, key=lambda photo: (photo.name, photo.path))
@@ -127,7 +128,7 @@ def list_classes(folder: Path, root: Path) -> Listing:
 def _loose(folder: Path) -> Counter[str]:
     """Count the images that lie beside the class folders."""
     with os.scandir(folder) as entries:
-        loose = sum(Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file() for entry in entries)
+        loose = sum(_suffix(entry.name) in SUFFIXES and entry.is_file() for entry in entries)
     return Counter({"images in no class folder": loose} if loose else {})
 
 
@@ -171,6 +172,11 @@ def suffixes_of(left_out: Counter[str]) -> str:
 
 def _ordered(counts: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     return sorted(counts, key=lambda pair: (-pair[1], pair[0]))
+
+
+def _suffix(name: str) -> str:
+    """The part from the last dot on, in small letters; "" without one."""
+    return "".join(name.rpartition(".")[1:]).lower() if "." in name else ""
 
 
 def _is_text(name: str) -> bool:

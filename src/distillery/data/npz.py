@@ -75,7 +75,7 @@ class Npz(Source):
         def _whole(self) -> Npz.Config:
             one, two = self.path is not None, (self.train is not None, self.test is not None)
             if any(two) != all(two) or one == any(two):
-                raise ValueError("give either `path`, or `train` and `test`")
+                raise ValueError("path: give either this, or `train` and `test`")
             if all(two) and self.test_fraction is not None:
                 raise ValueError("test_fraction: has no effect where `test` names a file; leave one of them out")
             if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
@@ -274,7 +274,7 @@ def _pixels(part: _Part, scale: float | None) -> Bytes:
             raise DistilleryError(f"data.scale has no effect: {where} is uint8 already; leave it out")
         return images
     found = np.empty(images.shape, dtype=np.uint8)
-    tolerance = 255 * float(np.finfo(images.dtype).eps)
+    tolerance = 255 * max(float(np.finfo(kind).eps) for kind in (images.dtype, np.float32))  # perhaps rounded before
     for i, image in enumerate(images):
         values = image.astype(np.float64) * (255.0 if scale is None else scale)
         whole = np.rint(values)

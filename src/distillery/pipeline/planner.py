@@ -175,4 +175,4 @@ def _settings(study: Study) -> dict[str, Any]:
 
 def content(paths: list[Path], at: Layout) -> str | None:
     """Hash what lies at some paths."""
-    return named.content(paths, at.artifacts / "hashes" / "named.json")
+    return named.content(paths, at.named_note)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distillery.records.files import DistilleryError
 from distillery.records.io import read_json, sha256_file, sha256_json, write_json
@@ -13,19 +12,18 @@ from distillery.records.io import read_json, sha256_file, sha256_json, write_jso
 ABSENT = "absent: "  # begins what stands for the content of a path where nothing is
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file in a folder.
 
     Attributes:
         path: where it is.
         name: relative to the folder, with `/` on every system.
-        broken: a link that leads nowhere.
+        facts: its size and times; none for a link that leads nowhere.
     """
 
     path: str
     name: str
-    broken: bool = False
+    facts: tuple[int, ...]
 
 
 def walk(folder: Path, problems: list[str]) -> list[Found]:
@@ -55,16 +53,16 @@ def _walk(
                     above_it = (*above, (facts.st_dev, facts.st_ino))
                     _walk(entry.path, f"{prefix}{entry.name}/", above_it, found, problems)
                 elif entry.is_file():
-                    found.append(Found(entry.path, prefix + entry.name))
+                    found.append(Found(entry.path, prefix + entry.name, _facts(entry.stat())))
                 elif entry.is_symlink():
-                    found.append(Found(entry.path, prefix + entry.name, broken=True))
+                    found.append(Found(entry.path, prefix + entry.name, ()))
     except OSError as error:
         problems.append(f"{folder} cannot be listed ({error.strerror or error})")
 
 
 def listing(paths: list[Path]) -> list[Any]:
     """Size and times of all files at some paths: cheap, and different after any change."""
-    return [[file.path, file.name, *_facts(file.path)] for file in _everything(paths)]
+    return [[file.path, file.name, *file.facts] for file in _everything(paths)]
 
 
 def absent(paths: list[Path]) -> str:
@@ -92,15 +90,14 @@ def content(paths: list[Path], note: Path) -> str | None:
 def _everything(paths: list[Path]) -> list[Found]:
     found: list[Found] = []
     for path in paths:
-        found += walk(path, []) if path.is_dir() else [Found(os.fspath(path), path.name)]
+        if path.is_dir():
+            found += walk(path, [])
+        else:
+            found.append(Found(os.fspath(path), path.name, _facts(path.stat()) if path.exists() else ()))
     return found
 
 
-def _facts(path: str) -> tuple[int, ...]:
-    try:
-        facts = Path(path).stat()
-    except OSError:
-        return ()
+def _facts(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns  # the last one: a copy may keep size and time
 
 
