@@ -191,9 +191,9 @@ def test_bad_files_are_refused_together_and_can_be_left_out(tmp_path: Path, capf
     shutil.copyfile(save(drawn(0), tmp_path / "x.png"), cool / "f_png_called.jpg")
     said = refused(root, "data.skip_bad")
     assert re.fullmatch(
-        r"5 of 26 files are no readable images: train/cool/a_empty\.jpg \(it is empty\), train/cool/b_text\.jpg \(it is "
-        r"no JPEG, PNG, WebP, BMP, GIF or TIFF\), train/cool/c_cut\.jpg \(.*[Tt]runcated.*\) and 2 more; mend or remove "
-        r"them, or leave them out by `data\.skip_bad: true`",
+        r"5 of 26 files are no readable images: train/cool/a_empty\.jpg \(it is empty\), train/cool/b_text\.jpg "
+        r"\(it is no JPEG, PNG, WebP, BMP, GIF or TIFF\), train/cool/c_cut\.jpg \(.*[Tt]runcated.*\) and 2 more; mend "
+        r"or remove them, or leave them out by `data\.skip_bad: true`",
         said,
     )
     capfd.readouterr()

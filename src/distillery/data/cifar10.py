@@ -86,6 +86,18 @@ class CIFAR10(Source):
 
     def _read_mirror(self, folder: Path) -> dict[str, Split]:
         splits = {s: read_npz(folder / f"{s}.npz", ("images", "labels", "filenames"), "CIFAR-10") for s in COUNTS}
+        for split, rows in splits.items():
+            shape, kinds = rows["images"].shape, (rows["images"].dtype, rows["labels"].dtype.kind)
+            if (
+                shape[1:] != (32, 32, 3)
+                or kinds[0] != np.uint8
+                or kinds[1] not in "iu"
+                or len(rows["labels"]) != shape[0]
+            ):
+                raise DistilleryError(
+                    f"{folder / split}.npz: images must be (N, 32, 32, 3) uint8, labels N whole numbers; copy it again"
+                )
+            rows["labels"] = rows["labels"].astype(np.uint8)
         if self.config.sha256:
             return splits
         for split, rows in splits.items():

@@ -115,7 +115,7 @@ def read_local(
         found = _members(archive, place) if place.is_file() else {n: (place / n).read_bytes() for n in archive.files}
         for name, content in found.items():
             if md5 and (seen := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5[name]:
-                raise ValueError(f"its file {name} has md5 {seen[:12]}..., not {md5[name][:12]}...")
+                raise ValueError(f"its file {name} has md5 {seen[:12]}, not {md5[name][:12]}")
         return _splits(archive, {name: _unpickled(io.BytesIO(data), name, archive) for name, data in found.items()})
     except (OSError, EOFError, tarfile.TarError, zlib.error, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
