@@ -18,6 +18,7 @@ from distillery.records.named import ABSENT
 from distillery.records.schema import KINDS, Record, ResultRecord, Sealed, read, seal
 
 CURRENT, MISSING, STALE = "current", "missing", "stale"
+_FROM_STALE = "made from a stale"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,11 @@ def fault_of_tables(plan: Plan) -> str:
     """
     job = plan.job("tables")
     if plan.layout.all_metrics.exists():
-        why = Judge(plan).verdict(job).why
+        judge = Judge(plan)
+        why = judge.verdict(job).why
+        if why.startswith(_FROM_STALE):  # what is wrong with the first of those that it was made from
+            first = judge.due()[0]
+            why = f"{first.name}: {judge.verdict(first).why}"
     elif job.record.exists():
         judge, record = Judge(plan), read(job.record, ResultRecord)
         why = difference(record.spec, job) or judge.changed_output(job, record)
@@ -111,7 +116,7 @@ def fault_of_tables(plan: Plan) -> str:
 
 
 def _upstream(job: Job, found: Verdict) -> str:
-    return f"its {job.stage} is missing" if found.state == MISSING else f"made from a stale {job.stage}"
+    return f"its {job.stage} is missing" if found.state == MISSING else f"{_FROM_STALE} {job.stage}"
 
 
 def difference(spec: dict[str, Any], job: Job) -> str:

@@ -62,7 +62,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(architectures)}"
             elif stage:
                 yield from stage.trains(f"pairs.{p}", pair.student, study.recipe_for(p, m))
-                yield from stage.plays(f"methods.{m} for {p}", method, loss, pair.student, architectures)
+                if not any(stage.trains_on(name, _BATCH) for name in (pair.student, *architectures)):
+                    yield from stage.plays(f"methods.{m} for {p}", method, loss, pair.student, architectures)
 
 
 class _Stage:
