@@ -189,7 +189,6 @@ def test_from_photos_to_a_table(study: Path, capfd: pytest.CaptureFixture[str]) 
     assert "kd" in shown and "run the engine again" not in shown
     shutil.rmtree(study / "photos")
     run("show")
-    said = capfd.readouterr()
-    assert "photos is missing" in said.out + said.err
+    assert "(data: photos is missing)" in " ".join(capfd.readouterr().out.split())
     run("status")
     assert "photos is missing" in capfd.readouterr().out
