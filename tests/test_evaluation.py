@@ -18,11 +18,11 @@ from sklearn import metrics
 
 from distillery import models
 from distillery.cli import app
-from distillery.evaluation import history
+from distillery.evaluation import conventions
 from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
-from distillery.evaluation.cost import multiply_accumulates
 from distillery.evaluation.fidelity import fidelity, logit_scale
+from distillery.evaluation.macs import multiply_accumulates
 from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
@@ -147,10 +147,10 @@ def test_the_best_epoch_is_the_first_of_equals_and_is_named() -> None:
         {"epoch": 3, "test_top1": 60.0, "test_top5": 91.0, "val_top1": 54.0},
         {"epoch": 4, "test_top1": 60.0, "test_top5": 92.0, "val_top1": 55.0},
     ]
-    assert history.best(epochs, "test_top1") == {"epoch": 3, "top1": 60.0, "top5": 91.0}
-    assert history.best(epochs, "val_top1") == {"epoch": 1, "top1": 50.0, "top5": 90.0, "val_top1": 55.0}
-    assert history.best([{"epoch": 1}], "val_top1") is None
-    assert history.curves(epochs)["test_top1"] == [50.0, None, 60.0, 60.0]
+    assert conventions.best(epochs, "test_top1") == {"epoch": 3, "top1": 60.0, "top5": 91.0}
+    assert conventions.best(epochs, "val_top1") == {"epoch": 1, "top1": 50.0, "top5": 90.0, "val_top1": 55.0}
+    assert conventions.best([{"epoch": 1}], "val_top1") is None
+    assert conventions.curves(epochs)["test_top1"] == [50.0, None, 60.0, 60.0]
 
 
 PAIR = "resnet8_w2-resnet8_w2"
@@ -201,7 +201,7 @@ def test_evaluation_finds_the_accuracy_that_training_ended_with(
     assert measured["test_best"]["top1"] == max(e["test_top1"] for e in trace)
     assert measured["val_best"]["val_top1"] == max(e["val_top1"] for e in trace)
     assert 100 * (bulk["labels"] == bulk["run.3.predictions"]).mean() == pytest.approx(measured["last"]["top1"])
-    assert bulk["run.3.curves.loss"].tolist() == [e["loss"] for e in trace]
+    assert bulk["run.3.curves.loss"].tolist() == [round(e["loss"], 6) for e in trace]
     teacher = load_history(layout.teacher_history("resnet8_w2"))["teacher"]
     assert record["teachers"]["resnet8_w2"]["last"]["top1"] == teacher[-1]["test_top1"]
     forwards = {"ce": 0, "simkd": record["cost"]["images_seen"]}[method]

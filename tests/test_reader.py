@@ -12,9 +12,9 @@ from dvc.utils.serialize import load_yaml
 from dvc.utils.serialize._yaml import YAMLFileCorruptedError
 
 from distillery.pipeline import sync
+from distillery.pipeline.check import check
 from distillery.records.io import DistilleryError
 from distillery.study import reader
-from distillery.study.check import check
 from distillery.study.model import Cache, Recipe, Study, Tables
 from distillery.study.reader import read_params
 

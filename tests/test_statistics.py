@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from distillery.evaluation import statistics as our
-from distillery.evaluation.classwise import class_change, disagreement, disagreement_rate
+from distillery.evaluation.class_change import class_change, disagreement, disagreement_rate
 from distillery.report.classwise import against_teacher
 
 

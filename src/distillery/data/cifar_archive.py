@@ -151,7 +151,7 @@ def _splits(archive: Archive, content: dict[str, Any]) -> tuple[dict[str, Rows],
     return splits, list(content[archive.meta][archive.official.meta["key"]])
 
 
-class _Verified(torchvision.datasets.CIFAR10):
+class _Verified(torchvision.datasets.CIFAR10):  # type: ignore[misc]  # torchvision has no types
     """torchvision's download, md5 checks and extraction, without its unrestricted unpickling."""
 
     def __init__(self, root: Path) -> None:
@@ -225,7 +225,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickle(file: Path, archive: Archive) -> dict[str, Any]:
-    """Read one of the official pickles. Its md5 is verified; that it can build nothing but data is a second wall."""
+    """Read one of the official pickles. Its md5 is verified; the restricted unpickler is defence in depth."""
     with file.open("rb") as stream:
         return _unpickled(stream, file.name, archive)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from distillery.data.listing import Listing, Photo, some, suffixes_of
 from distillery.data.pixels import as_labels, constants, hash_image, repeated
 from distillery.errors import DistilleryError
 
+EVERY = 10.0  # seconds between two lines that say how far it is
 PER_CHANNEL = Field(None, min_length=1, max_length=3)
 
 
@@ -90,7 +92,6 @@ class Photos(Source):
     def _read(self, photos: Sequence[Photo], split: str) -> tuple[Bytes, list[bytes | str]]:
         """Decode files into one array; return also, of each, the hash of its pixels, or why it cannot be read."""
         from distillery.data.pictures import Unreadable, decode, quietly  # Pillow
-        from distillery.training.progress import Progress
 
         config = self.config
         images = np.zeros((len(photos), *config.size, config.channels), dtype=np.uint8)
@@ -104,11 +105,14 @@ class Photos(Source):
                 return "a link that leads nowhere" if Path(photos[i].path).is_symlink() else str(error.strerror)
             return hash_image(images[i])
 
-        found = []
-        with quietly(), Progress(split) as progress, ThreadPoolExecutor(settings.threads()) as pool:
-            for done, result in enumerate(pool.map(read, range(len(photos))), 1):
+        found: list[bytes | str] = []
+        last = time.monotonic()
+        with quietly(), ThreadPoolExecutor(settings.threads()) as pool:
+            for result in pool.map(read, range(len(photos))):
                 found.append(result)
-                progress.rows(done, len(photos))
+                if len(found) == len(photos) or time.monotonic() - last >= EVERY:
+                    last = time.monotonic()
+                    print(f"{split}: image {len(found)}/{len(photos)}", flush=True)
         return images, found
 
     def _judge(self, bad: list[str], listing: Listing, read: dict[str, tuple[Bytes, list[Photo]]]) -> None:

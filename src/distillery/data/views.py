@@ -82,7 +82,7 @@ def order(seed: int, epoch: int, n: int) -> Tensor:
 
 
 def copied(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return the tensor on `device`. To CUDA the copy is queued behind whatever else is there: nobody waits for it."""
+    """Return the tensor on `device`; to CUDA it is copied asynchronously (pinned memory, `non_blocking`)."""
     if device.type == "cuda" and tensor.is_cpu:
         tensor = tensor.pin_memory()  # from other memory even a queued copy first waits for the device
     return tensor.to(device, non_blocking=True)
@@ -104,5 +104,13 @@ def _gain_and_offset(
     mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):  # the cached tensors outlive a caller in inference mode
-        m, s = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
-        return (1 / (s * scale)).to(device, dtype), (-m / s).to(device, dtype)
+        gain, offset = gain_and_offset(mean, std, scale, dtype)
+        return gain.to(device), offset.to(device)
+
+
+def gain_and_offset(
+    mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The factor and the summand, (channels, 1, 1) each, that normalise images with full brightness `scale`."""
+    m, s = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
+    return (1 / (s * scale)).to(dtype), (-m / s).to(dtype)

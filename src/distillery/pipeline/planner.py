@@ -5,17 +5,18 @@ Effective values only: a default written out, `2e-2` for `0.02`, a label or a bu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from distillery.data import SOURCES, open_source
 from distillery.models import NETWORKS
+from distillery.pipeline.check import check
 from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.records import named
-from distillery.records.io import read_json, sha256_json, write_json
-from distillery.study.check import check
+from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.teachers.released import is_remote, source_of
@@ -34,11 +35,10 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     content = read_params(params)
     study = check(content, str(params))
     files = named_files(study)
-    key = sha256_json([content, tree_state(), named.listing(files)])
-    note = Layout(study.study).artifacts / "plan.json"
-    if note.exists():
-        noted = read_json(note)
-        if noted.get("key") == key:
+    note, tree = Layout(study.study).plan, tree_state()
+    key = sha256_json([content, tree, named.listing(files)])
+    with suppress(DistilleryError):  # not there, damaged, of another version: made anew
+        if (noted := read_json(note)).get("key") == key:
             found = Plan.read(study.study)
             if sha256_json(found.specs()) == noted.get("plan"):
                 return study, found
@@ -48,7 +48,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     plan = resolve(study)
     if write:
         plan.write()
-        write_json(note, {"key": key, "plan": sha256_json(plan.specs())})
+        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree})
     return study, plan
 
 
@@ -155,12 +155,15 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
 
 
 def _shown(study: Study) -> dict[str, Any]:
-    """The study as the tables show it: with labels, without the machine's settings."""
+    """The study as the tables show it: with labels, but without what changes nothing in them."""
     from distillery.objectives.build import Loss
 
     shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    for teacher in shown["teachers"].values():
+        teacher["recipe"].pop("test_every", None)
     for name, method in study.methods.items():
-        shown["methods"][name] |= Loss(method).effective()
+        said = {key: shown["methods"][name][key] for key in ("objective", "label", "recipe", "pairs")}
+        shown["methods"][name] = said | Loss(method).effective()
     return shown
 
 

@@ -1,4 +1,4 @@
-"""Build every cell of a study once, on torch's meta device: shapes without numbers, in seconds for hundreds of cells.
+"""Build every cell of a study once and compute its loss on a few drawn images: seconds for hundreds of cells.
 
 What is called valid here does not fail later for a reason that could be known: keys and ranges of a method, whether it
 finds in both networks what it compares, whether every plug-in acts, whether a last, incomplete batch can be trained on.
@@ -7,11 +7,11 @@ finds in both networks what it compares, whether every plug-in acts, whether a l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillery import models
 from distillery.config import Problems
@@ -32,7 +32,9 @@ def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> N
 
     With `images` the data must be there, where they are the user's own; otherwise nothing is said about them.
     """
-    problems = list(dict.fromkeys(_problems(study, images)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        problems = list(dict.fromkeys(_problems(study, images)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
 
@@ -67,22 +69,29 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
 
 
 class _Stage:
-    """Networks and batches of one data set, without numbers."""
+    """Untrained networks and batches of one data set, on the CPU."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.network = cache(self._network)
-        self.example = cache(self._example)
+        self.outputs = cache(self._outputs)
         self.trains_on = cache(self._trains_on)
+        self.on_train = cache(self._on_train)
 
     def _network(self, architecture: str) -> Network:
-        with torch.device("meta"):
-            return models.build(architecture, self.shape.num_classes, self.shape.channels)
+        """A network that normalises by the statistics of some images, as a trained one does."""
+        network = models.build(architecture, self.shape.num_classes, self.shape.channels)
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = None  # the next batch's own statistics
+        with torch.no_grad():
+            network.train()(self._images(_BATCH))
+        return network.eval()
 
     def _images(self, count: int) -> Tensor:
-        return torch.empty(count, self.shape.channels, self.shape.height, self.shape.width, device="meta")
+        return torch.randn(count, self.shape.channels, self.shape.height, self.shape.width)
 
-    def _example(self, architecture: str, rows: int) -> Outputs:
+    def _outputs(self, architecture: str, rows: int) -> Outputs:
         with torch.no_grad():
             outputs: Outputs = self.network(architecture).eval()(self._images(rows), preacts=True)
         return outputs
@@ -90,9 +99,12 @@ class _Stage:
     def _trains_on(self, architecture: str, rows: int) -> str:
         """Say why a batch of so many images cannot be trained on; "" if it can."""
         try:
-            self.network(architecture).train()(self._images(rows))
-        except (ValueError, RuntimeError) as error:
-            return " ".join(str(error).split())[:200]
+            network = self.network(architecture)
+            with torch.no_grad():
+                network.train()(self._images(rows))
+        except Exception as error:  # whatever the author's code raises
+            return _said(error)
+        network.eval()
         return ""
 
     def trains(self, where: str, architecture: str, recipe: Recipe) -> Iterator[str]:
@@ -109,81 +121,81 @@ class _Stage:
                 f"{architecture} normalises over a single value there: choose another batch_size"
             )
 
-    def plays(self, where: str, method: Method, loss: Loss, student: str, teachers: tuple[str, ...]) -> Iterator[str]:
-        """Build the objective as a run does, and compute its loss where no number decides what is computed."""
-        names = teachers if loss.needs else ()
+    def plays(self, where: str, method: Method, loss: Loss, student: str, teachers: tuple[str, ...]) -> list[str]:
+        """Build the objective as a run does, and compute its loss."""
         try:
-            context = self._context(student, names)
-            with torch.device("meta"):
-                objective = loss.build(context)
+            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers)]
         except DistilleryError as error:
-            yield f"{where}: {error}"
-            return
-        acted: set[str] = set()
-        batch = self._batch(student, names, loss.needs)
-        terms = _rehearsed(objective, batch, acted)
-        if loss.needs and terms is not None and not terms:
-            yield f"{where}: every term of {method.objective} has weight 0"
+            return [f"{where}: {error}"]
+        except Exception as error:  # whatever the author's code raises
+            return [f"{where}: {method.objective} raises {type(error).__name__}: {_said(error)}"]
+
+    def _plays(self, method: Method, loss: Loss, student: str, teachers: tuple[str, ...]) -> Iterator[str]:
+        names = teachers if loss.needs else ()
+        context = self._context(student, names)
+        objective = loss.build(context)
+        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs))
+        if loss.needs and not terms:
+            yield f"every term of {method.objective} has weight 0"
         for name, (kind, _) in loss.plugins.items():
             if not loss.needs:
-                yield f"{where}: plug-in {name!r} has no effect: {method.objective} has no teacher"
-            elif issubclass(kind, Transform) and terms is not None and kind.__name__ not in acted:
-                yield f"{where}: plug-in {name!r} has no effect: {method.objective} compares no logits"
+                yield f"plug-in {name!r} has no effect: {method.objective} has no teacher"
+            elif issubclass(kind, Transform) and kind not in acted:
+                yield f"plug-in {name!r} has no effect: {method.objective} compares no logits"
 
     def _context(self, student: str, teachers: tuple[str, ...]) -> Context:
         labels = torch.arange(self.shape.train_images) % self.shape.num_classes
         if not teachers:
-            return Context(self.shape.num_classes, labels, self.example(student, 1))
-        outputs, count = self.example(teachers[0], 1), self.shape.train_images
-        assert outputs.pooled is not None
+            return Context(self.shape.num_classes, labels, self.outputs(student, 1))
+        outputs, network = self.outputs(teachers[0], 1), self.network(teachers[0])
+        width = outputs.pooled.shape[1] if outputs.pooled is not None else None
+        on_train = partial(self.on_train, width)
+        return Context(self.shape.num_classes, labels, self.outputs(student, 1), outputs, network, on_train)
 
-        def on_train() -> Outputs:
-            pooled = torch.empty(count, outputs.pooled.shape[1]) if outputs.pooled is not None else None
-            return Outputs(torch.zeros(count, self.shape.num_classes), pooled)
-
-        return Context(
-            self.shape.num_classes, labels, self.example(student, 1), outputs, self.network(teachers[0]), on_train
-        )
+    def _on_train(self, width: int | None) -> Outputs:
+        """In place of a teacher's outputs for all training images."""
+        count = self.shape.train_images
+        pooled = torch.randn(count, width) if width is not None else None
+        return Outputs(torch.randn(count, self.shape.num_classes), pooled)
 
     def _batch(self, student: str, teachers: tuple[str, ...], needs: frozenset[str]) -> Batch:
         strong = "strong" in needs
-        ours, theirs = self.example(student, _BATCH), tuple(self.example(t, _BATCH) for t in teachers)
+        ours, theirs = self.outputs(student, _BATCH), tuple(self.outputs(t, _BATCH) for t in teachers)
+        index = torch.arange(_BATCH)
         return Batch(
-            torch.zeros(_BATCH, dtype=torch.int64, device="meta"),
+            index % self.shape.num_classes,
             ours,
             theirs,
-            torch.ones((), device="meta"),
-            torch.arange(_BATCH, device="meta"),
+            torch.ones(()),
+            index,
             ours if strong else None,
             theirs[0] if strong else None,
         )
 
 
-def _rehearsed(objective: Objective, batch: Batch, acted: set[str]) -> dict[str, Tensor] | None:
-    """Compute the distillation terms on the meta device; None where that asks for numbers (an eigensolver, a mask).
-
-    `acted` collects the names of the transforms that were called.
-    """
-    hooks = [plugin.register_forward_hook(_noting(acted)) for plugin in objective.plugins]
-    inner = getattr(objective, "main", objective)
-    if inner is not objective:
-        hooks += [plugin.register_forward_hook(_noting(acted)) for plugin in inner.plugins]
+def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], set[type]]:
+    """Compute all terms; return those of the distillation, and the classes of the plug-ins that were called."""
+    acted: set[type] = set()
+    parts = [module for module in objective.modules() if isinstance(module, Objective)]
+    hooks = [plugin.register_forward_hook(_noting(acted)) for part in parts for plugin in part.plugins]
     try:
         with torch.no_grad():
-            return objective.to("meta").train().distil(batch)
-    except NotImplementedError:  # no meta kernel
-        return None
-    except RuntimeError as error:
-        if "meta" in str(error).lower() or "item()" in str(error):
-            return None
-        raise DistilleryError(f"{type(objective).__name__}: {' '.join(str(error).split())[:200]}") from None
+            objective.train()
+            if objective.selector is not None:
+                objective.selector(batch)
+            objective.supervised(batch)
+            return objective.distil(batch), acted
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _noting(acted: set[str]) -> Callable[..., None]:
+def _noting(acted: set[type]) -> Callable[..., None]:
     def note(module: Any, *_: Any) -> None:
-        acted.add(type(module).__name__)
+        acted.add(type(module))
 
     return note
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

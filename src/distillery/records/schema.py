@@ -1,8 +1,8 @@
 """The records: for every job a small JSON file that says what its outputs were made from, and the facts about them.
 
-A record holds what two identical runs agree on. What they cannot agree on (times, host, revision) goes to an undeclared
-file under `provenance/`, so that reproducing a study reproduces every recorded hash. Bulk (histories, predictions) lies
-beside the record as safetensors.
+A record holds what is the same in two identical runs. Facts that are not reproducible (wall time, host, revision) go to
+an undeclared file under `provenance/`, so that reproducing a study reproduces every recorded hash. Bulk (histories,
+predictions) lies beside the record as safetensors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from distillery.pipeline.internals import TIMESTAMP
 from distillery.records.io import DistilleryError, read_json, sha256_json
 
 VERSION: Literal[1] = 1
@@ -163,11 +162,6 @@ KINDS: dict[str, type[Record]] = {
 def seal(document: dict[str, Any]) -> str:
     """Hash of a sealed record without its own seal."""
     return sha256_json({key: value for key, value in document.items() if key != "seal"})
-
-
-def members(folder: Path) -> list[Path]:
-    """The files in a folder of results."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != TIMESTAMP)
 
 
 def read(path: Path, kind: type[R]) -> R:
