@@ -28,17 +28,25 @@ from distillery.training.optimizer import make_optimizer
 _BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over it exist
 
 
-def rehearse(study: Study, where: str = "params.yaml") -> None:
-    """Raise DistilleryError that lists what would fail, one line each."""
+def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:
+    """Raise DistilleryError that lists what would fail, one line each.
+
+    With `images` the data must be there, where they are the user's own; otherwise nothing is said about them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        problems = list(dict.fromkeys(_problems(study)))
+        problems = list(dict.fromkeys(_problems(study, images)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
-def _problems(study: Study) -> Iterator[str]:
-    shape = open_source(study.data.source, study.data.options).shape()
+def _problems(study: Study, images: bool) -> Iterator[str]:
+    shape = None
+    try:
+        shape = open_source(study.data.source, study.data.options).shape()
+    except DistilleryError as error:
+        if images:
+            yield f"data: {error}"
     stage = _Stage(shape) if shape else None
     recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
     recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
@@ -63,7 +71,8 @@ def _problems(study: Study) -> Iterator[str]:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(architectures)}"
             elif stage:
                 yield from stage.trains(f"pairs.{p}", pair.student, recipe)
-                yield from stage.plays(f"methods.{m} for {p}", method, loss, pair.student, architectures)
+                if not any(stage.trains_on(name, _BATCH) for name in (pair.student, *architectures)):
+                    yield from stage.plays(f"methods.{m} for {p}", method, loss, pair.student, architectures)
 
 
 def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:

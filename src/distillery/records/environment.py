@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
     }
-    for package in ("torch", "torchvision", "numpy"):
+    for package in ("torch", "torchvision", "numpy", "pillow"):
         try:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
