@@ -159,7 +159,7 @@ def test_training_the_student_and_the_modules_lowers_the_term() -> None:
         history = []
         for _ in range(20):
             optimizer.zero_grad()
-            terms = objective.distil(fb.batch(student(images, preacts=True), other))
+            terms = objective.distill(fb.batch(student(images, preacts=True), other))
             history.append(fb.total(terms).item())
             (fb.total(terms) / max(1.0, abs(history[0]))).backward()
             optimizer.step()

@@ -214,7 +214,7 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
             if objective.selector is not None:
                 objective.selector(batch)
             objective.supervised(batch)
-            return objective.distil(batch), acted
+            return objective.distill(batch), acted
     finally:
         for hook in hooks:
             hook.remove()
