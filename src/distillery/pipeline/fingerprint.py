@@ -14,6 +14,7 @@ not: the record of every job names their versions.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import distillery
 from distillery.data import SOURCES
 from distillery.errors import DistilleryError
-from distillery.models import NETWORKS
+from distillery.models import FOREIGN, NETWORKS
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.registry import Component
@@ -47,13 +48,19 @@ def components(stage: str, values: dict[str, Any]) -> list[Component]:
         case "data":
             return [SOURCES[values["source"]]]
         case "teacher":
-            return [NETWORKS[values["architecture"]], OBJECTIVES["ce"]]
+            return [*_network(values["architecture"]), OBJECTIVES["ce"]]
         case "cache":
-            return [NETWORKS[values["architecture"]]]
+            return _network(values["architecture"])
         case "distill" | "evaluate":
             networks = [values["student"], *(teacher["architecture"] for teacher in values["teachers"].values())]
-            return [*(NETWORKS[name] for name in networks), *loss_components(values["objective"])]
+            return [*(c for name in networks for c in _network(name)), *loss_components(values["objective"])]
     return []
+
+
+def _network(architecture: str) -> list[Component]:
+    """A network's own code and, if it is named by its place, the code that adapts it."""
+    found = NETWORKS[architecture]
+    return [found, dataclasses.replace(found, module=FOREIGN, attribute="adopt")] if found.placed else [found]
 
 
 def loss_components(block: dict[str, Any]) -> list[Component]:
