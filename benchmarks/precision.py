@@ -20,7 +20,6 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.evaluation.statistics import Summary, paired, summarise
 from distillery.models.base import Network
-from distillery.records.io import write_json
 from distillery.study.blocks import Cache, Method, Recipe
 from distillery.teachers.source import TableTeachers
 from distillery.teachers.view_table import ViewTable, build
@@ -64,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     found: dict[str, dict[int, float]] = {"float32": {}, "bfloat16": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_json(folder / "data.json", sources.prepare("digits", {}, folder))
-        data = Dataset.load(folder).to(where)
+        sources.prepare("digits", {}, folder / "arrays.safetensors")
+        data = Dataset.load(folder / "arrays.safetensors").to(where)
         teacher, source = taught(data, scaled(DIGITS, given.teacher_epochs, 0.05), folder)
         for seed in range(given.seeds):
             for precision, by_seed in found.items():

@@ -1,4 +1,4 @@
-"""What a run costs beside its training: a job each, a job array, shared jobs, blocks of seeds; on a Slurm of this host.
+"""What a run costs beside its training: a job each, a job array, blocks of seeds; on a Slurm of this host.
 
     python benchmarks/scheduling.py [--runs 100] [--together 10] [--arrangements single,array,...] [--markdown]
 
@@ -42,7 +42,7 @@ SLURM = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1",
 
 def main(argv: list[str] | None = None) -> None:
     options = parser(__doc__, runs=100, together=10)
-    options.add_argument("--arrangements", default="single,array,shared,block,here", help="which of these, in order")
+    options.add_argument("--arrangements", default="single,array,block,here", help="which of these, in order")
     given = options.parse_args(argv)
     runs, together = given.runs, given.together
     one_each = tuple(range(runs))
@@ -50,7 +50,6 @@ def main(argv: list[str] | None = None) -> None:
     arrangements: dict[str, tuple[str, tuple[int | str, ...], tuple[str, ...]]] = {
         "single": ("a job each", one_each, SLURM),
         "array": ("job arrays", one_each, (*SLURM, "--slurm-array-jobs", "distill,evaluate")),
-        "shared": (f"{together} runs share a job", one_each, (*SLURM, "--group-components", f"runs={together}")),
         "block": (f"blocks of {together} seeds", blocks, SLURM),
         "here": ("no Slurm: `snakemake --cores 2`", one_each, ("--cores", "2")),
     }
@@ -100,6 +99,9 @@ def measure(
 def training(bench: Workbench) -> float:
     """Processor seconds of one run's epochs alone: nine seeds in one process against one."""
     used = []
+    bench.params = bench.params | {"seeds": ["0", "1-9"]}
+    bench.run("rm", "-rf", str(AT.artifacts / "runs"))  # finished runs would be taken over
+    bench.run("distillery", "plan")
     for seeds in ("0", "1-9"):
         command = ("distillery", "distill", "--pair", PAIR, "--method", "kd", "--seed", seeds)
         timed = bench.run("bash", "-c", 'TIMEFORMAT="%U %S"; time "$@" > log 2>&1', "-", *command)

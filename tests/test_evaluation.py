@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import golden
 import models_golden
@@ -13,7 +14,6 @@ import torch
 import torch.nn.functional as F
 import yaml
 from conftest import ROOT
-from distillery.evaluation.packing import pack, unpack
 from sklearn import metrics
 
 from distillery import models
@@ -26,6 +26,8 @@ from distillery.evaluation.fidelity import fidelity, logit_scale
 from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
+from distillery.stages.evaluate import taken_out
+from distillery.training.history import load_history
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_accuracy_agrees_with_scikit_learn(sample: tuple[torch.Tensor, torch.Ten
     assert found["top5"] == pytest.approx(100 * metrics.top_k_accuracy_score(labels, scores, k=5), abs=1e-9)
     recall = metrics.recall_score(labels, predicted, average=None)
     assert found["per_class"] == pytest.approx(100 * recall, abs=1e-5)
-    assert np.array_equal(unpack(found["predictions"]), predicted)
+    assert np.array_equal(found["predictions"], predicted)
 
 
 def test_a_class_without_test_images_has_no_accuracy() -> None:
@@ -54,10 +56,15 @@ def test_a_class_without_test_images_has_no_accuracy() -> None:
     assert found["top5"] == 100.0  # of four classes
 
 
-def test_packed_predictions_survive(tmp_path: Path) -> None:
-    classes = torch.tensor([0, 1, 999, 65535])
-    artifacts.write_json(tmp_path / "p.json", {"p": pack(classes.numpy())})
-    assert unpack(artifacts.read_json(tmp_path / "p.json")["p"]).tolist() == classes.tolist()
+def test_what_is_taken_out_of_the_metrics_survives_as_arrays(tmp_path: Path) -> None:
+    classes, curves = np.array([0, 1, 999, 65535]), {"epoch": [1, 2], "test_top1": [None, 12.5]}
+    entry = {"seed": 3, "predictions": classes, "per_class": [100 / 3, None], "curves": curves}
+    artifacts.save_tensors(tmp_path / "p.safetensors", taken_out("run.3", entry))
+    assert entry == {"seed": 3}
+    found = artifacts.load_arrays(tmp_path / "p.safetensors")
+    assert found["run.3.predictions"].tolist() == classes.tolist()
+    assert np.array_equal(found["run.3.per_class"], [100 / 3, np.nan], equal_nan=True)
+    assert np.array_equal(found["run.3.curves.test_top1"], [np.nan, 12.5], equal_nan=True)
 
 
 def test_calibration_agrees_with_scikit_learn_and_the_definition(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -153,7 +160,6 @@ PAIR = "resnet8_w2-resnet8_w2"
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny study, trained and evaluated through the command line's own functions."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "src").symlink_to(ROOT / "src")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["recipe"] |= {"epochs": 2, "milestones": [1], "validation": 0.2}
     params["teachers"] = {"resnet8_w2": {"architecture": "resnet8_w2", "recipe": {"validation": 0.0}}}
@@ -177,23 +183,27 @@ def run(*argv: str) -> None:
     app(list(argv), standalone_mode=False)
 
 
+def predictions(method: str) -> dict[str, Any]:
+    return artifacts.load_arrays(Layout("digits").predictions(PAIR, method, "3"))
+
+
 @pytest.mark.parametrize("method", ["ce", "simkd"])
 def test_evaluation_finds_the_accuracy_that_training_ended_with(
     trained: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.chdir(trained)
     layout = Layout("digits")
-    record, runs = (artifacts.read_json(f(PAIR, method, "3")) for f in (layout.metrics, layout.runs))
-    (measured,), (trace,) = record["runs"], runs["runs"]
-    last = trace["history"][-1]
+    record, bulk = artifacts.read_json(layout.metrics(PAIR, method, "3")), predictions(method)
+    (measured,), trace = record["runs"], load_history(layout.history(PAIR, method, "3"))["3"]
+    last = trace[-1]
     assert measured["last"] == {"top1": last["test_top1"], "top5": last["test_top5"]}
     assert measured["nll"] == pytest.approx(last["test_loss"], rel=1e-5)
-    assert measured["test_best"]["top1"] == max(e["test_top1"] for e in trace["history"])
-    assert measured["val_best"]["val_top1"] == max(e["val_top1"] for e in trace["history"])
-    labels, predicted = unpack(record["labels"]), unpack(measured["predictions"])
-    assert 100 * (labels == predicted).mean() == pytest.approx(measured["last"]["top1"])
-    teacher = artifacts.read_json(layout.teacher_record("resnet8_w2"))
-    assert record["teachers"]["resnet8_w2"]["last"]["top1"] == teacher["history"][-1]["test_top1"]
+    assert measured["test_best"]["top1"] == max(e["test_top1"] for e in trace)
+    assert measured["val_best"]["val_top1"] == max(e["val_top1"] for e in trace)
+    assert 100 * (bulk["labels"] == bulk["run.3.predictions"]).mean() == pytest.approx(measured["last"]["top1"])
+    assert bulk["run.3.curves.loss"].tolist() == [e["loss"] for e in trace]
+    teacher = load_history(layout.teacher_history("resnet8_w2"))["teacher"]
+    assert record["teachers"]["resnet8_w2"]["last"]["top1"] == teacher[-1]["test_top1"]
     forwards = {"ce": 0, "simkd": record["cost"]["images_seen"]}[method]
     assert record["cost"]["teacher_forwards"] == forwards
     assert record["cost"]["parameters"] == sum(p.numel() for p in models.build("resnet8_w2", 10, 1).parameters())
@@ -201,11 +211,13 @@ def test_evaluation_finds_the_accuracy_that_training_ended_with(
 
 def test_a_second_evaluation_writes_the_same_bytes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
-    path = Layout("digits").metrics(PAIR, "ce", "3")
-    before = path.read_bytes()
-    path.unlink()
+    at = Layout("digits")
+    paths = [at.metrics(PAIR, "ce", "3"), at.predictions(PAIR, "ce", "3")]
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
     run("evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3")
-    assert path.read_bytes() == before
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_weights_of_another_network_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

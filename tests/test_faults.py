@@ -85,7 +85,7 @@ def test_the_code_that_engines_run_is_the_code_that_lies_here(bench: Workbench) 
 
 def test_both_engines_show_the_sentence(bench: Workbench) -> None:
     params = bench.params
-    bench.params = params | {"methods": {"kd": {"objective": "kd", "temprature": 2}}}
+    bench.params = params | {"methods": params["methods"] | {"kd": {"objective": "kd", "temprature": 2}}}
     try:
         done = bench.run("snakemake", "-n", check=False)
         assert done.returncode

@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Declared, but never imported: why.
 RUN_NOT_IMPORTED = {
-    "snakemake": "an engine, run as a program",
     "snakemake-executor-plugin-slurm": "loaded by Snakemake, named in workflow/profiles/slurm",
     "pytest-xdist": "the option -n of `make test`",
     "ruff": "`make lint`",

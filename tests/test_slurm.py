@@ -1,4 +1,4 @@
-"""`snakemake --profile slurm` on a real Slurm: what is submitted, with what, and what a shared job does for runs."""
+"""`snakemake --profile slurm` on a real Slurm: what is submitted, with what, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from workbench import Workbench
 
 from distillery.pipeline.layout import Layout
 from distillery.records.io import read_json, sha256_file
+from distillery.status.slurm import Queue
 
 pytestmark = pytest.mark.slow
 PAIR = "resnet20_w8-resnet8_w4"
 AT = Layout("digits")
-METHODS = ("ce", "kd", "kd_ls", "wttm", "dkd")
+METHODS = ("ce", "kd")
 # All that a cluster of one quick node needs beside the profile as it is.
 QUICK = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
 
@@ -54,7 +55,7 @@ def facts(slurm: SlurmCluster, job: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, subprocess.Popen[str]]]:
-    """The same students and more, trained without Slurm in the meantime."""
+    """The same students, trained without Slurm in the meantime."""
     bench = Workbench(tmp_path_factory.mktemp("local"))
     bench.tiny(methods=METHODS)
     wanted = [str(AT.students(PAIR, method, "0")) for method in METHODS]
@@ -94,13 +95,18 @@ def test_stages_go_where_they_belong(study: Finished) -> None:
 
 
 def test_results_logs_and_records_are_there(study: Finished) -> None:
-    for path in AT.table_files().values():
+    for path in AT.result_files().values():
         assert (study.bench.root / path).stat().st_size
     for number, job in study.jobs.items():
         stage, _, wildcards = job["comment"].removeprefix("rule_").partition("_wildcards_")
         kept = study.bench.root / ".snakemake" / "slurm_logs" / f"rule_{stage}" / wildcards / f"{number}.log"
         assert str(kept) in study.said, "Snakemake names the log"
         assert "Finished jobid" in kept.read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(study.bench.root)
+        runs = Queue().runs  # by which `distillery status` knows whose a job is
+    assert {number for run in runs if "digits" in run.studies for number in run.numbers} >= set(study.jobs)
+    assert {run.name for run in runs} >= {job["JobName"] for job in study.jobs.values()}
     for method in ("ce", "kd"):
         assert "epoch 2/2" in (study.bench.root / AT.log("distill", PAIR, method, "0")).read_text()
         number = provenance(study.bench, method)["slurm_job"]
@@ -115,45 +121,49 @@ def test_a_second_run_finds_nothing_to_do(study: Finished, slurm: SlurmCluster) 
     assert slurm.jobs() == before
 
 
-def test_runs_that_share_a_job(
-    study: Finished, slurm: SlurmCluster, here: tuple[Workbench, subprocess.Popen[str]]
-) -> None:
-    """Three new methods share a job and its GPU; one fails, the others finish, and only it is trained after repair."""
-    bench = study.bench
-    earlier = {method: provenance(bench, method) for method in ("ce", "kd")}
-    params = bench.params
-    params["methods"] = here[0].params["methods"]
-    healthy = params["methods"]["dkd"]
-    bench.params = params | {"methods": params["methods"] | {"dkd": healthy | {"recipe": {"lr": 1e30}}}}
-
-    before = slurm.jobs()
-    share = ("--group-components", "runs=3", "--retries", "0")
-    failed = snakemake(bench, slurm, *share)
-    assert failed.returncode == 1
-    (number,) = set(slurm.jobs()) - set(before)
-    job = facts(slurm, number)
-    asked = (job["JobState"], job["JOB_GRES"], job["NumCPUs"], job["MinMemoryNode"])
-    assert asked == ("FAILED", "gpu:1", "3", "24000M")
-    assert "the training loss is" in (bench.root / AT.log("distill", PAIR, "dkd", "0")).read_text()
-    assert not (bench.root / AT.students(PAIR, "dkd", "0")).exists()
-    shared = {method: provenance(bench, method) for method in ("kd_ls", "wttm")}
-    assert {made["slurm_job"] for made in shared.values()} == {number}
-    (log,) = (bench.root / ".snakemake" / "slurm_logs").glob(f"group_*/{number}.log")
-    first = re.split("^Finished jobid|^Error in rule", log.read_text(), maxsplit=1, flags=re.MULTILINE)[0]
-    assert first.count("localrule distill:") > 1, "one after the other"
-
-    bench.params = params
-    repaired = snakemake(bench, slurm, *share)
-    assert repaired.returncode == 0, repaired.stdout + repaired.stderr + bench.logs()
-    assert {method: provenance(bench, method) for method in ("ce", "kd", "kd_ls", "wttm")} == earlier | shared
-    assert "DKD" in (bench.root / AT.table_files()["markdown"]).read_text()
-    assert not (bench.root / AT.all_kept).exists(), "a forced run would not train"
-
-
 def test_slurm_changes_no_bit(study: Finished, here: tuple[Workbench, subprocess.Popen[str]]) -> None:
-    """All students, those of jobs of their own and those of shared jobs, equal the ones trained without Slurm."""
+    """All students equal the ones trained without Slurm."""
     bench, process = here
     said = process.communicate()[0]
     assert process.returncode == 0, said + bench.logs()
     assert set(students(bench)) == set(METHODS)
     assert students(study.bench) == students(bench)
+
+
+def test_an_edit_while_jobs_are_queued(study: Finished, slurm: SlurmCluster) -> None:
+    """A job that would make something else refuses in one sentence; one that the edit does not concern runs as queued,
+    also while params.yaml cannot even be read."""
+    bench = study.bench
+    params = bench.params
+    bench.params = params | {"seeds": [0, 1]}
+    blocker = slurm.run("sbatch", "--parsable", "--gres=gpu:4", "--output=/dev/null", "--wrap=sleep 6000").strip()
+    slurm.wait(lambda: slurm.jobs("R"), "the job that holds all GPUs")
+    targets = [str(AT.students(PAIR, method, "1")) for method in METHODS]
+    process = bench.start("snakemake", "--profile", "slurm", *QUICK, "--retries", "0", "--", *targets, **slurm.env)
+    try:
+        slurm.wait(lambda: len(slurm.jobs("PD")) == 2 or process.poll() is not None, "two jobs in the queue")
+        edited = params | {
+            "seeds": [0, 1],
+            "methods": params["methods"] | {"kd": {"objective": "kd", "temperature": 9.0}},
+        }
+        bench.params = edited
+        assert f"{AT.run_record(PAIR, 'kd', '1')}" in bench.run("snakemake", "-n", "--cores", "1").stdout
+        (bench.root / "params.yaml").write_text("study: [")
+        slurm.run("scancel", blocker)
+        said = process.communicate(timeout=1200)[0]
+    finally:
+        slurm.run("scancel", f"--user={os.getuid()}")
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1, said
+    log = (bench.root / AT.log("distill", PAIR, "kd", "1")).read_text()
+    assert log == (
+        f"distillery: distill {PAIR} kd 1: params.yaml or the code changed while this job was queued, and it would "
+        "make something else: start the engine again\n"
+    )
+    assert not (bench.root / AT.students(PAIR, "kd", "1")).exists()
+    bench.params = edited
+    status = bench.run("distillery", "status").stdout
+    assert re.search(r"^distill +2 +1 +1 +4$", status, re.MULTILINE), status  # done; failed: kd 1; stale: kd 0
+    record = read_json(bench.root / AT.run_record(PAIR, "ce", "1"))
+    assert record["spec"] == read_json(bench.root / AT.spec("distill", PAIR, "ce", "1"))

@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from slurm_cluster import SlurmCluster
 from workbench import Workbench
@@ -30,10 +29,10 @@ PAIR, METHOD, EPOCHS = "resnet20_w8-resnet8_w4", "kd", 12
 FAILING = ("cancelled", "trainer killed", "time limit", "disk full")
 DOUBLED = ("snakemake killed", "snakemake and job killed")
 REQUEUED = ("preempted", "node crashed")
-SHARED = ("shared job cancelled", "beside it in the job")
 ARRAY = ("task of an array killed", "beside it in the array")
-FAULTS = (*FAILING, *DOUBLED, "controller killed", *REQUEUED, *SHARED, *ARRAY)
+FAULTS = (*FAILING, *DOUBLED, "controller killed", *REQUEUED, *ARRAY)
 SEED = {fault: str(seed) for seed, fault in enumerate(FAULTS)}
+ALL, UNDISTURBED = f"0-{len(SEED) - 1}", "undisturbed"
 
 
 class Ordeal:
@@ -67,7 +66,7 @@ class Ordeal:
 
     def finish(self) -> None:
         """Wait for Snakemake, which must have succeeded."""
-        self.until(lambda: self.snakemake.poll() is not None, "Snakemake to finish", 300)
+        self.until(lambda: self.snakemake.poll() is not None, "Snakemake to finish", 1800)
         self.output = self.read()
         assert self.snakemake.returncode == 0, self.output + self.bench.logs()
 
@@ -75,7 +74,7 @@ class Ordeal:
         """What Snakemake printed since it was last started."""
         return Path(self.out.name).read_text()
 
-    def until(self, ready: Callable[[], object], what: str, seconds: float = 240) -> None:
+    def until(self, ready: Callable[[], object], what: str, seconds: float = 1200) -> None:
         """Wait, and meanwhile stop every trainer that has a checkpoint and a fault to come."""
 
         def look() -> object:
@@ -97,7 +96,7 @@ class Ordeal:
         return self.stopped[fault]
 
     def trainers(self, fault: str) -> list[int]:
-        return sorted(self.cluster.processes("distill", "--seed", SEED[fault], "--method"))
+        return sorted(self.cluster.processes("run", str(AT.spec("distill", PAIR, METHOD, SEED[fault]))))
 
     def job(self, fault: str) -> str:
         pid = self.caught(fault)
@@ -130,13 +129,15 @@ class Ordeal:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """A working copy in which everything before the students is done, and one undisturbed training of every cell."""
     bench = Workbench(tmp_path_factory.mktemp("ordeal"))
-    bench.tiny(epochs=EPOCHS, methods=(METHOD,), seeds=tuple(map(int, SEED.values())))
+    bench.tiny(epochs=EPOCHS, methods=(METHOD,), seeds=(ALL,))
     path = bench.root / "workflow/profiles/slurm/config.yaml"
     profile = yaml.safe_load(path.read_text())
     profile |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1, "latency-wait": 5}
     path.write_text(yaml.safe_dump(profile))
     bench.run("snakemake", "--cores", "1", str(AT.pair(PAIR)))
-    bench.run("distillery", "distill", "--pair", PAIR, "--method", METHOD, "--seed", f"0-{len(SEED) - 1}")
+    bench.run("distillery", "distill", "--pair", PAIR, "--method", METHOD, "--seed", ALL)
+    (bench.root / AT.runs(PAIR, METHOD)).rename(bench.root / UNDISTURBED)  # or its runs would be taken over
+    bench.params = bench.params | {"seeds": list(map(int, SEED.values()))}
     return bench
 
 
@@ -228,20 +229,6 @@ def third(bench: Workbench, slurm: SlurmCluster, second: Ordeal) -> Iterator[Ord
 
 
 @pytest.fixture(scope="module")
-def together(bench: Workbench, slurm: SlurmCluster, third: Ordeal) -> Iterator[Ordeal]:
-    """Two runs share a job, and it is cancelled."""
-    with Ordeal(bench, slurm, SHARED) as run:
-        run.start("--group-components", "runs=2")
-        numbers = {run.job(fault) for fault in SHARED}
-        assert len(numbers) == 1
-        slurm.run("scancel", *numbers)
-        for fault in SHARED:
-            run.gone(fault)
-        run.finish()
-        yield run
-
-
-@pytest.fixture(scope="module")
 def array(bench: Workbench, slurm: SlurmCluster, third: Ordeal) -> Iterator[Ordeal]:
     """Two runs are tasks of one array, and the trainer of one of them is killed."""
     with Ordeal(bench, slurm, ARRAY) as run:
@@ -260,23 +247,25 @@ def array(bench: Workbench, slurm: SlurmCluster, third: Ordeal) -> Iterator[Orde
 
 def same_result(bench: Workbench, fault: str) -> None:
     """Weights, history and record are those of the undisturbed run; nothing is left over, nothing is there twice."""
-    seed = SEED[fault]
-    weights = load_tensors(bench.root / AT.students(PAIR, METHOD, seed))
-    undisturbed = load_tensors(bench.root / AT.students(PAIR, METHOD, f"0-{len(SEED) - 1}"))
-    expected = {name: tensor for name, tensor in undisturbed.items() if name.startswith(f"{seed}.")}
-    assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
-    histories = {run["seed"]: run["history"] for run in _runs(bench, f"0-{len(SEED) - 1}")}
-    assert _runs(bench, seed) == [{"seed": int(seed), "history": histories[int(seed)]}]
+    seed, made = SEED[fault], (bench.root / AT.students(PAIR, METHOD, SEED[fault])).parent
+    for name in ("students.safetensors", "history.safetensors"):
+        ours, undisturbed = load_tensors(made / name), load_tensors(bench.root / UNDISTURBED / ALL / name)
+        expected = {key: tensor for key, tensor in undisturbed.items() if key.startswith(f"{seed}.")}
+        assert expected
+        assert ours.keys() == expected.keys()
+        assert all(ours[key].numpy().tobytes() == tensor.numpy().tobytes() for key, tensor in expected.items())
+    records = [read_json(folder / "runs.json") for folder in (made, bench.root / UNDISTURBED / ALL)]
+    assert [record.pop("seeds") for record in records] == [[int(seed)], list(map(int, SEED.values()))]
+    for record in records:
+        spec = record.pop("spec")
+        record |= {"values": spec["values"], "code": spec["code"]}
+        del record["spec_sha256"], record["outputs"]
+    assert records[0] == records[1]
     assert not (bench.root / AT.checkpoint(PAIR, METHOD, seed)).exists()
     measured = read_json(bench.root / AT.metrics(PAIR, METHOD, seed))["runs"]
     assert [run["seed"] for run in measured] == [int(seed)]
-    left = [p.name for p in (bench.root / AT.students(PAIR, METHOD, seed)).parent.iterdir()]
-    assert sorted(left) == ["runs.json", "students.safetensors"]
-
-
-def _runs(bench: Workbench, seeds: str) -> list[dict]:
-    return read_json(bench.root / AT.runs(PAIR, METHOD, seeds))["runs"]
+    left = [p.name for p in made.iterdir()]
+    assert sorted(left) == ["history.safetensors", "runs.json", "students.safetensors"]
 
 
 @pytest.mark.parametrize("fault", FAILING)
@@ -330,20 +319,13 @@ def test_slurm_queues_the_job_again(bench: Workbench, third: Ordeal, fault: str)
         assert "by SIGTERM (cancelled, preempted or out of time): the state is saved" in third.said[fault]
 
 
-@pytest.mark.parametrize("fault", SHARED)
-def test_runs_that_share_a_job_go_on_together(bench: Workbench, together: Ordeal, fault: str) -> None:
-    same_result(bench, fault)
-    assert "by SIGTERM (cancelled, preempted or out of time): the state is saved" in together.said[fault]
-    assert re.search(rf"^going on after \d+ of {EPOCHS} epochs", together.log(fault), re.MULTILINE)
-
-
 @pytest.mark.parametrize("fault", ARRAY)
 def test_tasks_of_an_array_fail_alone(bench: Workbench, array: Ordeal, fault: str) -> None:
     same_result(bench, fault)
     assert ("going on after" in array.log(fault)) == (fault == ARRAY[0])
 
 
-def test_nothing_is_left_to_do(bench: Workbench, together: Ordeal, array: Ordeal, slurm: SlurmCluster) -> None:
+def test_nothing_is_left_to_do(bench: Workbench, array: Ordeal, slurm: SlurmCluster) -> None:
     targets = [str(AT.metrics(PAIR, METHOD, seed)) for seed in SEED.values()]
     said = bench.run("snakemake", "--profile", "slurm", "-n", "--", *targets, **slurm.env)
     assert "Nothing to be done" in said.stdout + said.stderr

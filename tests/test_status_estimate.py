@@ -197,7 +197,7 @@ def test_two_thousand_runs_at_a_glance(tmp_path: Path, monkeypatch: pytest.Monke
             for path in (*job.outputs.values(), job.provenance):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-            write_json(job.record, trained(job))
+            write_json(job.record, trained(job), sort=False)
             job.provenance.write_text('{"wall_seconds": 3600.0}')
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)

@@ -172,6 +172,24 @@ def record() -> None:
 
 
 @app.command(rich_help_panel=DAILY)
+def export(
+    pair: Pair,
+    method: MethodName,
+    seed: Annotated[int, typer.Option(help="The seed of the student.")],
+    to: Annotated[Path | None, typer.Option(help="The folder [default: exports/STUDY-PAIR-METHOD-SEED].")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
+    torch_export: Annotated[bool, typer.Option("--torch-export", help="Also write model.pt2 (torch.export).")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an exported student in that folder.")] = False,
+    params: Params = PARAMS,
+) -> None:
+    """Write a student as a folder that stands alone: weights, configuration, model card; ONNX if asked for."""
+    from distillery.students.export import export as write
+
+    folder, checked = write(pair, method, seed, to, onnx, torch_export, force, params)
+    print(f"{folder}: " + ", ".join(f"{name} {top1:.2f} %" for name, top1 in checked.items()) + " on the test set")
+
+
+@app.command(rich_help_panel=DAILY)
 def check(params: Params = PARAMS) -> None:
     """Check params.yaml, build every cell once without numbers, and say what the study would train."""
     from distillery.pipeline.rehearsal import rehearse

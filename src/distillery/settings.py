@@ -23,8 +23,10 @@ THREADS = "OMP_NUM_THREADS"
 
 
 def check() -> None:
-    """Refuse wrong values before any work is done."""
+    """Refuse wrong values before any work is done, and spare libraries those that are empty."""
     device(), threads(), checkpoint_seconds(), cifar100(), cache(), scratch()
+    if get(THREADS) is None:
+        os.environ.pop(THREADS, None)  # OpenMP, loaded with torch, would complain of an empty one
 
 
 def get(name: str) -> str | None:

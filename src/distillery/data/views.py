@@ -101,5 +101,13 @@ def _gain_and_offset(
     mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):  # the cached tensors outlive a caller in inference mode
-        m, s = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
-        return (1 / (s * scale)).to(device, dtype), (-m / s).to(device, dtype)
+        gain, offset = gain_and_offset(mean, std, scale, dtype)
+        return gain.to(device), offset.to(device)
+
+
+def gain_and_offset(
+    mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The factor and the summand, (channels, 1, 1) each, that normalise images with full brightness `scale`."""
+    m, s = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
+    return (1 / (s * scale)).to(dtype), (-m / s).to(dtype)

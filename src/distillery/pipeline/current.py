@@ -14,7 +14,7 @@ from typing import Any
 
 from distillery.pipeline.job import Job, Plan, text_of
 from distillery.records.io import DistilleryError, sha256_file
-from distillery.records.schema import KINDS, Record, ResultRecord, read, seal
+from distillery.records.schema import KINDS, Record, ResultRecord, Sealed, read, seal
 
 CURRENT, MISSING, STALE = "current", "missing", "stale"
 
@@ -79,7 +79,7 @@ class Judge:
             if self.thorough and sha256_file(path) != content.sha256:
                 return f"{path} is not the file that {job.record} describes"
             self._content[path] = content.sha256
-        sealed = not isinstance(record, ResultRecord) or seal(record.model_dump(exclude_none=True)) == record.seal
+        sealed = not isinstance(record, Sealed) or seal(record.model_dump(exclude_none=True)) == record.seal
         if self.thorough and not sealed:
             return f"{job.record} was changed after it was made"
         return ""

@@ -5,6 +5,8 @@ plug-ins, data source) import, directly or through others. Comments and docstrin
 meaning, imports that only type checkers see are none either, and a registry's rows load nothing: so an edited comment,
 or a file that the job does not use, changes nothing, and a change in a shared helper changes every job that imports it.
 
+A name that comes from `distillery.api` counts as imported from where that has it from.
+
 A module that says `DECIDES_RESULTS = False` (the progress bar) is left out, with what only it imports.
 
 Followed are this package's modules, and files that a study names itself (`path/to/file.py:Class`). Other packages are
@@ -29,6 +31,7 @@ from distillery.objectives.plugins import PLUGINS
 from distillery.registry import Component
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
+API = "distillery.api"
 PACKAGE = Path(distillery.__file__).parent
 _DATA = (".json", ".html", ".mplstyle", ".yaml")  # files beside a module that it names in a string
 
@@ -135,7 +138,11 @@ def _parsed(path: Path) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
-            imported |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+            names = {alias.name for alias in node.names}
+            if base == API:  # it only passes names on, and everything would be imported through it
+                imported |= {_origins().get(name, API) for name in names}
+            else:
+                imported |= {base} | {f"{base}.{name}" for name in names}
     digest = hashlib.sha256(ast.dump(tree).encode())
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(_DATA):
@@ -143,6 +150,14 @@ def _parsed(path: Path) -> tuple[str, frozenset[str]]:
             if beside != path and beside.is_file():
                 digest.update(beside.read_bytes())
     return digest.hexdigest(), frozenset(imported)
+
+
+@cache
+def _origins() -> dict[str, str]:
+    """The module that each name of `distillery.api` comes from."""
+    body = ast.parse((PACKAGE / "api.py").read_bytes()).body
+    passed = [node for node in body if isinstance(node, ast.ImportFrom) and node.module]
+    return {alias.name: str(node.module) for node in passed for alias in node.names}
 
 
 class _Meaning(ast.NodeTransformer):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -146,8 +147,10 @@ class Job:
 
     def write(self) -> None:
         """Write its spec, unless just this one lies there: engines see a new file only where something changed."""
-        if not self.path.exists() or text_of(read_json(self.path)) != text_of(self.spec):
-            write_json(self.path, self.spec, sort=False)
+        with suppress(DistilleryError):  # not there, or damaged
+            if text_of(read_json(self.path)) == text_of(self.spec):
+                return
+        write_json(self.path, self.spec, sort=False)
 
 
 def text_of(spec: dict[str, Any]) -> str:

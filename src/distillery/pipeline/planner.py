@@ -5,6 +5,7 @@ Effective values only: a default written out, `2e-2` for `0.02`, a label or a bu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from distillery.models import NETWORKS
 from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
-from distillery.records.io import read_json, sha256_file, sha256_json, write_json
+from distillery.records.io import DistilleryError, read_json, sha256_file, sha256_json, write_json
 from distillery.study.check import check
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
@@ -25,18 +26,18 @@ PARAMS = Path("params.yaml")
 def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     """Return the study as params.yaml has it now and its plan; `write` puts the specs in place for engines and stages.
 
-    The plan is read back if it was written for just these parameters, code and files: resolving it imports torch.
+    The plan is read back if just this one was written for these parameters, code and files: resolving it imports torch.
+    DVC restores specs too, of whatever commit.
     """
     content = read_params(params)
     study = check(content, str(params))
     files = named_files(study)
     key = sha256_json([content, tree_state(), _listing(files)])
     note = Layout(study.study).artifacts / "plan.json"
-    if note.exists():
-        noted = read_json(note)
-        if noted.get("key") == key:
+    with suppress(DistilleryError):  # not there, damaged, of another version: made anew
+        if (noted := read_json(note)).get("key") == key:
             found = Plan.read(study.study)
-            if len(found) == noted["jobs"]:
+            if sha256_json(found.specs()) == noted.get("plan"):
                 return study, found
     from distillery.pipeline.rehearsal import rehearse  # torch
 
@@ -44,7 +45,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     plan = resolve(study)
     if write:
         plan.write()
-        write_json(note, {"key": key, "jobs": len(plan)})
+        write_json(note, {"key": key, "plan": sha256_json(plan.specs())})
     return study, plan
 
 
@@ -124,7 +125,7 @@ def resolve(study: Study) -> Plan:
                 seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
                 made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
                 add("distill", cell, trained | cached, reads=read, outputs=made, seeds=seeds)
-                read |= {"teachers": at.pair_teachers(p)} | made
+                read = read | {"teachers": at.pair_teachers(p)} | made
                 made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
                 add("evaluate", cell, trained, reads=read, outputs=made, seeds=seeds)
     results = at.result_files()

@@ -110,6 +110,10 @@ class _Stage:
         except DistilleryError as error:
             yield f"{where}: {error}"
             return
+        except (NotImplementedError, RuntimeError) as error:
+            if not _asks_for_numbers(error):
+                raise
+            return
         acted: set[str] = set()
         batch = self._batch(student, names, loss.needs)
         terms = _rehearsed(objective, batch, acted)
@@ -162,15 +166,18 @@ def _rehearsed(objective: Objective, batch: Batch, acted: set[str]) -> dict[str,
     try:
         with torch.no_grad():
             return objective.to("meta").train().distil(batch)
-    except NotImplementedError:  # no meta kernel
-        return None
-    except RuntimeError as error:
-        if "meta" in str(error).lower() or "item()" in str(error):
+    except (NotImplementedError, RuntimeError) as error:
+        if _asks_for_numbers(error):
             return None
         raise DistilleryError(f"{type(objective).__name__}: {' '.join(str(error).split())[:200]}") from None
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _asks_for_numbers(error: Exception) -> bool:
+    """Whether code failed only because tensors on the meta device hold no numbers."""
+    return isinstance(error, NotImplementedError) or "meta" in str(error).lower() or "item()" in str(error)
 
 
 def _noting(acted: set[str]) -> Callable[..., None]:

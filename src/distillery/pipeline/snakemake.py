@@ -22,9 +22,9 @@ from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
 from distillery.pipeline.work import PLANNED
 from distillery.records.files import atomic_path
-from distillery.study.reader import read_params
 
 PARAMS = Path("params.yaml")
+STUDY = "DISTILLERY_STUDY"  # what the Snakemake that submits a job tells the one inside it
 
 
 class Jobs:
@@ -41,10 +41,10 @@ class Jobs:
             self.due = {job.name for job in Judge(self.plan).due()}
             with atomic_path(self.layout.due) as temporary:
                 temporary.write_text(f"{uuid.uuid4()}\n")  # new content too: Snakemake compares checksums
-            os.environ[PLANNED] = str(self.layout.due.stat().st_mtime_ns)
+            os.environ |= {PLANNED: str(self.layout.due.stat().st_mtime_ns), STUDY: study.study}
             self.only_fetched = all(t.source != "train" and t.fallback == "none" for t in study.teachers.values())
         else:
-            self.plan = Plan.read(str(read_params(PARAMS)["study"]))
+            self.plan = Plan.read(os.environ[STUDY])  # params.yaml may be in the middle of an edit
             self.due = {job.name for job in self.plan}
             self.only_fetched = False
 

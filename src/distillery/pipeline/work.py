@@ -18,7 +18,7 @@ from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, StaleInput
 from distillery.records.leaving import leaving_in_order
 from distillery.records.node_cache import sha256_once
-from distillery.records.schema import KINDS, VERSION, members, read, seal
+from distillery.records.schema import KINDS, VERSION, Sealed, members, read, seal
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 PLANNED = "DISTILLERY_PLANNED"  # when the engine that queued a job had planned it, as the time of a file
@@ -106,9 +106,9 @@ class Work:
     def write(self, known: dict[Path, str] | None = None, /, **facts: Any) -> None:
         """Write the record, with the hashes of all other outputs (those not `known` are computed)."""
         document = self.head | facts | {"outputs": contents(self.job, known or {})}
-        if self.job.stage == "tables":
-            document["seal"] = ""  # filled in below, over the document as it will be read
         kind = KINDS[self.job.stage]
+        if issubclass(kind, Sealed):
+            document["seal"] = ""  # filled in below, over the document as it will be read
         document = kind.model_validate(document).model_dump(exclude_none=True)
         if "seal" in document:
             document["seal"] = seal(document)

@@ -52,7 +52,13 @@ class Record(_Frozen):
         return self.outputs[str(path)].sha256
 
 
-class DataRecord(Record):
+class Sealed(Record):
+    """What a job says whose record no other job reads, so that no later record holds its hash. `seal` does."""
+
+    seal: str
+
+
+class DataRecord(Sealed):
     """Of the canonical arrays. `sha256_of` are hashes of the raw arrays, `content` is the hash of these."""
 
     source: str
@@ -101,7 +107,7 @@ class TableRecord(Record):
     teacher_forwards: int | None = None
 
 
-class PairRecord(Record):
+class PairRecord(Sealed):
     """Of the file that names the weights and tables of a pair."""
 
 
@@ -136,11 +142,10 @@ class Metrics(Record):
     runs: list[dict[str, Any]]
 
 
-class ResultRecord(Record):
-    """Of the final tables. `table` is the main one; `seal` the hash of all the rest of this document."""
+class ResultRecord(Sealed):
+    """Of the final tables. `table` is the main one."""
 
     table: dict[str, Any]
-    seal: str
 
 
 R = TypeVar("R", bound=Record)
@@ -156,7 +161,7 @@ KINDS: dict[str, type[Record]] = {
 
 
 def seal(document: dict[str, Any]) -> str:
-    """Hash of the final record without its own seal: no later record holds the hash of that file."""
+    """Hash of a sealed record without its own seal."""
     return sha256_json({key: value for key, value in document.items() if key != "seal"})
 
 

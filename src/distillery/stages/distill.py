@@ -14,6 +14,7 @@ from distillery.objectives.build import Loss
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.stages.finished import Finished
+from distillery.students.header import Header
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.pair import open_teachers
 from distillery.teachers.source import LiveTeachers, TableTeachers
@@ -58,7 +59,24 @@ def run(work: Work) -> None:
             weights |= {f"{seed}.{k}": v.cpu() for k, v in trainee.state_dict().items()}
         if not ranks.first:
             return
-        artifacts.save_tensors(work.job.outputs["weights"], weights)
+        predicts = trainee.objective.predicts
+        if predicts:  # so that the file says by itself how its students predict
+            weights |= _beside(networks, data)
+        header = Header.of(
+            data,
+            kind="students",
+            study=work.job.study,
+            pair=pair,
+            method=method,
+            seeds=work.job.seeds,
+            architecture=values["student"],
+            recipe=values["recipe"],
+            objective=values["objective"],
+            predicts=predicts,
+            teachers={name: t["architecture"] for name, t in values["teachers"].items()} if needs else {},
+            settings_sha256=artifacts.sha256_json(values),
+        )
+        artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())
         save_history(work.job.outputs["history"], histories)
         work.write(
             architecture=values["student"],
@@ -74,6 +92,12 @@ def run(work: Work) -> None:
         )
         for checkpoint in checkpoints:
             checkpoint.discard()
+
+
+def _beside(networks: list[Network], data: Dataset) -> dict[str, Tensor]:
+    """What an objective that takes part in the prediction is rebuilt from: the first teacher, and an image."""
+    teacher = {f"teacher.{k}": v.cpu() for n in networks[:1] for k, v in n.state_dict().items()}
+    return teacher | {"example": data.test_images[:1].cpu()}
 
 
 def _source(

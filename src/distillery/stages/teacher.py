@@ -10,9 +10,11 @@ from typing import Any
 from distillery.data.dataset import Dataset
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
+from distillery.students.header import Header
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source
+from distillery.teachers.student import serves
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
 from distillery.training.history import save_history
@@ -37,7 +39,7 @@ def run(work: Work) -> None:
         made: dict[str, Any] = {}
         history: list[dict[str, Any]] = []
         if values["source"] != "train":
-            made = _fetch(_source(work), name, values, trainee, data, recipe, volatile)
+            made = _fetch(_source(work, data), name, values, trainee, data, recipe, volatile)
         if "fetched" not in made:
             with ranks.once(Progress(f"teacher {name}", volatile)) as progress:
                 history = fit(trainee, data, None, recipe, values["seed"], checkpoint, progress, ranks)
@@ -45,20 +47,31 @@ def run(work: Work) -> None:
         if not ranks.first:
             return
         weights = {k: v.cpu() for k, v in trainee.student.state_dict().items()}
-        artifacts.save_tensors(work.job.outputs["weights"], weights)
+        header = Header.of(
+            data,
+            kind="teacher",
+            study=work.job.study,
+            teacher=name,
+            seeds=(values["seed"],),
+            architecture=values["architecture"],
+            recipe=made.get("recipe", {}),
+            settings_sha256=artifacts.sha256_json(values),
+        )
+        artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())
         save_history(work.job.outputs["history"], {"teacher": history})
         size = sum(p.numel() for p in trainee.student.parameters())
         work.write(architecture=values["architecture"], seed=values["seed"], parameters=size, **made)
         checkpoint.discard()
 
 
-def _source(work: Work) -> Source:
+def _source(work: Work, data: Dataset) -> Source:
     """Where the weights come from."""
     values, name = work.job.values, work.job.keys[0]
-    if values["source"] == "student":
-        path = Path(work.settings["students"][name])
-        return Source((str(path),), f"{values['seed']}.student", None, None)
-    return Source(tuple(values["urls"]), values["member"], values["sha256"], values["accuracy"])
+    if values["source"] != "student":
+        return Source(tuple(values["urls"]), values["member"], values["sha256"], values["accuracy"])
+    path = Path(work.settings["students"][name])
+    serves(name, path, values["seed"], values["architecture"], data)
+    return Source((str(path),), f"{values['seed']}.student", None, None)
 
 
 def _fetch(

@@ -77,7 +77,8 @@ def _state(job: Job, unmade: list[Status], queue: Queue, writers: Writers, judge
             return _running(job, "", job.log.stat().st_mtime)
         left = _unfinished(job, held)
     else:
-        left = Status(job, STALE, _upstream(unmade[0]) if unmade and "its " in verdict.why else verdict.why)
+        absent = unmade and verdict.why.endswith(" is missing")  # which does not say what becomes of it
+        left = Status(job, STALE, _upstream(unmade[0]) if absent else verdict.why)
     if not queued:
         return left
     return Status(job, WAITING, queued.reason) if queued.waits else _running(job, queued.node, 0.0)

@@ -1,0 +1,1 @@
+"""Trained networks outside the pipeline: loading them, and exporting them as folders that stand alone."""

@@ -1,0 +1,93 @@
+"""The public names: complete, documented, and no short cut to everything for the identity of code.
+
+docs/api.md is made of their docstrings; `DISTILLERY_WRITE_DOCS=1 pytest tests/test_api.py` writes it anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+import api_page
+import pytest
+from conftest import ROOT
+
+from distillery import api
+from distillery.pipeline import fingerprint
+
+PAGE = ROOT / "docs" / "api.md"
+METHOD = """
+from distillery.api import Batch, Objective, Positive, kl_rows
+
+class Mine(Objective):
+    class Config(Objective.Config):
+        temperature: Positive = 4.0
+
+    def distil(self, batch: Batch):
+        return {"mine": kl_rows(batch.student.logits, batch.teacher.logits, self.config.temperature).mean()}
+"""
+
+
+def test_the_page_is_made_of_the_docstrings() -> None:
+    page = api_page.page()
+    if os.environ.get("DISTILLERY_WRITE_DOCS"):
+        PAGE.write_text(page)
+    assert PAGE.read_text() == page, "docs/api.md is not what the docstrings say: see the docstring of this test"
+
+
+def test_every_name_is_on_the_page_once() -> None:
+    listed = [name for names, _ in api_page.SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(api_page.public())
+
+
+@pytest.mark.parametrize("name", sorted(api_page.public()))
+def test_every_name_is_documented(name: str) -> None:
+    thing = getattr(api, name)
+    own = vars(thing).get("__doc__") if isinstance(thing, type) else thing.__doc__
+    assert own or name in ("Positive", "Weight", "Finite", "Fraction", "Share", "Count", "Epochs")
+
+
+def test_names_are_passed_on_as_they_are() -> None:
+    body = ast.parse((ROOT / "src/distillery/api.py").read_text()).body[1:]
+    aliases = [alias for node in body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert all(isinstance(node, ast.ImportFrom) for node in body), "nothing is defined there"
+    assert all(alias.asname == alias.name for alias in aliases if alias.name != "annotations")
+
+
+def test_the_package_itself_does_not_use_it() -> None:
+    found = {p.name for p in (ROOT / "src").rglob("*.py") if "distillery.api import" in p.read_text()}
+    assert found == {"api.py", "card.py"}, "in its docstring, and in what a model card tells its reader"
+
+
+def test_a_method_depends_on_what_it_uses_and_not_on_all(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(METHOD)
+    _, imported = fingerprint._parsed(file)
+    used = {"distillery.objectives.base", "distillery.objectives.soft", "distillery.config"}
+    assert imported == used, "and neither distillery.api nor the export of students"
+
+
+def values(file: Path) -> dict[str, Any]:
+    return {"student": "resnet8_w2", "teachers": {}, "objective": {"objective": f"{file}:Mine"}}
+
+
+def test_a_change_elsewhere_leaves_the_method_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(METHOD)
+    module = fingerprint._module
+
+    def edited(name: str) -> str:
+        def changed(called: str) -> tuple[str, list[str]]:
+            digest, imported = module(called)
+            return (f"edited {digest}" if called == name else digest), imported
+
+        monkeypatch.setattr(fingerprint, "_module", changed)
+        fingerprint._closure.cache_clear()
+        return fingerprint.fingerprint("evaluate", values(file))
+
+    before = edited("nothing")
+    assert edited("distillery.students.export") == before != edited("distillery.objectives.soft")
+    monkeypatch.undo()
+    fingerprint._closure.cache_clear()
