@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from distillery.data.dataset import Dataset
+from distillery.models.base import Network
+from distillery.models.seeing import Seeing, see
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.students.header import Header
-from distillery.study.blocks import Method, Recipe
+from distillery.study.blocks import Method, Preprocessing, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source
 from distillery.teachers.student import serves
@@ -56,12 +58,19 @@ def run(work: Work) -> None:
             architecture=values["architecture"],
             recipe=made.get("recipe", {}),
             settings_sha256=artifacts.sha256_json(values),
+            **_carried(name, trainee.student, values),
         )
         artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())
         save_history(work.job.outputs["history"], {"teacher": history})
         size = sum(p.numel() for p in trainee.student.parameters())
         work.write(architecture=values["architecture"], seed=values["seed"], parameters=size, **made)
         checkpoint.discard()
+
+
+def _carried(name: str, network: Network, values: dict[str, Any]) -> dict[str, Any]:
+    """What is kept with fetched weights: how they see images, and their licence."""
+    seen = {"preprocessing": {name: network.own}} if isinstance(network, Seeing) else {}
+    return seen | ({"licence": values.get("licence")} if "recipe" not in values or "urls" in values else {})
 
 
 def _source(work: Work, data: Dataset) -> Source:
@@ -102,6 +111,9 @@ def _fetch(
         if volatile is not None:
             volatile["mirrors"] = error.failures  # not in the record: which way a host is dead differs from day to day
         return {"fallback": "trained here, because every mirror failed", "mirrors": list(error.failures)}
+    if values.get("preprocessing"):
+        own = Preprocessing.model_validate(values["preprocessing"])
+        trainee.student = see(trainee.student, own, data.mean, data.std)
     trainee.student.to(data.test_images.device)
     # In float32, whatever students are trained in.
     scores = test(trainee, data, recipe.updated({"precision": "float32"}))
