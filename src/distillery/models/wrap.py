@@ -138,7 +138,9 @@ class Wrapped(Network):
                 failure = error
                 continue
             if found.classes != self.classes:
-                raise DistilleryError(f"{self.name} gives {found.classes} logits, and the data has {self.classes} classes")
+                raise DistilleryError(
+                    f"{self.name} gives {found.classes} logits, and the data has {self.classes} classes"
+                )
             return found
         said = " ".join(str(failure).split())[:200]
         raise DistilleryError(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from distillery.data.dataset import Dataset
-from distillery.models.base import Network
 from distillery.models.seeing import Seeing, see
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
@@ -58,19 +57,14 @@ def run(work: Work) -> None:
             architecture=values["architecture"],
             recipe=made.get("recipe", {}),
             settings_sha256=artifacts.sha256_json(values),
-            **_carried(name, trainee.student, values),
+            preprocessing={name: trainee.student.own} if isinstance(trainee.student, Seeing) else {},
+            licence=values.get("licence") if "fetched" in made else None,
         )
         artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())
         save_history(work.job.outputs["history"], {"teacher": history})
         size = sum(p.numel() for p in trainee.student.parameters())
         work.write(architecture=values["architecture"], seed=values["seed"], parameters=size, **made)
         checkpoint.discard()
-
-
-def _carried(name: str, network: Network, values: dict[str, Any]) -> dict[str, Any]:
-    """What is kept with fetched weights: how they see images, and their licence."""
-    seen = {"preprocessing": {name: network.own}} if isinstance(network, Seeing) else {}
-    return seen | ({"licence": values.get("licence")} if "recipe" not in values or "urls" in values else {})
 
 
 def _source(work: Work, data: Dataset) -> Source:
@@ -122,4 +116,5 @@ def _fetch(
     measured = scores["test_top1"]
     part = f", its {found.part}" if found.part else ""
     print(f"teacher {teacher}: {measured:.2f} % measured, {published} published, from {found.url}{part}", flush=True)
-    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy}}
+    carried = {key: values[key] for key in ("preprocessing", "licence") if key in values}
+    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy} | carried}

@@ -1,4 +1,4 @@
-"""Released weights by name: those of torchvision and timm, with what they were trained to see. Nothing is downloaded."""
+"""Released weights by name, of torchvision and timm, and what they were trained to see. Nothing is downloaded here."""
 
 from __future__ import annotations
 

@@ -76,6 +76,11 @@ def by_name(teacher: Teacher) -> bool:
     return teacher.architecture.startswith(FAMILIES) and not places(teacher)
 
 
+def released(teacher: Teacher, data: Data) -> Source:
+    """The release of this architecture for this data."""
+    return RELEASED.get(teacher.architecture, UNKNOWN) if data.source == DATA else UNKNOWN
+
+
 def source_of(teacher: Teacher, data: Data) -> Source:
     """Return the teacher's block of params.yaml, completed from `RELEASED` where the study says nothing.
 
@@ -87,7 +92,7 @@ def source_of(teacher: Teacher, data: Data) -> Source:
     """
     if by_name(teacher) or NETWORKS[teacher.architecture].name not in NETWORKS:
         return _asked(teacher)
-    known = RELEASED.get(teacher.architecture, UNKNOWN) if data.source == DATA else UNKNOWN
+    known = released(teacher, data)
     return Source(
         urls=places(teacher) or known.urls,
         member=teacher.member or known.member,
@@ -107,7 +112,7 @@ def _asked(teacher: Teacher) -> Source:
     elif not urls:
         found = named.named(teacher.architecture, teacher.weights)
         urls = found.urls
-    own = teacher.preprocessing
+    own: Preprocessing | str | None = teacher.preprocessing
     if own == "own":
         own = found.preprocessing if found else named.carried(teacher.architecture)
     return Source(
