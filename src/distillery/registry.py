@@ -136,7 +136,7 @@ class Registry(Mapping[str, Component]):
         kind: str,
         base: str,
         rows: Mapping[str, str | tuple[str, Mapping[str, Any]]],
-        families: Mapping[str, str] = {},  # noqa: B006
+        families: Mapping[str, str] = {},
     ) -> None:
         self.kind, self.base, self.families = kind, base, families
         self._rows: dict[str, Component] = {}
