@@ -36,7 +36,7 @@ class Timm(Wrapped):
     def __init__(self, num_classes: int, in_channels: int, name: str) -> None:
         timm = import_timm()
         full = f"timm/{name}"
-        plain, dot, tag = name.partition(".")
+        plain, dot, _ = name.partition(".")
         _known(f"timm/{plain}", [f"timm/{k}" for k in timm.list_models()])
         if dot:
             _known(full, [f"timm/{k}" for k in timm.list_pretrained(f"{plain}.*")])

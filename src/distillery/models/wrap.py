@@ -1,4 +1,4 @@
-"""A module that knows nothing of Distillery, as a `Network`: its taps are read by hooks while it runs as it always does.
+"""A module that knows nothing of Distillery, as a `Network`: hooks read its taps while it runs as it always does.
 
 Logits, gradients, running statistics and state dict are those of the module alone.
 """

@@ -41,7 +41,7 @@ def _problems(study: Study) -> Iterator[str]:
     shape = open_source(study.data.source, study.data.options).shape()
     stage = _Stage(shape) if shape else None
     teachers: dict[str, Role] = {}
-    for t, teacher in study.teachers.items():
+    for t in study.teachers:
         problems = list(_of_teacher(study, t, stage, teachers))
         if problems:
             teachers.pop(t, None)
