@@ -140,7 +140,7 @@ def test_options_cannot_bring_code_along(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_every_network_is_known_by_its_weights() -> None:
-    for name in models.NAMES:
+    for name in models.NETWORKS:
         with torch.device("meta"):
             weights = models.build(name, 7, 1).state_dict()
         assert identify(weights) == f"{name} for 7 classes and images of 1 channel"

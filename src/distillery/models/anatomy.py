@@ -112,7 +112,7 @@ def dissect(module: nn.Module, images: Tensor, taps: Sequence[str] = ()) -> Anat
         raise DistilleryError(f"its forward pass gives {kind} and not (images, classes) logits")
     heads = [e for e in events if isinstance(e.module, nn.Linear) and e.output.shape == logits.shape]
     heads = [e for e in heads if e.given is not None and e.given.dim() == 2]
-    taps = taps or KNOWN.get(type(module).__name__) or _timm_taps(module)
+    taps = taps or _torchvision_taps(module) or _timm_taps(module)
     maps = _declared(events, taps) if taps else _before_reductions(events, images.shape[-1])
     if len(maps) < 2:
         maps = []
@@ -169,6 +169,11 @@ def _declared(events: list[_Event], paths: Sequence[str]) -> list[_Event]:
         if not last[path].is_map:
             raise DistilleryError(f"its layer {path!r} gives no (images, channels, height, width) maps to tap")
     return [last[path] for path in paths]
+
+
+def _torchvision_taps(module: nn.Module) -> Sequence[str]:
+    kind = type(module)
+    return KNOWN.get(kind.__name__, ()) if kind.__module__.startswith("torchvision.") else ()
 
 
 def _timm_taps(module: nn.Module) -> list[str]:
