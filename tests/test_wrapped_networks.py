@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_taps(name: str) -> None:
     sides = [m.shape[2] for m in out.maps]
     assert all(m.shape[2] == m.shape[3] for m in out.maps)
     stages = sides[1:]
-    assert [a / b for a, b in zip(stages, stages[1:], strict=False)] == [2.0] * (len(stages) - 1 if stages else 0)
+    assert [a / b for a, b in itertools.pairwise(stages)] == [2.0] * (len(stages) - 1 if stages else 0)
     assert not sides or sides[0] in (stages[0], 2 * stages[0])
     if name.partition("/")[2] in PREACTS:
         assert [m.shape for m in out.preacts] == [m.shape for m in out.maps]
@@ -126,6 +127,8 @@ def test_the_state_dict_comes_back() -> None:
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet18"])
 def test_preacts_are_the_maps_before_their_activation(name: str) -> None:
     network = models.build(name, 7).eval()
+    for norm in network.stage_norms():
+        nn.init.ones_(norm.weight)  # timm begins with 0
     out = network(torch.randn(2, 3, 64, 64), preacts=True)
     assert out.preacts[0] is out.maps[0] and len(out.preacts) == 5
     for before, after in zip(out.preacts[1:], out.maps[1:], strict=True):
@@ -212,8 +215,11 @@ PAIRS = [("torchvision/resnet18", "torchvision/mobilenet_v3_small"), ("timm/regn
 PAIRS += [("torchvision/resnet18", "resnet8x4"), ("resnet32x4", "torchvision/shufflenet_v2_x0_5")]
 
 
-@pytest.mark.parametrize("method", ["kd", "at", "vkd", "reviewkd", "simkd", "crd"])
-@pytest.mark.parametrize(("teacher", "student"), PAIRS)
+CASES = [(*pair, method) for pair in PAIRS for method in ("kd", "at", "vkd")]
+CASES += [(*PAIRS[2], method) for method in ("reviewkd", "simkd", "crd")]
+
+
+@pytest.mark.parametrize(("teacher", "student", "method"), CASES)
 def test_training_with_wrapped_networks(teacher: str, student: str, method: str, noise: Dataset) -> None:
     stepped(teacher, student, Method(objective=method), noise)
 
@@ -362,7 +368,7 @@ def logits(name: str, images: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Misdeclared", "has no layer 'features.9' to tap: did you mean 'features.0'?"),
+        ("Misdeclared", "has no layer 'features.9' to tap: did you mean 'features.5'?"),
         ("Flat", r"its layer 'classifier.0' gives no \(images, channels, height, width\) maps"),
         ("NoTaps", "`taps` must be names of layers, not 3"),
         ("Maps", r"its forward pass gives a tensor of shape \(1, 4, 222, 222\) and not \(images, classes\) logits"),
@@ -402,7 +408,7 @@ def test_a_module_without_a_linear_head_gives_logits_alone(place: str, noise: Da
 def test_a_tap_that_something_leads_past_is_no_entrance(place: str) -> None:
     network = models.build(f"{place}:Past", 4).eval()
     out = network(torch.randn(2, 3, 32, 32))
-    with pytest.raises(ValueError, match="cannot be entered at features.4, which something leads past"):
+    with pytest.raises(ValueError, match=r"cannot be entered at features\.4, which something leads past"):
         network.tail(out.maps[1], 1)
 
 

@@ -185,7 +185,8 @@ def _timm_taps(module: nn.Module) -> list[str]:
     paths = [s["module"] for s in stages if s["module"] in modules and not _pools(modules[s["module"]])]
     if len(sizes) < 2 or len(paths) < 2:
         return []
-    return ["stem", *paths] if min(sizes) >= 4 and "stem" in modules and "stem" not in paths else paths
+    stem = next((name for name in ("stem", "patch_embed") if name in modules and name not in paths), None)
+    return [stem, *paths] if stem and min(sizes) >= 4 else paths
 
 
 def _pools(module: nn.Module) -> bool:
