@@ -17,7 +17,8 @@ from distillery.pipeline.snakemake import Jobs
 # Jobs run the code of this checkout in this environment. `exec`: a shell in between would die of the scheduler's SIGTERM
 # at once, the job would count as over, and the trainer would be killed before it had written its checkpoint.
 HERE, SOURCE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(Path(workflow.basedir, "src")))
-shell.prefix(f"export PATH={HERE}:$PATH PYTHONPATH={SOURCE}:$PYTHONPATH; exec ")
+PREFIX = f"export PATH={HERE}:$PATH PYTHONPATH={SOURCE}:$PYTHONPATH; exec "
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # which Snakemake would fill in
 
 try:
     JOBS = Jobs(plans=not is_submitted(workflow))

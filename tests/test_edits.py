@@ -235,13 +235,15 @@ def undone(bench: Workbench) -> Iterator[None]:
 
 
 def due_for_snakemake(bench: Workbench) -> set[str]:
-    said = bench.run("snakemake", "--dry-run", "--cores", "1").stdout
-    found = set()
-    for block in said.split("\n\n"):
-        if rule := re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE):
-            keys = dict(re.findall(r"(\w+)=([^,\s]+)", next(iter(re.findall(r"wildcards: (.*)", block)), "")))
-            if rule[1] in STAGES:
-                found.add(" ".join((rule[1], *(keys[key] for key in STAGES[rule[1]]))))
+    found, rule = set(), ""
+    for line in bench.run("snakemake", "--dry-run", "--cores", "1").stdout.splitlines():
+        if named := re.match(r"(?:local)?rule (\w+):", line):
+            rule = named[1]
+            if STAGES.get(rule) == ():
+                found.add(rule)
+        elif line.strip().startswith("wildcards: "):
+            keys = dict(re.findall(r"(\w+)=([^,\s]+)", line))
+            found.add(" ".join((rule, *(keys[key] for key in STAGES[rule]))))
     return found
 
 

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
+from distillery.cli import app
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError
@@ -253,8 +254,32 @@ def test_show_prints_what_was_written(synthetic: Synthetic) -> None:
     show(synthetic.study, fault, console)
     text = console.export_text()
     assert "85.92 ± 0.88 (3)  +4.92 ▲" in text
+    assert "Nothing was trained here: the table was compared with params.yaml and the code" in text
     assert "KD_10 & more" in text
     assert "400 test images: one image is 0.25 points." in text
+
+
+def test_show_says_what_an_edit_made_out_of_date(synthetic: Synthetic) -> None:
+    synthetic.tables()
+    content = params()
+    content["methods"]["kd_10"]["temperature"] = 11.0
+    for place in ("here", "in a clone"):
+        synthetic.write_params(content)
+        if place == "in a clone":
+            shutil.rmtree("artifacts")
+        assert "methods.kd_10.temperature changed" in fault_of_tables(synthetic.plan), place
+    console = Console(width=200, record=True, file=io.StringIO())
+    show(synthetic.study, fault_of_tables(synthetic.plan), console)
+    assert console.export_text().count("out of date: the table below is not that of the study as it is now") == 2
+
+
+def test_tables_of_what_is_there_by_hand(synthetic: Synthetic) -> None:
+    content = params(seeds=[0])
+    synthetic.write_params(content)
+    synthetic.cell("a-b", "kd", "0", [80.0])
+    app(["tables"], standalone_mode=False)
+    text = Layout("digits").result_files()["markdown"].read_text()
+    assert text.partition("###")[0].count("— (0 of 1)") == 2
 
 
 def test_show_without_results_says_what_to_do(synthetic: Synthetic) -> None:

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from distillery.pipeline.jobs import list_tasks
 from synthetic_study import Synthetic, params
 
 from distillery.pipeline.layout import Layout
+from distillery.pipeline.planner import current
 from distillery.status.slurm import ask
 from distillery.status.states import FAILED, RUNNING, TODO, WAITING, Status, look
-from distillery.study.model import Study, read_params
 
 LOGS, RUNS, MARKERS = (Path(".snakemake") / name for name in ("slurm_logs", "log", "incomplete"))
 JOB = ("a-b", "kd", "0-2")
@@ -24,14 +23,14 @@ JOB = ("a-b", "kd", "0-2")
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A study that was never started, and no Slurm."""
-    Synthetic(tmp_path, params(study="fresh"))
     monkeypatch.chdir(tmp_path)
+    Synthetic(tmp_path, params(study="fresh"))
     monkeypatch.setenv("PATH", "/nowhere")
 
 
 def state() -> Status:
-    found = look(Study.load(), read_params("params.yaml")).statuses
-    return next(s for s in found if s.task.name == f"distill {' '.join(JOB)}")
+    found = look(current()[1]).statuses
+    return next(s for s in found if s.job.name == f"distill {' '.join(JOB)}")
 
 
 def students(study: str) -> Path:
@@ -95,13 +94,12 @@ def mark(output: Path, number: str | None) -> None:
 
 @pytest.mark.parametrize("study", ["small", "fresh"])
 def test_a_queued_job_belongs_to_one_study(queue: Callable[[str], None], study: str) -> None:
-    for slurm, ours in (("PENDING", WAITING), ("RUNNING", WAITING)):  # it has no data yet, so it waits its turn
+    for slurm, ours in (("PENDING", WAITING), ("RUNNING", RUNNING)):
         queue(slurm)
         assert state().state == ours  # by its comment alone, as far as anybody knows
     mark(students(study), "7")
-    assert state().state == (WAITING if study == "fresh" else TODO)
+    assert state().state == (RUNNING if study == "fresh" else TODO)
     mark(students(study), None)  # once it runs
     write(RUNS / "a.snakemake.log", run_log(study))
-    assert state().state == (WAITING if study == "fresh" else TODO)
-    assert state().state != RUNNING
-    assert ask(list_tasks(Study.load())).unnamed == 0
+    assert state().state == (RUNNING if study == "fresh" else TODO)
+    assert ask(current()[1].jobs).unnamed == 0

@@ -1,4 +1,4 @@
-"""Networks of torchvision, timm and the user's own files: the module's own numbers, sensible taps, real training steps."""
+"""Networks of torchvision, timm and the user's own files: the module's own numbers, sensible taps, real training."""
 
 from __future__ import annotations
 

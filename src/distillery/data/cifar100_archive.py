@@ -172,7 +172,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
-    """Read one of the official pickles. Its md5 is verified; that it can build nothing but data is a second wall."""
+    """Read one of the official pickles. Its md5 is verified; the restricted unpickler is defence in depth."""
     with file.open("rb") as stream:
         return _unpickled(stream, file.name)
 

@@ -69,6 +69,6 @@ def _split(fraction: float) -> Arrays:
 
 
 def _spread(n: int, m: int) -> np.ndarray:
-    """Mark m of n places, spread evenly, in whole numbers."""
+    """Boolean mask of length n with m evenly spaced True entries."""
     k = np.arange(n)
     return (k + 1) * m // n > k * m // n

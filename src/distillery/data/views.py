@@ -79,7 +79,7 @@ def order(seed: int, epoch: int, n: int) -> Tensor:
 
 
 def copied(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return the tensor on `device`. To CUDA the copy is queued behind whatever else is there: nobody waits for it."""
+    """Return the tensor on `device`; to CUDA it is copied asynchronously (pinned memory, `non_blocking`)."""
     if device.type == "cuda" and tensor.is_cpu:
         tensor = tensor.pin_memory()  # from other memory even a queued copy first waits for the device
     return tensor.to(device, non_blocking=True)

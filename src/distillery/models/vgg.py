@@ -25,7 +25,7 @@ class Block(nn.Sequential):
         self.index = index
 
     def forward(self, features: Tensor, keep: bool = False) -> tuple[Tensor, Tensor]:
-        """Pool the map of the block before, if it is to be, and return this block's map after and before its ReLU."""
+        """Max-pool the input where the architecture does; return this block's map after and before its ReLU."""
         # The last pooling exists for 64-pixel images alone, whose map at that place is 8 high.
         if self.index in (1, 2, 3) or (self.index == 4 and features.shape[2] == 8):
             features = F.max_pool2d(features, 2)

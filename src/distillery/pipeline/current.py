@@ -102,11 +102,14 @@ def fault_of_tables(plan: Plan) -> str:
     if plan.layout.all_metrics.exists():
         why = Judge(plan).verdict(job).why
     elif job.record.exists():
-        judge, record = Judge(plan), read(job.record, ResultRecord)
-        why = difference(record.spec, job) or judge.changed_output(job, record)
+        try:
+            record = read(job.record, ResultRecord)
+            why = difference(record.spec, job) or Judge(plan).changed_output(job, record)
+        except DistilleryError:
+            why = "it was made by an earlier version of Distillery"
     else:
         why = "it was not made yet"
-    return f"the table below is not that of the study as it is now ({why}): run the engine again" if why else ""
+    return f"the table below is not that of the study as it is now ({why}): run the study again" if why else ""
 
 
 def _upstream(job: Job, found: Verdict) -> str:

@@ -95,6 +95,11 @@ class Layout:
         return self.artifacts / "checkpoints" / Path(*key).with_suffix(".safetensors")
 
     @property
+    def plan(self) -> Path:
+        """What the specs were made from: parameters, code, the user's own files; undeclared."""
+        return self.artifacts / "plan.json"
+
+    @property
     def settings(self) -> Path:
         """Settings of the machine (budgets, batch sizes), which decide no result; undeclared."""
         return self.artifacts / "settings.json"

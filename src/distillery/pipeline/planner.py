@@ -32,8 +32,8 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     content = read_params(params)
     study = check(content, str(params))
     files = named_files(study)
-    key = sha256_json([content, tree_state(), _listing(files)])
-    note = Layout(study.study).artifacts / "plan.json"
+    note, tree = Layout(study.study).plan, tree_state()
+    key = sha256_json([content, tree, _listing(files)])
     with suppress(DistilleryError):  # not there, damaged, of another version: made anew
         if (noted := read_json(note)).get("key") == key:
             found = Plan.read(study.study)
@@ -45,7 +45,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     plan = resolve(study)
     if write:
         plan.write()
-        write_json(note, {"key": key, "plan": sha256_json(plan.specs())})
+        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree})
     return study, plan
 
 
@@ -155,12 +155,15 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
 
 
 def _shown(study: Study) -> dict[str, Any]:
-    """The study as the tables show it: with labels, without the machine's settings."""
+    """The study as the tables show it: with labels, but without what changes nothing in them."""
     from distillery.objectives.build import Loss
 
     shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    for teacher in shown["teachers"].values():
+        teacher["recipe"].pop("test_every", None)
     for name, method in study.methods.items():
-        shown["methods"][name] |= Loss(method).effective()
+        said = {key: shown["methods"][name][key] for key in ("objective", "label", "recipe", "pairs")}
+        shown["methods"][name] = said | Loss(method).effective()
     return shown
 
 

@@ -1,4 +1,4 @@
-"""Build every cell of a study once, on torch's meta device: shapes without numbers, in seconds for hundreds of cells.
+"""Build every cell of a study once and compute its loss on a few drawn images: seconds for hundreds of cells.
 
 What is called valid here does not fail later for a reason that could be known: keys and ranges of a method, whether it
 finds in both networks what it compares, whether every plug-in acts, whether a last, incomplete batch can be trained on.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillery import models
 from distillery.config import Problems
@@ -32,7 +32,9 @@ _BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over 
 
 def rehearse(study: Study, where: str = "params.yaml") -> None:
     """Raise DistilleryError that lists what would fail, one line each."""
-    problems = list(dict.fromkeys(_problems(study)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        problems = list(dict.fromkeys(_problems(study)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
 
@@ -81,10 +83,10 @@ def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, 
     if teacher.source == "fetch":
         try:
             origin = source_of(teacher, study.data)
-            role = Role(teacher.architecture, origin.preprocessing)
         except DistilleryError as error:
             yield f"{where}: {error}"
             return
+        role = Role(teacher.architecture, origin.preprocessing)
         if teacher.preprocessing == "own" and "preprocessing" in teacher.model_fields_set and not role.own:
             yield f"{where}.preprocessing: {teacher.architecture} carries none of its own: give mean and std, or `data`"
         if stage and origin.classes not in (None, stage.shape.num_classes):
@@ -99,33 +101,36 @@ def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, 
         if not problems and role.own and teacher.fallback == "train":
             problems = list(stage.trains(f"{where}.fallback", Role(role.architecture), study.recipe_for_teacher(name)))
         yield from problems
-        if not problems and study.cache.pooled and stage.example(role, 1).pooled is None:
+        if not problems and study.cache.pooled and stage.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
 
 
 class _Stage:
-    """Networks and batches of one data set, without numbers."""
+    """Untrained networks and batches of one data set, on the CPU."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.network = cache(self._network)
-        self.example = cache(self._example)
+        self.outputs = cache(self._outputs)
         self.trains_on = cache(self._trains_on)
+        self.on_train = cache(self._on_train)
 
     def _network(self, role: Role) -> Network:
-        asked = role.architecture, self.shape.num_classes, self.shape.channels
-        try:
-            with torch.device("meta"):
-                network = models.build(*asked)
-        except (NotImplementedError, RuntimeError, DistilleryError):  # it may ask for numbers while it is built
-            network = models.build(*asked).to("meta")
+        """A network that normalises by the statistics of some images, as a trained one does."""
         channels = self.shape.channels
-        return see(network, role.own, (0.0,) * channels, (1.0,) * channels)
+        network = models.build(role.architecture, self.shape.num_classes, channels)
+        network = see(network, role.own, (0.0,) * channels, (1.0,) * channels)
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = None  # the next batch's own statistics
+        with torch.no_grad():
+            network.train()(self._images(_BATCH))
+        return network.eval()
 
     def _images(self, count: int) -> Tensor:
-        return torch.empty(count, self.shape.channels, self.shape.height, self.shape.width, device="meta")
+        return torch.randn(count, self.shape.channels, self.shape.height, self.shape.width)
 
-    def _example(self, role: Role, rows: int) -> Outputs:
+    def _outputs(self, role: Role, rows: int) -> Outputs:
         with torch.no_grad():
             outputs: Outputs = self.network(role).eval()(self._images(rows), preacts=True)
         return outputs
@@ -134,13 +139,16 @@ class _Stage:
         """Say why a batch of so many images cannot be trained on; "" if it can."""
         shape, size = self.shape, role.own.size if role.own else None
         try:
-            self.network(role).train()(self._images(rows))
+            network = self.network(role)
+            with torch.no_grad():
+                network.train()(self._images(rows))
         except DistilleryError as error:
             return str(error)
-        except Exception as error:  # whatever the author of a network says to a size that it does not take
-            why = " ".join(str(error).split())[:200] or type(error).__name__
+        except Exception as error:  # whatever the author's code raises
             images = f"{size}x{size}" if size else f"{shape.height}x{shape.width}"
-            return f"{role.architecture} does not take images of {images} with {shape.channels} channels: {why}"
+            said = _said(error) or type(error).__name__
+            return f"{role.architecture} does not take images of {images} with {shape.channels} channels: {said}"
+        network.eval()
         return ""
 
     def trains(self, where: str, role: Role, recipe: Recipe) -> Iterator[str]:
@@ -156,87 +164,81 @@ class _Stage:
                 f"{role.architecture} normalises over a single value there: choose another batch_size"
             )
 
-    def plays(self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> Iterator[str]:
-        """Build the objective as a run does, and compute its loss where no number decides what is computed."""
-        names = teachers if loss.needs else ()
+    def plays(self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> list[str]:
+        """Build the objective as a run does, and compute its loss."""
         try:
-            context = self._context(student, names)
-            with torch.device("meta"):
-                objective = loss.build(context)
+            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers)]
         except DistilleryError as error:
-            yield f"{where}: {error}"
-            return
-        except (NotImplementedError, RuntimeError) as error:
-            if not _asks_for_numbers(error):
-                raise
-            return
-        acted: set[str] = set()
-        batch = self._batch(student, names, loss.needs)
-        terms = _rehearsed(objective, batch, acted)
-        if loss.needs and terms is not None and not terms:
-            yield f"{where}: every term of {method.objective} has weight 0"
+            return [f"{where}: {error}"]
+        except Exception as error:  # whatever the author's code raises
+            return [f"{where}: {method.objective} raises {type(error).__name__}: {_said(error)}"]
+
+    def _plays(self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> Iterator[str]:
+        names = teachers if loss.needs else ()
+        context = self._context(student, names)
+        objective = loss.build(context)
+        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs))
+        if loss.needs and not terms:
+            yield f"every term of {method.objective} has weight 0"
         for name, (kind, _) in loss.plugins.items():
             if not loss.needs:
-                yield f"{where}: plug-in {name!r} has no effect: {method.objective} has no teacher"
-            elif issubclass(kind, Transform) and terms is not None and kind.__name__ not in acted:
-                yield f"{where}: plug-in {name!r} has no effect: {method.objective} compares no logits"
+                yield f"plug-in {name!r} has no effect: {method.objective} has no teacher"
+            elif issubclass(kind, Transform) and kind not in acted:
+                yield f"plug-in {name!r} has no effect: {method.objective} compares no logits"
 
     def _context(self, student: Role, teachers: tuple[Role, ...]) -> Context:
         labels = torch.arange(self.shape.train_images) % self.shape.num_classes
         if not teachers:
-            return Context(self.shape.num_classes, labels, self.example(student, 1))
-        outputs, count = self.example(teachers[0], 1), self.shape.train_images
+            return Context(self.shape.num_classes, labels, self.outputs(student, 1))
+        outputs, network = self.outputs(teachers[0], 1), self.network(teachers[0])
+        width = outputs.pooled.shape[1] if outputs.pooled is not None else None
+        on_train = partial(self.on_train, width)
+        return Context(self.shape.num_classes, labels, self.outputs(student, 1), outputs, network, on_train)
 
-        def on_train() -> Outputs:
-            pooled = torch.empty(count, outputs.pooled.shape[1]) if outputs.pooled is not None else None
-            return Outputs(torch.zeros(count, self.shape.num_classes), pooled)
-
-        return Context(
-            self.shape.num_classes, labels, self.example(student, 1), outputs, self.network(teachers[0]), on_train
-        )
+    def _on_train(self, width: int | None) -> Outputs:
+        """In place of a teacher's outputs for all training images."""
+        count = self.shape.train_images
+        pooled = torch.randn(count, width) if width is not None else None
+        return Outputs(torch.randn(count, self.shape.num_classes), pooled)
 
     def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str]) -> Batch:
         strong = "strong" in needs
-        ours, theirs = self.example(student, _BATCH), tuple(self.example(t, _BATCH) for t in teachers)
+        ours, theirs = self.outputs(student, _BATCH), tuple(self.outputs(t, _BATCH) for t in teachers)
+        index = torch.arange(_BATCH)
         return Batch(
-            torch.zeros(_BATCH, dtype=torch.int64, device="meta"),
+            index % self.shape.num_classes,
             ours,
             theirs,
-            torch.ones((), device="meta"),
-            torch.arange(_BATCH, device="meta"),
+            torch.ones(()),
+            index,
             ours if strong else None,
             theirs[0] if strong else None,
         )
 
 
-def _rehearsed(objective: Objective, batch: Batch, acted: set[str]) -> dict[str, Tensor] | None:
-    """Compute the distillation terms on the meta device; None where that asks for numbers (an eigensolver, a mask).
-
-    `acted` collects the names of the transforms that were called.
-    """
-    hooks = [plugin.register_forward_hook(_noting(acted)) for plugin in objective.plugins]
-    inner = getattr(objective, "main", objective)
-    if inner is not objective:
-        hooks += [plugin.register_forward_hook(_noting(acted)) for plugin in inner.plugins]
+def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], set[type]]:
+    """Compute all terms; return those of the distillation, and the classes of the plug-ins that were called."""
+    acted: set[type] = set()
+    parts = [module for module in objective.modules() if isinstance(module, Objective)]
+    hooks = [plugin.register_forward_hook(_noting(acted)) for part in parts for plugin in part.plugins]
     try:
         with torch.no_grad():
-            return objective.to("meta").train().distil(batch)
-    except (NotImplementedError, RuntimeError) as error:
-        if _asks_for_numbers(error):
-            return None
-        raise DistilleryError(f"{type(objective).__name__}: {' '.join(str(error).split())[:200]}") from None
+            objective.train()
+            if objective.selector is not None:
+                objective.selector(batch)
+            objective.supervised(batch)
+            return objective.distil(batch), acted
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _asks_for_numbers(error: Exception) -> bool:
-    """Whether code failed only because tensors on the meta device hold no numbers."""
-    return isinstance(error, NotImplementedError) or "meta" in str(error).lower() or "item()" in str(error)
-
-
-def _noting(acted: set[str]) -> Callable[..., None]:
+def _noting(acted: set[type]) -> Callable[..., None]:
     def note(module: Any, *_: Any) -> None:
-        acted.add(type(module).__name__)
+        acted.add(type(module))
 
     return note
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

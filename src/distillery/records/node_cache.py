@@ -41,7 +41,7 @@ def sha256_once(path: Path, note: Path) -> str:
 
 
 def nearby(path: Path, sha256: str) -> Path | None:
-    """Return this node's own copy of the file with this content; None if there is none, which is said in one sentence.
+    """Return this node's own copy of the file with this content; or None (the reason is printed).
 
     Copies are named by content: another study's, or an older file of the same name, is never taken. They are whole and
     verified when they get their name, and made again if they were changed since.

@@ -1,8 +1,8 @@
 """The records: for every job a small JSON file that says what its outputs were made from, and the facts about them.
 
-A record holds what two identical runs agree on. What they cannot agree on (times, host, revision) goes to an undeclared
-file under `provenance/`, so that reproducing a study reproduces every recorded hash. Bulk (histories, predictions) lies
-beside the record as safetensors.
+A record holds what is the same in two identical runs. Facts that are not reproducible (wall time, host, revision) go to
+an undeclared file under `provenance/`, so that reproducing a study reproduces every recorded hash. Bulk (histories,
+predictions) lies beside the record as safetensors.
 """
 
 from __future__ import annotations

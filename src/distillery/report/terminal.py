@@ -9,8 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from distillery.pipeline.layout import Layout
-from distillery.records.io import DistilleryError
-from distillery.records.schema import ResultRecord, read
+from distillery.records.io import DistilleryError, read_json
 from distillery.report.ledger import NOT_COMPARABLE
 from distillery.report.table import Entry, Table
 from distillery.report.text import (
@@ -27,13 +26,16 @@ from distillery.study.model import Study
 
 
 def _written(study: Study) -> Table:
-    """The study's table as the `tables` stage wrote it; DistilleryError if it has not."""
+    """The study's table as the `tables` stage wrote it, of whatever version; DistilleryError if it has not."""
     path = Layout(study.study).result_files()["table"]
     if not path.exists():
         raise DistilleryError(
             f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
         )
-    return Table.from_json(read(path, ResultRecord).table)
+    try:
+        return Table.from_json(read_json(path)["table"])
+    except (KeyError, TypeError):
+        raise DistilleryError(f"{path} is no table of this version of Distillery: run the study again") from None
 
 
 def show(study: Study, fault: str, console: Console | None = None) -> None:
@@ -56,6 +58,9 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
     for line in table.missing:
         console.print(f"missing: {line}", style="yellow", highlight=False, markup=False, emoji=False)
     console.print(f"Figures and the provenance of every number: {Layout(study.study).result_files()['report']}")
+    if not Layout(study.study).all_metrics.exists():
+        told = "Nothing was trained here: the table was compared with params.yaml and the code, not with its metrics."
+        console.print(told, style="dim", highlight=False)
     _warn(console, fault)
 
 

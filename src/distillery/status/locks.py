@@ -1,4 +1,4 @@
-"""Who is making an output right now, found out without disturbing it.
+"""Find the live holder of a lock without taking the lock.
 
 Taking a lock to see whether it is free, however briefly, could make a trainer that starts at that moment believe that
 another process is at work, and give up. So nothing is locked here. The lock file says who took it, and the kernel says
@@ -40,7 +40,7 @@ def holder(output: Path) -> Holder | None:
     except OSError:
         return None
     match = re.match(r"process (\d+) on ([^\s,]+)(?:, Slurm job (\d+))?", said)
-    if not match:  # opened and about to be signed
+    if not match:  # the lock file is created, but its owner is not yet written
         return Holder(0, socket.gethostname(), "", since, True)
     pid, host, job = int(match[1]), match[2], match[3] or ""
     return Holder(pid, host, job, since, _has_open(pid, name) if host == socket.gethostname() else None)

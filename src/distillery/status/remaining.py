@@ -53,7 +53,7 @@ def remaining(standing: Standing, study: Study, now: float) -> Remaining:
 
 
 class _Rates:
-    """Seconds per unit of work, where a unit is an epoch of one run for what trains, and else the whole job."""
+    """Seconds per unit of work: one epoch of one run for jobs that train, one job for all others."""
 
     def __init__(self, standing: Standing, study: Study) -> None:
         self.study, self.gpu = study, False

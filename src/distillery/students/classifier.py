@@ -112,6 +112,8 @@ class Teacher(Classifier):
 def load_student(path: str | Path, seed: int | None = None) -> Student:
     """Load a trained student, ready to classify.
 
+    A network or objective of the author's own (`path/to/file.py:Class`) is imported from there, and so is run.
+
     Args:
         path: a `students.safetensors` of a run, or the folder around one, or a folder that `distillery export` wrote.
         seed: which student, if the file holds several.

@@ -37,7 +37,7 @@ def check(params: dict[str, Any], where: str = "params.yaml") -> Study:
     except ValidationError as error:
         raise DistilleryError("\n".join(f"{where}: {explain(Study, e)}" for e in error.errors())) from None
     checks = (_names, _teachers, _methods, _recipes, _seeds)
-    problems = [problem for part in checks for problem in part(study)]
+    problems = list(dict.fromkeys(problem for part in checks for problem in part(study)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {p}" for p in problems))
     return study
@@ -136,6 +136,7 @@ def _recipes(study: Study) -> Iterable[str]:
         for m, method in study.methods.items():
             here = f"methods.{m}.pairs.{p}.recipe" if p in method.pairs else f"methods.{m}.recipe"
             overrides[here] = [pair.recipe, method.for_pair(p).recipe]
+    everywhere = study.recipe.contradictions()
     for where, blocks in overrides.items():
         unknown = [key for block in blocks[-1:] for key in block if key not in Recipe.model_fields]
         yield from (f"{where}: unknown key {k!r}: {nearest(k, Recipe.model_fields)}" for k in unknown)
@@ -145,7 +146,7 @@ def _recipes(study: Study) -> Iterable[str]:
         except ValidationError as error:
             yield from (f"{where}.{explain(Recipe, e)}" for e in error.errors())
         else:
-            yield from (f"{where}.{problem}" for problem in recipe.contradictions())
+            yield from (f"{'recipe' if p in everywhere else where}.{p}" for p in recipe.contradictions())
 
 
 def _seeds(study: Study) -> Iterable[str]:

@@ -80,7 +80,7 @@ class Ranks:
         return count * rank // self.size
 
     def gather(self, batch: Batch, rows: Any, needs: Iterable[str]) -> Batch:
-        """Join everybody's share of `rows` into the whole batch. Of taps, only what the objective `needs`."""
+        """All-gather the batch of which every rank has a share of `rows`; of the taps only those in `needs`."""
         if self.size == 1:
             return batch
         count = rows.stop - rows.start
@@ -151,7 +151,7 @@ ALONE = Ranks()
 
 
 class _Gather(torch.autograd.Function):
-    """Everybody's rows, one after the other. Backward: the own rows of a gradient that everybody has computed whole."""
+    """All-gather, in the order of ranks. Backward: slice this rank's rows from the full gradient."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, bounds: list[int], rank: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is trained: a student and its objective, assembled for one run from the study's words."""
+"""What is trained in one run, a student and its objective, built from the study's configuration."""
 
 from __future__ import annotations
 

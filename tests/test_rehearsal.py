@@ -1,0 +1,228 @@
+"""`check` refuses what cannot work, in one sentence, before anything runs; and what it calls valid does work."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+
+from distillery.data import prepare
+from distillery.data.dataset import Dataset
+from distillery.errors import DistilleryError
+from distillery.models import build
+from distillery.objectives import OBJECTIVES
+from distillery.objectives.build import Loss
+from distillery.objectives.plugins import PLUGINS
+from distillery.pipeline.rehearsal import rehearse
+from distillery.study.blocks import Method, Recipe
+from distillery.study.check import check, load
+from distillery.teachers.source import LiveTeachers
+from distillery.training.loop import fit
+from distillery.training.trainee import assemble
+
+STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
+
+
+def study(method: dict[str, Any], teacher: str = "resnet8_w4", student: str = "resnet8_w2", **more: Any) -> Any:
+    """A study of digits with one cell; `more` replaces whole sections."""
+    content = yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
+    content["teachers"] = {"t": {"architecture": teacher}}
+    content["pairs"] = {"t-s": {"teacher": "t", "student": student}}
+    content["methods"] = {"m": method}
+    content["tables"] = {}
+    return content | more
+
+
+def said(params: dict[str, Any]) -> str:
+    """What `check` says about a study; "" if it is valid."""
+    try:
+        rehearse(check(params))
+    except DistilleryError as error:
+        return str(error).removeprefix("params.yaml: ")
+    return ""
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    return {"recipe": {"epochs": 20, "batch_size": 32, "milestones": [12], **changes}}
+
+
+KD: dict[str, Any] = {"objective": "kd"}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a plug-in for logits on a method that compares none": (
+        study({"objective": "at", "plugins": {"standardise": {}}}),
+        "methods.m for t-s: plug-in 'standardise' has no effect: at compares no logits",
+    ),
+    "a plug-in without a teacher": (
+        study({"objective": "ce", "plugins": {"standardise": {}}}),
+        "methods.m for t-s: plug-in 'standardise' has no effect: ce has no teacher",
+    ),
+    "a selection without a teacher": (
+        study({"objective": "ce", "plugins": {"select": {}}}),
+        "methods.m for t-s: plug-in select scores the images by a teacher, and this method has none; drop the plug-in",
+    ),
+    "a student without maps before the activation": (
+        study({"objective": "ofd"}, "resnet8", "mobilenet_v2", data={"source": "cifar100"}),
+        "methods.m for t-s: OFD compares maps before the activation, but the student gives none",
+    ),
+    "two teachers for one": (
+        study(
+            KD,
+            teachers={"t": {"architecture": "resnet8_w4"}, "u": {"architecture": "resnet8_w4"}},
+            pairs={"t-s": {"teacher": ["t", "u"], "student": "resnet8_w2"}},
+        ),
+        "methods.m: kd learns from one teacher, and pair t-s has 2",
+    ),
+    "no term at all": (
+        study({"objective": "adain", "adain_weight": 0}),
+        "methods.m for t-s: every term of adain has weight 0",
+    ),
+    "a last batch of one image": (
+        study(KD, student="shufflenet_v2", **recipe(batch_size=449)),
+        "pairs.t-s: with batch_size 449 the last batch of 899 images holds one, and shufflenet_v2 normalises over a "
+        "single value there: choose another batch_size",
+    ),
+    "milestones beyond the last epoch": (
+        study(KD, **recipe(milestones=[12, 30])),
+        "recipe.milestones: 30 is beyond the last epoch, 20",
+    ),
+    "more test images than there are": (
+        study(KD, data={"source": "digits", "test_fraction": 2.0}),
+        "data.test_fraction: less than 1, not 2.0",
+    ),
+    "the cross-entropy of a partner": (
+        study({"objective": "at", "plus": {"kd": {"ce_weight": 1}}}),
+        "methods.m: plus.kd.ce_weight: the cross-entropy counts once, with the ce_weight of the method",
+    ),
+    "mirrors of a teacher that is trained": (
+        study(KD, teachers={"t": {"architecture": "resnet8_w4", "urls": ["http://a/b.pth"]}}),
+        "teachers.t.urls: has no effect with source: train",
+    ),
+    "a key of no method": (study(KD | {"heat": 1}), "methods.m: unknown key 'heat': known: "),
+    "a value out of range": (study(KD | {"temperature": 0}), "methods.m: temperature: greater than 0, not 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_in_one_sentence(case: str) -> None:
+    params, sentence = REFUSED[case]
+    found = said(params)
+    assert sentence in found and "\n" not in found, found
+
+
+OWN = """
+import torch
+from distillery.objectives.base import Objective
+
+class Mine(Objective):
+    needs = frozenset(NEEDS)
+
+    def distil(self, batch):
+        return {"mine": BODY}
+"""
+
+
+@pytest.mark.parametrize(
+    ("needs", "body", "sentence"),
+    [
+        ('{"logit"}', "0", "has an unknown item in `needs`, 'logit': did you mean 'logits'?"),
+        ('{"logits"}', "(batch.student.logits @ batch.teacher.logits).mean()", "mine.py:Mine raises RuntimeError: "),
+        (
+            '{"logits"}',
+            "batch.student.logit.mean()",
+            "raises AttributeError: 'Outputs' object has no attribute",
+        ),
+        ('{"logits"}', "batch.student.logits.mean() * float(batch.teacher.logits.max())", ""),
+    ],
+)
+def test_a_file_of_the_users_is_rehearsed(needs: str, body: str, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN.replace("NEEDS", needs).replace("BODY", body))
+    found = said(study({"objective": f"{file}:Mine"}))
+    assert sentence in found and "\n" not in found and bool(found) == bool(sentence), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_ready_made_study_passes(path: Path) -> None:
+    rehearse(load(path))
+
+
+def test_a_study_of_350_cells_is_checked() -> None:
+    """14 pairs and 25 methods of digits, all mistakes named at once; nobody waits for minutes."""
+    names = ["resnet8_w2", "resnet8_w4", "resnet14_w2", "resnet14_w4"]
+    pairs = {f"{n}-{s}": {"teacher": n, "student": s} for n, s in list(itertools.product(names, names))[:14]}
+    methods: dict[str, Any] = {f"kd_{t}": KD | {"temperature": t} for t in range(1, 24)}
+    methods |= {"at": {"objective": "at"}, "bad": {"objective": "at", "plugins": {"standardise": {}}}}
+    teachers = {name: {"architecture": name} for name in names}
+    found = said(study({}, teachers=teachers, pairs=pairs, methods=methods)).splitlines()
+    assert len(found) == 14 and all("at compares no logits" in line for line in found)
+
+
+def test_a_rehearsal_draws_nothing_from_the_run() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert said(study(KD)) == ""
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- the rehearsal is honest: valid means that a real step works, refused means that it does not
+
+PAIRS = [("resnet8_w4", "resnet8_w2"), ("resnet18", "shufflenet_v2"), ("vgg8", "mobilenet_v2")]
+BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in OBJECTIVES}
+BLOCKS |= {f"kd with {name}": {"objective": "kd", "plugins": {name: {}}} for name in PLUGINS}
+BLOCKS |= {"simkd plus at": {"objective": "simkd", "plus": {"at": {}}}}
+ONE = Recipe(epochs=1, batch_size=4, milestones=(), augmentation={"pad": 1, "flip": False})
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Eight images of 32x32 in colour, of four classes, for training; as many for the test."""
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randint(0, 256, (8, 3, 32, 32), generator=generator, dtype=torch.uint8), torch.arange(8) % 4
+    facts = {"class_names": tuple("abcd"), "scale": 255.0, "mean": (0.5,) * 3, "std": (0.3,) * 3}
+    return Dataset(images, labels, images, labels, rows=torch.arange(8), **facts)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    path = tmp_path_factory.mktemp("digits") / "arrays.safetensors"
+    prepare("digits", {}, path)
+    whole = Dataset.load(path)
+    some = torch.arange(0, len(whole.train_labels), 40)
+    cut = {"train_images": whole.train_images[some], "train_labels": whole.train_labels[some]}
+    return dataclasses.replace(whole, **cut, rows=torch.arange(len(some)))
+
+
+def step_fails(method: Method, teacher: str, student: str, data: Dataset) -> str:
+    """Train a student for two steps as a run does; return why that is impossible, "" if it is not."""
+    torch.manual_seed(1)
+    try:
+        loss = Loss(method)
+        networks = [build(teacher, data.num_classes, data.channels).eval().requires_grad_(False)] if loss.needs else []
+        trainee = assemble(student, method, data, networks, 0)
+        source = LiveTeachers(networks, ONE, preacts="preacts" in loss.needs) if networks else None
+        fit(trainee, data, source, ONE, 0)
+    except (DistilleryError, RuntimeError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_valid_means_that_a_step_works(name: str, pair: tuple[str, str], few: Dataset) -> None:
+    found = said(study(BLOCKS[name], *pair, data={"source": "cifar100"}))
+    failed = step_fails(Method.model_validate(BLOCKS[name]), *pair, few)
+    assert bool(found) == bool(failed), (found, failed)
+
+
+@pytest.mark.parametrize("name", ["ofd", "simkd", "adain", "kdsvd", "crd", "kd"])
+def test_valid_means_that_a_step_works_on_digits(name: str, digits: Dataset) -> None:
+    pair = ("resnet8_w4", "resnet8_w2")
+    assert said(study(BLOCKS[name], *pair)) == "" == step_fails(Method.model_validate(BLOCKS[name]), *pair, digits)
