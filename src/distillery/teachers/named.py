@@ -51,11 +51,12 @@ def _torchvision(name: str, weights: str | None) -> Named:
     import torchvision.models
 
     try:
-        known = torchvision.models.get_model_weights(name).__members__
+        enum = torchvision.models.get_model_weights(name)
     except ValueError:
         raise Unknown(
             f"unknown architecture 'torchvision/{name}': {nearest(name, torchvision.models.list_models())}"
         ) from None
+    known = {member.name: member for member in enum}  # without DEFAULT, which changes from version to version
     if weights is None:
         raise DistilleryError(f"name the weights of torchvision/{name}: {', '.join(known)}, a file or an address")
     if weights not in known:
