@@ -20,7 +20,7 @@ from side_by_side import device, now, parser, show, use_threads
 from distillery import models
 from distillery.data.views import Views
 from distillery.objectives.build import needs as needs_of
-from distillery.study import check
+from distillery.pipeline import check
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.teachers.view_table import size_in_bytes

@@ -19,8 +19,8 @@ from tabulate import tabulate
 
 from distillery.data.views import Views
 from distillery.evaluation.statistics import holm, paired, seeds_needed
+from distillery.pipeline import check
 from distillery.records.io import DistilleryError
-from distillery.study import check
 from distillery.study.model import Study
 
 Runs = dict[str, dict[int, dict[str, str]]]  # method -> seed -> the row of runs.csv

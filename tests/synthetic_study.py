@@ -16,6 +16,7 @@ import yaml
 from conftest import ROOT
 
 from distillery.evaluation.fidelity import fidelity
+from distillery.pipeline import check
 from distillery.pipeline.current import Judge
 from distillery.pipeline.job import Job, Plan
 from distillery.pipeline.planner import resolve
@@ -24,7 +25,6 @@ from distillery.records import io as artifacts
 from distillery.report import results
 from distillery.stages import tables
 from distillery.stages.evaluate import measure, taken_out
-from distillery.study import check
 from distillery.study.model import Study, expand_seeds
 
 IMAGES, CLASSES = 400, 5

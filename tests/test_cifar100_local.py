@@ -39,16 +39,20 @@ def test_all_forms_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     records, hashes = [], set()
     for i, form in enumerate(forms(tmp_path)):
         before = sorted(tmp_path.rglob("*"))
-        records.append(prepare("cifar100", {**small.OPTIONS, "mirror": str(form)}, tmp_path / "out" / f"{i}a"))
+        records.append(
+            prepare(
+                "cifar100", {**small.OPTIONS, "mirror": str(form)}, tmp_path / "out" / f"{i}a" / "arrays.safetensors"
+            )
+        )
         monkeypatch.setenv(cifar100.MIRROR_VARIABLE, str(form))
-        records.append(prepare("cifar100", small.OPTIONS, tmp_path / "out" / f"{i}b"))
+        records.append(prepare("cifar100", small.OPTIONS, tmp_path / "out" / f"{i}b" / "arrays.safetensors"))
         monkeypatch.delenv(cifar100.MIRROR_VARIABLE)
         hashes |= {sha256_file(path) for path in (tmp_path / "out").rglob("arrays.safetensors")}
         shutil.rmtree(tmp_path / "out")
         assert sorted(tmp_path.rglob("*")) == before  # nothing is extracted anywhere
     assert len(hashes) == 1
     assert all(record == records[0] for record in records)
-    assert records[0]["sha256"] == small.OPTIONS["sha256"]
+    assert records[0]["sha256_of"] == small.OPTIONS["sha256"]
 
 
 def refused(place: Path, folder: Path, match: str) -> None:
@@ -108,4 +112,4 @@ def test_the_real_folder_has_the_published_hashes(shared_dir: Path, tmp_path: Pa
     for name, content in small.files(splits, names).items():
         (folder / name).write_bytes(content)
     record = prepare("cifar100", {"mirror": str(folder)}, tmp_path / "out")
-    assert record["sha256"] == cifar100.SHA256
+    assert record["sha256_of"] == cifar100.SHA256

@@ -18,11 +18,11 @@ from sklearn import metrics
 
 from distillery import models
 from distillery.cli import app
-from distillery.evaluation import history
+from distillery.evaluation import conventions
 from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
-from distillery.evaluation.cost import multiply_accumulates
 from distillery.evaluation.fidelity import fidelity, logit_scale
+from distillery.evaluation.macs import multiply_accumulates
 from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
@@ -147,10 +147,10 @@ def test_the_best_epoch_is_the_first_of_equals_and_is_named() -> None:
         {"epoch": 3, "test_top1": 60.0, "test_top5": 91.0, "val_top1": 54.0},
         {"epoch": 4, "test_top1": 60.0, "test_top5": 92.0, "val_top1": 55.0},
     ]
-    assert history.best(epochs, "test_top1") == {"epoch": 3, "top1": 60.0, "top5": 91.0}
-    assert history.best(epochs, "val_top1") == {"epoch": 1, "top1": 50.0, "top5": 90.0, "val_top1": 55.0}
-    assert history.best([{"epoch": 1}], "val_top1") is None
-    assert history.curves(epochs)["test_top1"] == [50.0, None, 60.0, 60.0]
+    assert conventions.best(epochs, "test_top1") == {"epoch": 3, "top1": 60.0, "top5": 91.0}
+    assert conventions.best(epochs, "val_top1") == {"epoch": 1, "top1": 50.0, "top5": 90.0, "val_top1": 55.0}
+    assert conventions.best([{"epoch": 1}], "val_top1") is None
+    assert conventions.curves(epochs)["test_top1"] == [50.0, None, 60.0, 60.0]
 
 
 PAIR = "resnet8_w2-resnet8_w2"

@@ -15,12 +15,12 @@ from loopback import Server, nobody
 from torch import Tensor
 
 from distillery import data, models
+from distillery.pipeline.check import check, load
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import resolve
 from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError, load_tensors, read_json, sha256_file
 from distillery.stages import teacher as stage
-from distillery.study.check import check, load
 from distillery.teachers import download
 from distillery.teachers.fetch import NoMirror
 from distillery.teachers.released import RELEASED

@@ -17,7 +17,7 @@ from checkpoints import NAME, TEACHER, get, refused, same, saved
 from torch import Tensor
 
 from distillery import models
-from distillery.models.checkpoint import identify
+from distillery.models.official import identify
 
 pytestmark = pytest.mark.usefixtures("downloads")
 

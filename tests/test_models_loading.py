@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distillery.models import build
-from distillery.models.checkpoint import load_official
+from distillery.models.official import load_official
 from distillery.registry import Unknown
 
 

@@ -31,7 +31,7 @@ from distillery.records.io import read_json
 from distillery.stages import cache as cache_stage
 from distillery.stages import teacher as stage
 from distillery.study.blocks import Cache, Preprocessing
-from distillery.study.check import check, load
+from distillery.pipeline.check import check, load
 from distillery.teachers import named
 from distillery.teachers.fetch import NoMirror
 from distillery.teachers.view_table import ViewTable, build

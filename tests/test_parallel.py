@@ -13,6 +13,7 @@ from workbench import Workbench
 
 from distillery.pipeline.layout import Layout
 from distillery.records.io import load_tensors, read_json, sha256_file
+from distillery.training.history import load_history
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")
@@ -52,15 +53,16 @@ STUDENTS, CHECKPOINT = AT.students(PAIR, "all", "0"), AT.checkpoint(PAIR, "all",
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str) -> None:
-    record, students = bench.root / AT.runs(PAIR, method, "0"), bench.root / AT.students(PAIR, method, "0")
+    cell = (PAIR, method, "0")
+    record, history, students = (bench.root / f(*cell) for f in (AT.run_record, AT.history, AT.students))
     command = ("distill", "--pair", PAIR, "--method", method, "--seed", "0")
     bench.run("distillery", *command)
-    one, weights = read_json(record), load_tensors(students)
+    one, alone, weights = read_json(record), load_history(history)["0"], load_tensors(students)
     bench.run(*TORCHRUN, *command)
-    two, shared = read_json(record), load_tensors(students)
+    two, together, shared = read_json(record), load_history(history)["0"], load_tensors(students)
     assert (one["ranks"], two["ranks"]) == (1, 2)
     assert two["teacher_outputs"].startswith("live" if method == "all" else "view table")
-    for before, after in zip(one["runs"][0]["history"], two["runs"][0]["history"], strict=True):
+    for before, after in zip(alone, together, strict=True):
         if method == "all":
             assert {"loss_simkd", "loss_kd_kd", "loss_dist_inter", "loss_dist_intra", "loss_crd_crd"} <= before.keys()
         assert after == pytest.approx(before, rel=1e-9)
@@ -71,7 +73,7 @@ def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str)
         return
     bench.run("distillery", "evaluate", "--pair", PAIR, "--method", "all", "--seed", "0")
     measured = read_json(bench.root / AT.metrics(PAIR, "all", "0"))["runs"][0]
-    assert measured["last"]["top1"] == pytest.approx(two["runs"][0]["history"][-1]["test_top1"])
+    assert measured["last"]["top1"] == pytest.approx(together[-1]["test_top1"])
 
 
 def workers(parent: int) -> list[int]:

@@ -19,9 +19,9 @@ from distillery.models import build
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.build import Loss
 from distillery.objectives.plugins import PLUGINS
+from distillery.pipeline.check import check, load
 from distillery.pipeline.rehearsal import rehearse
 from distillery.study.blocks import Method, Recipe
-from distillery.study.check import check, load
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
 from distillery.training.trainee import assemble

@@ -51,6 +51,6 @@ def test_the_published_accuracy_is_compared_to_the_image() -> None:
 
 
 def test_the_table_of_released_teachers_comes_without_torch() -> None:
-    code = "import sys, distillery.study.check; print(json.dumps('torch' in sys.modules))"
+    code = "import sys, distillery.pipeline.check; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False

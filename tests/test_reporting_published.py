@@ -18,12 +18,12 @@ from synthetic_study import Synthetic
 
 from distillery.evaluation.statistics import Summary
 from distillery.models import NETWORKS
+from distillery.pipeline import check
 from distillery.pipeline.layout import Layout
 from distillery.report import ledger, published, terminal
 from distillery.report.ledger import Comparison
 from distillery.report.protocol import differences, hyper_parameters
 from distillery.report.published import Published, accuracies, method_name, settings
-from distillery.study import check
 from distillery.study.blocks import Method, Recipe
 
 

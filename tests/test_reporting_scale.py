@@ -1,10 +1,9 @@
-"""A study of 1,750 runs is aggregated within seconds and in little memory."""
+"""A study of 1,750 runs is aggregated in little memory."""
 
 from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -46,26 +45,19 @@ def test_a_study_of_1750_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     seeds = [f"0-{SEEDS - 1}"]
     made = Synthetic(tmp_path, params(pairs=pairs, methods=methods, seeds=seeds, tables={"baseline": "ce"}))
     grow(made)
-    for _ in range(3):  # a busy machine makes it slower, never faster
-        seconds, megabytes = aggregate()
-        if seconds < 10:
-            break
-    assert seconds < 10
-    assert megabytes < 500
+    assert aggregate() < 500
     table = (Layout("digits").results / "runs.csv").read_text().splitlines()
     assert len(table) == 1 + PAIRS * METHODS * SEEDS
 
 
-def aggregate() -> tuple[float, float]:
-    """Run the stage in a process of its own; return its processor time in seconds and its largest memory in MB."""
+def aggregate() -> float:
+    """Run the stage in a process of its own; return its largest memory in MB."""
     program = "from distillery.cli import main; main(['tables'])"
     program = f"import atexit; atexit.register(lambda: print(open('/proc/self/status').read())); {program}"
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     peak = re.search(r"VmHWM:\s*(\d+) kB", done.stdout)  # ru_maxrss would count this process, from which it is forked
     assert peak is not None
-    return used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime, int(peak[1]) / 1000
+    return int(peak[1]) / 1000

@@ -20,6 +20,7 @@ from conftest import ROOT
 from rich.console import Console
 
 from distillery.pipeline import internals
+from distillery.pipeline.check import load
 from distillery.pipeline.job import Job
 from distillery.pipeline.planner import current, resolve
 from distillery.records.io import lock, write_json
@@ -29,7 +30,6 @@ from distillery.status.remaining import remaining, sentence, words
 from distillery.status.show import show
 from distillery.status.slurm import Queue, ask
 from distillery.status.states import DONE, FAILED, RUNNING, TODO, Standing, Status
-from distillery.study.check import load
 from distillery.study.model import Study
 
 PAIRS = {
@@ -258,11 +258,11 @@ def test_whose_the_entries_of_the_queue_are(study: Study, tmp_path: Path, monkey
     squeue(
         tmp_path,
         monkeypatch,
-        f"5|5|RUNNING|n1|None|{tmp_path}|{comment}",
-        f"7_1|7|PENDING||Priority|{tmp_path}|{comment}",
-        f"7_2|8|PENDING||Resources|{tmp_path}|{comment}",
-        f"9|9|PENDING||Priority|/elsewhere|{comment}",
-        f"10|10|PENDING||Priority|{tmp_path}|something else",
+        f"5|5|RUNNING|n1|None|a-run|{tmp_path}|{comment}",
+        f"7_1|7|PENDING||Priority|a-run|{tmp_path}|{comment}",
+        f"7_2|8|PENDING||Resources|a-run|{tmp_path}|{comment}",
+        f"9|9|PENDING||Priority|a-run|/elsewhere|{comment}",
+        f"10|10|PENDING||Priority|a-run|{tmp_path}|something else",
     )
     queue = ask(plan.jobs)
     assert queue.answered and not queue.silent
@@ -275,7 +275,7 @@ def test_whose_the_entries_of_the_queue_are(study: Study, tmp_path: Path, monkey
 def test_an_unknown_snakemake_is_said_and_nothing_asked(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    squeue(tmp_path, monkeypatch, f"5|5|RUNNING|n1|None|{tmp_path}|rule_data")
+    squeue(tmp_path, monkeypatch, f"5|5|RUNNING|n1|None|a-run|{tmp_path}|rule_data")
     versions = {"snakemake": "9.99.1", "snakemake-executor-plugin-slurm": "3.0.0"}
     monkeypatch.setattr(internals, "version", versions.__getitem__)
     console = Console(file=io.StringIO(), width=200)

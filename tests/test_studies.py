@@ -19,9 +19,9 @@ from distillery import models
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Batch, Context
 from distillery.objectives.build import build
+from distillery.pipeline import check
 from distillery.report import published
 from distillery.report.published import Published
-from distillery.study import check
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study, expand_seeds
 

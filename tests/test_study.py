@@ -9,9 +9,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from distillery.pipeline.check import check, load
 from distillery.pipeline.rehearsal import rehearse
 from distillery.records.io import DistilleryError
-from distillery.study.check import check, load
 from distillery.study.model import expand_seeds
 
 STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))

@@ -19,10 +19,10 @@ from moto.server import ThreadedMotoServer
 from workbench import Workbench
 
 from distillery.pipeline import sync as versioning
+from distillery.pipeline.check import load
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
 from distillery.records.io import DistilleryError, StaleInput, read_json, sha256_file
-from distillery.study.check import load
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")

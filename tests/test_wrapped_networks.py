@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
-from distillery.evaluation.cost import multiply_accumulates
+from distillery.evaluation.macs import multiply_accumulates
 from distillery.models import NETWORKS
 from distillery.models.base import Network
 from distillery.models.wrap import Wrapped

@@ -39,10 +39,10 @@ from distillery.objectives.soft import kl_rows as kl_rows
 from distillery.objectives.soft import kl_rows_without as kl_rows_without
 from distillery.objectives.soft import one_against_rest as one_against_rest
 from distillery.objectives.soft import tempered as tempered
+from distillery.records.header import Header as Header
 from distillery.students.classifier import Classifier as Classifier
 from distillery.students.classifier import Student as Student
 from distillery.students.classifier import Teacher as Teacher
 from distillery.students.classifier import load_student as load_student
 from distillery.students.classifier import load_teacher as load_teacher
 from distillery.students.export import export as export
-from distillery.students.header import Header as Header

@@ -100,7 +100,7 @@ def _splits(content: dict[str, Any]) -> tuple[dict[str, dict[str, np.ndarray]], 
     return splits, list(content["meta"]["fine_label_names"])
 
 
-class _Verified(CIFAR100):
+class _Verified(CIFAR100):  # type: ignore[misc]  # torchvision has no types
     """torchvision's download, md5 checks and extraction, without its unrestricted unpickling."""
 
     def __init__(self, root: Path) -> None:

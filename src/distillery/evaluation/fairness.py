@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+Integers = NDArray[np.integer[Any]]
 
-def group_gaps(predicted: NDArray, labels: NDArray, groups: NDArray, num_classes: int) -> dict[str, float]:
+
+def group_gaps(predicted: Integers, labels: Integers, groups: Integers, num_classes: int) -> dict[str, float]:
     """Demographic parity difference and equalised odds difference of predictions, each 0 (equal) to 1.
 
     Args:
@@ -24,7 +28,7 @@ def group_gaps(predicted: NDArray, labels: NDArray, groups: NDArray, num_classes
     return {"demographic_parity": max(parity), "equalised_odds": max(odds)}
 
 
-def _gap(hits: NDArray, among: NDArray, groups: NDArray) -> float:
+def _gap(hits: Integers, among: Integers, groups: Integers) -> float:
     """Largest minus smallest rate of `hits` among the chosen images of each group."""
     rates = [hits[chosen].mean() for g in np.unique(groups) if (chosen := among & (groups == g)).any()]
     return float(max(rates) - min(rates)) if rates else 0.0

@@ -29,7 +29,7 @@ class Block(nn.Sequential):
         # The last pooling exists for 64-pixel images alone, whose map at that place is 8 high.
         if self.index in (1, 2, 3) or (self.index == 4 and features.shape[2] == 8):
             features = F.max_pool2d(features, 2)
-        preact = super().forward(features)
+        preact: Tensor = super().forward(features)  # type: ignore[no-untyped-call]
         return F.relu(preact, inplace=not keep), preact
 
 

@@ -65,7 +65,7 @@ class Bank(nn.Module):
 
     @torch.no_grad()
     def remember(self, index: Tensor, embedded: Tensor, momentum: float) -> None:
-        """Move the rows at index (B,) towards the embeddings (B, dim). Of duplicates the last wins, deterministically."""
+        """Move the rows at index (B,) towards the embeddings (B, dim). Of duplicates the last wins, always."""
         last = (index[:, None] == index).int().cumsum(1).argmax(1)
         mixed = unit(momentum * self.rows[index] + (1 - momentum) * embedded)
         self.rows.index_copy_(0, index, mixed[last])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,26 @@ def is_submitted(workflow: Any) -> bool:
     return bool(workflow.remote_exec)
 
 
-def named_run(name: str) -> str:
-    """How Snakemake's log names the run in which it submitted Slurm jobs of this name."""
-    return f"SLURM run ID: {name}"
+@dataclass(frozen=True)
+class Run:
+    """One start of Snakemake: the name of its Slurm jobs, their numbers, and the studies that its log names."""
+
+    name: str
+    numbers: frozenset[str]
+    studies: frozenset[str]
+
+
+def runs() -> list[Run]:
+    """All starts of Snakemake here that submitted Slurm jobs, by their logs."""
+    found = []
+    for path in RUNS.glob("*.log"):
+        with suppress(OSError):
+            text = path.read_text(errors="replace")
+            if name := re.search(r"SLURM run ID: (\S+)", text):
+                numbers = re.findall(r"SLURM job ?(?:id|ID) (\d+)", text)
+                studies = re.findall(r"\bartifacts/([\w-]+)/", text)
+                found.append(Run(name[1], frozenset(numbers), frozenset(studies)))
+    return found
 
 
 def comment(stage: str, keys: tuple[str, ...]) -> str:
@@ -68,6 +87,11 @@ def submitted() -> Iterator[tuple[str, str]]:
             number = json.loads(file.read_text())["external_jobid"]
             text = "".join(part.removeprefix("@") for part in file.relative_to(MARKERS).parts)
             yield base64.urlsafe_b64decode(text).decode(), str(number)
+
+
+def members(folder: Path) -> list[Path]:
+    """The files in a folder of results."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != TIMESTAMP)
 
 
 def dvc_configurations() -> list[Path]:

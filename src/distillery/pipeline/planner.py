@@ -11,11 +11,11 @@ from typing import Any
 
 from distillery.data import SOURCES, open_source
 from distillery.models import NETWORKS
+from distillery.pipeline.check import check
 from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError, read_json, sha256_file, sha256_json, write_json
-from distillery.study.check import check
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.teachers.released import is_remote, places, source_of

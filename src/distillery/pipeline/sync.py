@@ -15,11 +15,10 @@ import yaml
 
 from distillery.pipeline.current import Judge, Verdict
 from distillery.pipeline.engines import Busy, dvc, safe_links
-from distillery.pipeline.internals import LOCKS
+from distillery.pipeline.internals import LOCKS, members
 from distillery.pipeline.job import Job, Plan
 from distillery.pipeline.planner import current
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, md5_file, revision
-from distillery.records.schema import members
 from distillery.study.model import Study
 from distillery.study.reader import read_params
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from distillery import settings
 from distillery.pipeline.fingerprint import components, fingerprint, tree_state
+from distillery.pipeline.internals import members
 from distillery.pipeline.job import Job
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, StaleInput
 from distillery.records.leaving import leaving_in_order
 from distillery.records.node_cache import sha256_once
-from distillery.records.schema import KINDS, VERSION, Sealed, members, read, seal
+from distillery.records.schema import KINDS, VERSION, Sealed, read, seal
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 PLANNED = "DISTILLERY_PLANNED"  # when the engine that queued a job had planned it, as the time of a file

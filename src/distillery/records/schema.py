@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from distillery.pipeline.internals import TIMESTAMP
 from distillery.records.io import DistilleryError, read_json, sha256_json
 
 VERSION: Literal[1] = 1
@@ -163,11 +162,6 @@ KINDS: dict[str, type[Record]] = {
 def seal(document: dict[str, Any]) -> str:
     """Hash of a sealed record without its own seal."""
     return sha256_json({key: value for key, value in document.items() if key != "seal"})
-
-
-def members(folder: Path) -> list[Path]:
-    """The files in a folder of results."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != TIMESTAMP)
 
 
 def read(path: Path, kind: type[R]) -> R:

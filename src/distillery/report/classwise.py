@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distillery.evaluation.classwise import ClassChange, class_change, disagreement, disagreement_rate
+from distillery.evaluation.class_change import ClassChange, class_change, disagreement, disagreement_rate
 from distillery.evaluation.statistics import SMALLEST
 from distillery.report.results import Cell, Results
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from distillery.report.aggregate import Aggregate
 from distillery.report.classwise import ClassEffect
 from distillery.report.ledger import NOT_COMPARABLE, Comparison, tally
-from distillery.report.table import Aggregate, Entry, Table
+from distillery.report.table import Entry, Table
 
 MISSING = "—"
 MARKS = {"better": " ▲", "worse": " ▼", None: ""}

@@ -14,11 +14,11 @@ from distillery.models.seeing import Seeing
 from distillery.objectives.build import Loss
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
+from distillery.records.header import Header
 from distillery.stages.finished import Finished
-from distillery.students.header import Header
 from distillery.study.blocks import Method, Recipe
-from distillery.teachers.pair import open_teachers
 from distillery.teachers.source import LiveTeachers, TableTeachers
+from distillery.teachers.verified import open_teachers
 from distillery.teachers.view_table import ViewTable
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up

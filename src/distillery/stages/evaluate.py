@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from distillery import models
 from distillery.data.dataset import Dataset
-from distillery.evaluation import history
+from distillery.evaluation import conventions
 from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
-from distillery.evaluation.cost import multiply_accumulates
 from distillery.evaluation.fidelity import fidelity, logit_scale
+from distillery.evaluation.macs import multiply_accumulates
 from distillery.evaluation.predict import test_logits
 from distillery.models.base import Network
 from distillery.pipeline.work import Work
@@ -21,7 +21,7 @@ from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
 from distillery.records.schema import RunRecord, read
 from distillery.study.blocks import Method, Recipe
-from distillery.teachers.pair import open_teachers
+from distillery.teachers.verified import open_teachers
 from distillery.training.device import dtype_of, set_up
 from distillery.training.history import load_history
 from distillery.training.trainee import assemble
@@ -130,8 +130,8 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], seed: int) -> None:
 
 
 def _of_history(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    chosen = {"test_best": history.best(epochs, "test_top1"), "val_best": history.best(epochs, "val_top1")}
-    return {k: v for k, v in chosen.items() if v} | {"curves": history.curves(epochs)}
+    chosen = {"test_best": conventions.best(epochs, "test_top1"), "val_best": conventions.best(epochs, "val_top1")}
+    return {k: v for k, v in chosen.items() if v} | {"curves": conventions.curves(epochs)}
 
 
 def _cost(trained: RunRecord) -> dict[str, Any]:

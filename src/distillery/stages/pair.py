@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.teachers.pair import describe, known_of
+from distillery.teachers.verified import describe, known_of
 
 
 def run(work: Work) -> None:

@@ -11,7 +11,7 @@ from distillery.data.dataset import Dataset
 from distillery.models.seeing import Seeing, see
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.students.header import Header
+from distillery.records.header import Header
 from distillery.study.blocks import Method, Preprocessing, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source

@@ -1,4 +1,9 @@
-"""What Slurm knows of the study's jobs. Where there is none, or it does not answer soon: nothing, never an error."""
+"""What Slurm knows of the study's jobs. Where there is none, or it does not answer soon: nothing, never an error.
+
+Snakemake's Slurm plugin names jobs and their logs by stage and wildcards, not by study, and several studies may use one
+working copy. So a log counts only if it, or the log of the Snakemake that submitted its job, names the study's outputs;
+and an entry of the queue does not count if its marker, or the log of its Snakemake, names those of another study.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,9 @@ import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from distillery.pipeline import internals
@@ -56,6 +62,11 @@ class Queue:
     unnamed: int = 0
     at_work: set[str] = field(default_factory=set)
 
+    @cached_property
+    def runs(self) -> list[internals.Run]:
+        """All starts of Snakemake here that submitted jobs; read only where they are needed."""
+        return internals.runs()
+
     def of(self, job: Job) -> Queued | None:
         """The entry that does this job, else one that will."""
         return min(self.entries.get(job.name, []), key=lambda entry: entry.waits, default=None)
@@ -85,7 +96,7 @@ def ask(jobs: list[Job]) -> Queue:
             foreign.add(number)
     comments = {internals.comment(job.stage, job.keys): job.name for job in jobs}
     for entry in found:
-        if entry.number not in marked and (entry.number in foreign or _of_another_study(entry, jobs)):
+        if entry.number not in marked and (entry.number in foreign or _of_another_study(entry, queue, jobs)):
             continue
         alone = entry.comment in comments and "_" not in entry.number  # an array's comment names its first job only
         names = {comments[entry.comment]} if alone else marked[entry.number]
@@ -104,42 +115,24 @@ def _ours(listed: str) -> Iterator[Queued]:
             yield Queued(number, inside, state, node, reason, run, comment)
 
 
-def _of_another_study(entry: Queued, jobs: list[Job]) -> bool:
-    """Whether the Snakemake that submitted an entry was at work on other outputs than those of these jobs."""
-    said = [text for text in _runs() if internals.named_run(entry.run) in text]
-    study = f"{jobs[0].layout.artifacts}/"
-    return bool(said) and not any(study in text for text in said)
+def _of_another_study(entry: Queued, queue: Queue, jobs: list[Job]) -> bool:
+    """Whether the Snakemake that submitted an entry was at work on another study than that of these jobs."""
+    runs = [run for run in queue.runs if run.name == entry.run]
+    return bool(runs) and not any(jobs[0].study in run.studies for run in runs)
 
 
-def slurm_log(job: Job) -> Path | None:
-    """The newest log of Slurm itself about a job; it alone says why a job died before or outside of its command.
-
-    Its folder does not name the study, so it must mention an output of this one, or the Snakemake that submitted it.
-    """
+def slurm_log(job: Job, queue: Queue) -> Path | None:
+    """The newest log of Slurm itself about a job; it alone says why a job died before or outside of its command."""
     found = internals.slurm_logs(job.stage, job.keys)
-    return max((path for path in found if _is_about(path, job)), key=_changed, default=None)
+    return max((path for path in found if _is_about(path, job, queue)), key=_changed, default=None)
 
 
-def _is_about(log: Path, job: Job) -> bool:
-    output = re.compile(rf"(?<![\w./-]){re.escape(str(job.locked))}")
-    if output.search(_text(log, _changed(log))):
-        return True
-    number = re.compile(rf"SLURM job ?id {log.stem.partition('_')[0]}\b", re.IGNORECASE)
-    return any(number.search(text) and output.search(text) for text in _runs())
-
-
-def _runs() -> list[str]:
-    """What Snakemake has logged here, each time that it was started."""
-    return [_text(path, _changed(path)) for path in internals.RUNS.glob("*.log")]
-
-
-@lru_cache(maxsize=256)
-def _text(path: Path, changed: float) -> str:
-    """The text of a log, read once as long as it does not change."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+def _is_about(log: Path, job: Job, queue: Queue) -> bool:
+    with suppress(OSError):
+        if re.search(rf"(?<![\w./-]){re.escape(str(job.locked))}", log.read_text(errors="replace")):
+            return True
+    number = log.stem.partition("_")[0]  # in an array: 12_3
+    return any(number in run.numbers and job.study in run.studies for run in queue.runs)
 
 
 def _changed(path: Path) -> float:

@@ -75,7 +75,7 @@ def _state(job: Job, unmade: list[Status], queue: Queue, writers: Writers, judge
     if verdict.state == MISSING:
         if job.log in writers:
             return _running(job, "", job.log.stat().st_mtime)
-        left = _unfinished(job, held)
+        left = _unfinished(job, held, queue)
     else:
         absent = unmade and verdict.why.endswith(" is missing")  # which does not say what becomes of it
         left = Status(job, STALE, _upstream(unmade[0]) if absent else verdict.why)
@@ -115,10 +115,10 @@ def _running(job: Job, host: str, since: float) -> Status:
     return Status(job, RUNNING, host=host, since=since, progress=words, fraction=fraction)
 
 
-def _unfinished(job: Job, held: Holder | None) -> Status:
+def _unfinished(job: Job, held: Holder | None, queue: Queue) -> Status:
     """A job without outputs that nobody makes: never begun, or failed, or killed."""
     finished = _mtime(job.provenance)  # its outputs were there once, and were removed since
-    of_slurm = slurm_log(job)
+    of_slurm = slurm_log(job, queue)
     if not held and max(_mtime(job.log), _mtime(of_slurm)) <= finished:
         return Status(job, TODO)
     lines = _tail(job.log).splitlines()

@@ -17,8 +17,8 @@ from distillery.models.base import Network
 from distillery.models.seeing import see
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
+from distillery.records.header import Header
 from distillery.records.io import load_tensors
-from distillery.students.header import Header
 from distillery.study.blocks import Method
 
 FILES = ("model.safetensors", "students.safetensors")  # what a folder is looked through for

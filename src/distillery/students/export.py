@@ -17,12 +17,12 @@ from distillery.pipeline.current import MISSING, Judge
 from distillery.pipeline.job import Job
 from distillery.pipeline.planner import PARAMS, current
 from distillery.records import io as artifacts
+from distillery.records.header import KEY, Header
 from distillery.records.schema import Metrics, RunRecord, read
 from distillery.registry import nearest
 from distillery.students import formats
 from distillery.students.card import card
 from distillery.students.classifier import Student, load_student
-from distillery.students.header import KEY, Header
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study, expand_seeds
 from distillery.training.device import set_up

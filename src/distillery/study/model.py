@@ -78,7 +78,7 @@ class Tables(Block):
 
 
 class Study(Block):
-    """A whole study. `distillery.study.check.load` reads and checks it."""
+    """A whole study. `distillery.pipeline.check.load` reads and checks it."""
 
     study: Name
     data: Data

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distillery.data.archives import unsafe
 from distillery.models.base import Network
-from distillery.models.checkpoint import load_official
+from distillery.models.official import load_official
 from distillery.records.io import DistilleryError
 from distillery.teachers.download import Report, Unusable, kept, opened
 from distillery.teachers.foreign import Damaged, read_weights

@@ -80,7 +80,7 @@ def _load(content: bytes) -> Any:
     try:
         if content[8:9] == b"{":  # safetensors: eight bytes of length, then JSON; no torch file looks so
             return safetensors.torch.load(content)
-        allowed: list[Callable | tuple[Callable, str]] = [(_Ignored, name) for name in BESIDE]
+        allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_Ignored, name) for name in BESIDE]
         with torch.serialization.safe_globals(allowed):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # anything may be wrong with a file from elsewhere, and torch has no error of its own

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from distillery.data.dataset import Dataset
+from distillery.records.header import Header
 from distillery.records.io import DistilleryError, sha256_file
 from distillery.records.schema import RunRecord, read
-from distillery.students.header import Header
 
 
 def serves(teacher: str, path: Path, seed: int, architecture: str, data: Dataset) -> None:

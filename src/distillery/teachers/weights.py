@@ -7,8 +7,8 @@ from pathlib import Path
 from distillery import models
 from distillery.models.base import Network
 from distillery.models.seeing import see
+from distillery.records.header import Header
 from distillery.records.io import DistilleryError, load_tensors
-from distillery.students.header import Header
 
 
 def load_network(architecture: str, num_classes: int, in_channels: int, path: Path) -> Network:

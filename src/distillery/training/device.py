@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -85,7 +86,7 @@ def dtype_of(recipe: Recipe) -> torch.dtype:
     return torch.float64 if recipe.precision == "float64" else torch.float32
 
 
-def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager:
+def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """bfloat16 autocast if the recipe asks for it, else nothing."""
     if recipe.precision == "bfloat16":
         # No cache of cast weights: a captured step must cast them anew in each replay, and an eager one casts each of

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views, copied, draw, order, seed_for
+from distillery.models.base import Outputs
 from distillery.objectives.base import Objective
 from distillery.records.io import DistilleryError
 from distillery.records.leaving import SAID, Stopped
@@ -165,7 +166,7 @@ def make_step(
     return kind(trainee.student, trainee.objective, optimizer, data.train_labels, view, normalise, teach, recipe, ranks)
 
 
-def _nobody(images: Tensor, targets: list[Tensor]) -> tuple:
+def _nobody(images: Tensor, targets: list[Tensor]) -> tuple[Outputs, ...]:
     return ()
 
 

@@ -19,7 +19,7 @@ def share_norms(network: nn.Module, ranks: Ranks) -> None:
                 module.__class__ = _SharedNorm
 
 
-class _SharedNorm(nn.SyncBatchNorm, nn.BatchNorm2d):  # type: ignore[misc]
+class _SharedNorm(nn.SyncBatchNorm, nn.BatchNorm2d):
     """torch's synchronised normalisation, which wants CUDA, and on a CPU the same in plain operations."""
 
     process_group = None  # every process takes part

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distillery.evaluation.classwise import ClassChange
+from distillery.evaluation.class_change import ClassChange
 from distillery.evaluation.statistics import ALPHA
 from distillery.report.classwise import against_alone, disagreement_with_alone
 from distillery.report.figures.style import COLUMNS, look, panels, title_of
