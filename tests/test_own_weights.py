@@ -23,15 +23,16 @@ from distillery.data.views import Views, normalise
 from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
 from distillery.models.seeing import Seeing, see
+from distillery.pipeline.check import check, load
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import resolve
 from distillery.pipeline.rehearsal import rehearse
 from distillery.pipeline.work import Work
 from distillery.records.io import read_json
+from distillery.records.preprocessing import Preprocessing
 from distillery.stages import cache as cache_stage
 from distillery.stages import teacher as stage
-from distillery.study.blocks import Cache, Preprocessing
-from distillery.pipeline.check import check, load
+from distillery.study.blocks import Cache
 from distillery.teachers import named
 from distillery.teachers.fetch import NoMirror
 from distillery.teachers.view_table import ViewTable, build

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
-from distillery.study.blocks import Preprocessing
+from distillery.records.preprocessing import Preprocessing
 
 
 class Seeing(Network):

@@ -23,7 +23,8 @@ from distillery.models.seeing import see
 from distillery.objectives.base import Batch, Context, Objective, Transform
 from distillery.objectives.build import Loss
 from distillery.records.io import DistilleryError
-from distillery.study.blocks import Method, Preprocessing, Recipe
+from distillery.records.preprocessing import Preprocessing
+from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study
 from distillery.teachers.released import source_of
 

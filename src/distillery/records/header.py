@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distillery.errors import DistilleryError
 from distillery.records.io import read_metadata
-from distillery.study.blocks import Preprocessing
+from distillery.records.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from distillery.data.dataset import Dataset

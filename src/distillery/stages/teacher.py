@@ -12,7 +12,8 @@ from distillery.models.seeing import Seeing, see
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.records.header import Header
-from distillery.study.blocks import Method, Preprocessing, Recipe
+from distillery.records.preprocessing import Preprocessing
+from distillery.study.blocks import Method, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source
 from distillery.teachers.student import serves

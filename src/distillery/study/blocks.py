@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 Positive = Annotated[float, Field(gt=0)]
@@ -23,24 +23,6 @@ class Augmentation(Block):
 
     pad: int = Field(4, ge=0)
     flip: bool = True
-
-
-class Preprocessing(Block):
-    """What released weights were trained to see: mean and std per channel in units of full brightness, side in pixels.
-
-    Without a size images keep that of the data.
-    """
-
-    mean: tuple[float, ...] = Field(min_length=1)
-    std: tuple[Positive, ...] = Field(min_length=1)
-    size: int | None = Field(None, ge=1)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-
-    @model_validator(mode="after")
-    def _of_one_length(self) -> Preprocessing:
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean and std need a value for each channel, not {len(self.mean)} and {len(self.std)}")
-        return self
 
 
 class Recipe(Block):

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, field_validator
 
 from distillery.records.io import DistilleryError
-from distillery.study.blocks import Block, Cache, Method, Name, Positive, Preprocessing, Recipe
+from distillery.records.preprocessing import Preprocessing
+from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
 
 
 class Data(Block):

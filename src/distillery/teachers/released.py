@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distillery.models import NETWORKS
-from distillery.study.blocks import Preprocessing
+from distillery.records.preprocessing import Preprocessing
 from distillery.study.model import Data, Teacher
 
 ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
