@@ -20,7 +20,7 @@ from distillery.records import named
 from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
-from distillery.teachers.released import is_remote, source_of
+from distillery.teachers.released import is_remote, places, source_of
 
 PARAMS = Path("params.yaml")
 
@@ -71,7 +71,7 @@ def local_files(teacher: Teacher) -> list[Path]:
     """What a teacher is read from on this machine."""
     if teacher.source == "student":
         return [student_file(teacher)]
-    return [Path(url).expanduser() for url in teacher.urls if not is_remote(url)]
+    return [Path(url).expanduser() for url in places(teacher) if not is_remote(url)]
 
 
 def student_file(teacher: Teacher) -> Path:
@@ -156,6 +156,10 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
         origin = source_of(teacher, study.data)
         values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}
         values |= {"urls": list(origin.urls), "fallback": teacher.fallback, "files": content(local_files(teacher), at)}
+        if origin.preprocessing:
+            values["preprocessing"] = origin.preprocessing.model_dump(mode="json")
+        if origin.licence:
+            values["licence"] = origin.licence
     return values
 
 
