@@ -15,7 +15,9 @@ from distillery.pipeline.check import check
 from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
-from distillery.records.io import DistilleryError, read_json, sha256_file, sha256_json, write_json
+from distillery.recipe import recipe_components
+from distillery.records import named
+from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.teachers.released import is_remote, places, source_of
@@ -26,6 +28,8 @@ PARAMS = Path("params.yaml")
 def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     """Return the study as params.yaml has it now and its plan; `write` puts the specs in place for engines and stages.
 
+    Who only looks is not refused because own images are gone or were rearranged: what was made from them is there.
+
     The plan is read back if just this one was written for these parameters, code and files: resolving it imports torch.
     DVC restores specs too, of whatever commit.
     """
@@ -33,7 +37,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     study = check(content, str(params))
     files = named_files(study)
     note, tree = Layout(study.study).plan, tree_state()
-    key = sha256_json([content, tree, _listing(files)])
+    key = sha256_json([content, tree, named.listing(files)])
     with suppress(DistilleryError):  # not there, damaged, of another version: made anew
         if (noted := read_json(note)).get("key") == key:
             found = Plan.read(study.study)
@@ -41,7 +45,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
                 return study, found
     from distillery.pipeline.rehearsal import rehearse  # torch
 
-    rehearse(study, str(params))
+    rehearse(study, str(params), images=write)
     plan = resolve(study)
     if write:
         plan.write()
@@ -57,6 +61,9 @@ def named_files(study: Study) -> list[Path]:
     components = [SOURCES[study.data.source], *(NETWORKS[t.architecture] for t in study.teachers.values())]
     components += [NETWORKS[pair.student] for pair in study.pairs.values()]
     components += [c for method in study.methods.values() for c in loss_components(method.model_dump())]
+    recipes = [study.recipe_for_teacher(t) for t in study.teachers]
+    recipes += [study.recipe_for(p, m) for p in study.pairs for m in study.methods]
+    components += [c for recipe in recipes for c in recipe_components(recipe.model_dump())]
     return found + [Path(c.module) for c in components if c.file]
 
 
@@ -86,7 +93,8 @@ def resolve(study: Study) -> Plan:
         jobs.append(Job(study.study, stage, keys, values, fingerprint(stage, values), **more))
 
     source = open_source(study.data.source, study.data.options)
-    values = {"source": study.data.source, "selection": source.selection(), "files": content(source.files(), at)}
+    files = named.absent(source.files()) or content(source.files(), at)
+    values = {"source": study.data.source, "selection": source.selection(), "files": files}
     arrays = {"arrays": at.arrays}
     add("data", (), values, reads={}, outputs={"record": at.data, **arrays})
     for name in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
@@ -118,7 +126,7 @@ def resolve(study: Study) -> Plan:
                 "student": pair.student,
                 "teachers": teachers,
                 "objective": {"objective": method.objective} | Loss(method).effective(),
-                "recipe": study.recipe_for(p, m).model_dump(mode="json"),
+                "recipe": study.recipe_for(p, m).effective(),
             }
             cached = {"cached": {"augmentation": augmentation, "pooled": study.cache.pooled}}
             for cell in ((p, m, str(block)) for block in study.seeds):
@@ -142,7 +150,8 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
     if teacher.source == "student":
         return values | {"file": content(local_files(teacher), at)}
     # How often it is tested while it trains changes no weight.
-    values["recipe"] = study.recipe_for_teacher(name).model_dump(mode="json", exclude={"test_every"})
+    values["recipe"] = study.recipe_for_teacher(name).effective()
+    del values["recipe"]["test_every"]
     if teacher.source == "fetch":
         origin = source_of(teacher, study.data)
         values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}
@@ -159,6 +168,7 @@ def _shown(study: Study) -> dict[str, Any]:
     from distillery.objectives.build import Loss
 
     shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    shown["recipe"] = study.recipe.effective()
     for teacher in shown["teachers"].values():
         teacher["recipe"].pop("test_every", None)
     for name, method in study.methods.items():
@@ -177,38 +187,5 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def content(paths: list[Path], at: Layout) -> str | None:
-    """Hash what lies at some paths: names below folders, and bytes. None for no path at all.
-
-    Files that have not been touched since are not read again: their hash is noted beside their size and times.
-    """
-    if not paths:
-        return None
-    note = at.artifacts / "hashes" / "named.json"
-    known = read_json(note) if note.exists() else {}
-    listing = sha256_json(_listing(paths))
-    if listing not in known:
-        entries = [[relative, sha256_file(file) if file.exists() else "absent"] for file, relative in _walk(paths)]
-        known = dict(list(known.items())[-50:]) | {listing: sha256_json(entries)}
-        write_json(note, known)
-    return str(known[listing])
-
-
-def _listing(paths: list[Path]) -> list[Any]:
-    """Size and times of all files at some paths: cheap, and different after any change."""
-    found: list[Any] = []
-    for file, relative in _walk(paths):
-        facts = file.stat() if file.exists() else None
-        found.append([str(file), relative, *((facts.st_size, facts.st_mtime_ns) if facts else ())])
-    return found
-
-
-def _walk(paths: list[Path]) -> list[tuple[Path, str]]:
-    """All files at some paths with their names there; a path where nothing is stands for itself."""
-    found: list[tuple[Path, str]] = []
-    for path in paths:
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            found += [(file, file.relative_to(path).as_posix()) for file in files]
-        else:
-            found.append((path, path.name))
-    return found
+    """Hash what lies at some paths."""
+    return named.content(paths, at.named_note)

@@ -20,29 +20,42 @@ from distillery.data import open_source
 from distillery.data.arrays import Shape
 from distillery.models.base import Network, Outputs
 from distillery.models.seeing import see
-from distillery.objectives.base import Batch, Context, Objective, Transform
+from distillery.objectives.base import Batch, Context, Objective, Selector, Transform
 from distillery.objectives.build import Loss
-from distillery.records.io import DistilleryError
+from distillery.records.io import DistilleryError, sha256_json
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study
 from distillery.teachers.released import source_of
+from distillery.training.optimizer import make_optimizer
 
 _BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over it exist
 
 
-def rehearse(study: Study, where: str = "params.yaml") -> None:
-    """Raise DistilleryError that lists what would fail, one line each."""
+def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:
+    """Raise DistilleryError that lists what would fail, one line each.
+
+    With `images` the data must be there, where they are the user's own; otherwise nothing is said about them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        problems = list(dict.fromkeys(_problems(study)))
+        problems = list(dict.fromkeys(_problems(study, images)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
-def _problems(study: Study) -> Iterator[str]:
-    shape = open_source(study.data.source, study.data.options).shape()
+def _problems(study: Study, images: bool) -> Iterator[str]:
+    shape = None
+    try:
+        shape = open_source(study.data.source, study.data.options).shape()
+    except DistilleryError as error:
+        if images:
+            yield f"data: {error}"
     stage = _Stage(shape) if shape else None
+    recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
+    recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
+    for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
+        yield from _optimises(where, recipe)
     teachers: dict[str, Role] = {}
     for t in study.teachers:
         problems = list(_of_teacher(study, t, stage, teachers))
@@ -58,11 +71,13 @@ def _problems(study: Study) -> Iterator[str]:
             except Problems as found:
                 yield from (f"{here}: {sentence}" for sentence in found.sentences)
                 continue
+            recipe = study.recipe_for(p, m)
+            yield from _smooths(here, recipe, method.objective, loss)
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
             elif stage:
                 student = Role(pair.student)
-                problems = list(stage.trains(f"pairs.{p}", student, study.recipe_for(p, m)))
+                problems = list(stage.trains(f"pairs.{p}", student, recipe))
                 yield from problems
                 if not problems and teachers.keys() >= {*pair.teachers}:
                     roles = tuple(teachers[t] for t in pair.teachers)
@@ -104,6 +119,29 @@ def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, 
         yield from problems
         if not problems and study.cache.pooled and stage.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
+
+
+def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:
+    """Whether there is a supervised term that smoothed labels act on (see `Objective.smooth`)."""
+    kind, config = loss.main
+    if not recipe.label_smoothing:
+        return
+    if kind.supervised is not Objective.supervised:
+        yield f"{here}: label_smoothing: {objective} has a supervised term of its own: override it with 0"
+    elif config.ce_weight == 0 and not any(issubclass(plugin, Selector) for plugin, _ in loss.plugins.values()):
+        yield f"{here}: label_smoothing: has no effect with ce_weight 0: override it with 0"
+
+
+def _optimises(where: str, recipe: Recipe) -> Iterator[str]:
+    """Whether the optimiser can be made: one of the user's own may fail in any way."""
+    part = recipe.part("optimizer")
+    try:
+        make_optimizer([("weight", torch.nn.Parameter(torch.ones(2, 2)))], recipe, torch.device("cpu"))
+    except DistilleryError as error:
+        yield f"{where}: {error}"
+    except Exception as error:
+        name = type(part).__name__
+        yield f"{where}: optimizer {name} raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 class _Stage:
@@ -228,7 +266,7 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
             if objective.selector is not None:
                 objective.selector(batch)
             objective.supervised(batch)
-            return objective.distil(batch), acted
+            return objective.distill(batch), acted
     finally:
         for hook in hooks:
             hook.remove()

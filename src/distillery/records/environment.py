@@ -27,7 +27,7 @@ def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
     }
-    for package in ("torch", "torchvision", "numpy", *more):
+    for package in ("torch", "torchvision", "numpy", "pillow", *more):
         try:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -23,7 +23,7 @@ def run(work: Work) -> None:
     with work.making() as volatile:
         data = Dataset.load(work.job.reads["arrays"], sha256=work.sha256("arrays"))
         network = load_network(values["architecture"], data.num_classes, data.channels, work.job.reads["weights"])
-        views = Views(augmentation.pad, augmentation.flip, data.train_images.shape[-1])
+        views = Views(augmentation.pad, augmentation.flip, data.train_images.shape[-2:])
         size = size_in_bytes(len(data.train_images), views.count, columns(network, data, cache), cache)
         facts: dict[str, Any] = {"teacher_sha256": work.sha256("weights"), "bytes": size}
         output, known = work.job.outputs["table"], {}
