@@ -49,7 +49,7 @@ class Wrapped(Network):
         self.module, self.name, self.classes, self.channels, self.taps = module, name, classes, channels, tuple(taps)
         self.repeated = given != channels
         self._anatomy: Anatomy | None = None
-        self._side = USUAL  # of the images last seen
+        self._size = (USUAL, USUAL)  # of the images last seen
         self._entered: set[int] = set()  # taps that the rest of the module depends on alone
 
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
@@ -96,9 +96,7 @@ class Wrapped(Network):
 
     def _from(self, features: Tensor, tap: Tap, value: float) -> Tensor:
         """Logits with the tap's output replaced. What comes before it runs on one image of one colour, for nothing."""
-        image = torch.full(
-            (1, self.channels, self._side, self._side), value, dtype=features.dtype, device=features.device
-        )
+        image = torch.full((1, self.channels, *self._size), value, dtype=features.dtype, device=features.device)
         features = features.permute(0, 2, 3, 1) if tap.channels_last else features
         calls = 0
 
@@ -119,18 +117,18 @@ class Wrapped(Network):
     def anatomy(self, images: Tensor | None = None) -> Anatomy:
         """The taps: looked for once, without numbers, on images of a usual size, else on images like the given ones."""
         if images is not None:
-            self._side = images.shape[-1]
+            self._size = (images.shape[-2], images.shape[-1])
         if self._anatomy is None:
             self._anatomy = self._looked_for()
         return self._anatomy
 
     def _looked_for(self) -> Anatomy:
         weight = next(self.module.parameters(), torch.zeros(()))
-        for side, numbers in ((USUAL, False), (self._side, False), (self._side, True)):
+        for size, numbers in (((USUAL, USUAL), False), (self._size, False), (self._size, True)):
             module = self.module if numbers else without_numbers(self.module)
             device = weight.device if numbers else "meta"
             try:
-                images = torch.zeros(1, self.channels, side, side, device=device, dtype=weight.dtype)
+                images = torch.zeros(1, self.channels, *size, device=device, dtype=weight.dtype)
                 found = dissect(module, images, self.taps)
             except DistilleryError as error:
                 raise DistilleryError(f"{self.name}: {error}") from None
@@ -144,7 +142,7 @@ class Wrapped(Network):
             return found
         said = " ".join(str(failure).split())[:200]
         raise DistilleryError(
-            f"{self.name} fails on images of {self._side}x{self._side}: {type(failure).__name__}: {said}"
+            f"{self.name} fails on images of {self._size[0]}x{self._size[1]}: {type(failure).__name__}: {said}"
         ) from failure
 
     def _shown(self, images: Tensor) -> Tensor:
