@@ -68,7 +68,7 @@ class Ours:
         self.objective.to(device, dtype_of(self.recipe)).train()
         self.optimizer = loop.make_optimizer(trainee.named_parameters(), self.recipe, device)
         augmentation = self.recipe.augmentation
-        self.views = Views(augmentation.pad, augmentation.flip, self.data.train_images.shape[-1])
+        self.views = Views(augmentation.pad, augmentation.flip, self.data.train_images.shape[-2:])
         self.step = loop.make_step(trainee, self.data, self.views, self.source, self.optimizer, self.recipe)
         self.epoch, self.steps = 0, len(self.data.train_labels) // self.recipe.batch_size  # whole batches: equal rounds
         self.laying_out = self.begin()

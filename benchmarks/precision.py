@@ -42,7 +42,7 @@ def taught(data: Dataset, recipe: Recipe, folder: Path) -> tuple[Network, TableT
     """Train the teacher and build its view table."""
     trainee = assemble(TEACHER, Method(objective="ce"), data, [], 0)
     fit(trainee, data, None, recipe, 0)
-    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
+    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
     record = build(trainee.student, data, views, Cache(), folder / "table.bin", "key")
     return trainee.student, TableTeachers([ViewTable.open(folder / "table.bin", record).place(device())])
 

@@ -29,7 +29,8 @@ SECTIONS = {
     ),
     "A network": (
         ("Network", "StagedNetwork", "Stage"),
-        "A network of your own: `architecture: path/to/file.py:Class`, called with `num_classes` and `in_channels`.",
+        "A network of your own: `architecture: path/to/file.py:Class`, called with `num_classes` and `in_channels`. "
+        "The class is a `Network`, or any `torch.nn.Module` that gives logits: [networks.md](networks.md).",
     ),
     "A data source": (
         ("Source", "Arrays", "Shape"),

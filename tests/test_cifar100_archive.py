@@ -15,7 +15,7 @@ import pytest
 import small_cifar100 as small
 from loopback import Server, nobody, silent
 
-from distillery.data import cifar100, cifar100_archive, prepare
+from distillery.data import cifar100, cifar_archive, prepare
 from distillery.data.dataset import Dataset
 from distillery.records.io import DistilleryError, sha256_file
 
@@ -106,7 +106,7 @@ def test_dead_server_leaves_nothing(archive: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_silent_server_leaves_nothing(archive: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar100_archive, "TIMEOUT", 0.2)
+    monkeypatch.setattr(cifar_archive, "TIMEOUT", 0.2)
     with silent() as url:
         refused({**archive, "url": f"{url}/{ARCHIVE}"}, tmp_path)
     assert socket.getdefaulttimeout() is None
@@ -152,8 +152,8 @@ def test_other_content_than_expected_is_refused(archive: dict[str, Any], tmp_pat
 
 def test_the_official_meta_pickle_is_read(shared_dir: Path) -> None:
     meta = shared_dir / "data" / "cifar100" / "meta"
-    assert hashlib.md5(meta.read_bytes()).hexdigest() == cifar100_archive.CIFAR100.meta["md5"]
+    assert hashlib.md5(meta.read_bytes()).hexdigest() == cifar_archive.CIFAR100.official.meta["md5"]
     names = json.loads((meta.parent / "cifar100_labels.json").read_text())
-    found = cifar100_archive._unpickle(meta)
+    found = cifar_archive._unpickle(meta, cifar_archive.CIFAR100)
     assert found["fine_label_names"] == names["fine_label_names"]
     assert found["coarse_label_names"] == names["coarse_label_names"]

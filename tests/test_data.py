@@ -24,13 +24,13 @@ def make(source: str, options: dict[str, Any], folder: Path) -> Dataset:
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with pytest.raises(DistilleryError, match=r"unknown data source 'cifar10': did you mean 'cifar100'\?"):
-        open_source("cifar10", {})
+    with pytest.raises(DistilleryError, match=r"unknown data source 'cifar-100': did you mean 'cifar100'\?"):
+        open_source("cifar-100", {})
     with pytest.raises(DistilleryError, match=r"unknown key 'data\.miror': did you mean 'mirror'\?"):
         open_source("cifar100", {"miror": "x"})
     with pytest.raises(DistilleryError, match=r"unknown key 'data\.flip': known: test_fraction"):
         open_source("digits", {"flip": True})
-    assert list(SOURCES) == ["digits", "cifar100"]
+    assert list(SOURCES) == ["digits", "cifar100", "cifar10", "folder", "npz", "tiny_imagenet"]
 
 
 # --- digits

@@ -157,7 +157,7 @@ class Mine(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         return {"mine": kl_rows(student, teacher, self.config.temperature).mean()}
 """

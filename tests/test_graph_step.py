@@ -67,7 +67,7 @@ class Noisy(Objective):
         super().__init__(context)
         self.count, self.at = 0, at
 
-    def distil(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def distill(self, batch: Batch) -> dict[str, torch.Tensor]:
         self.count += 1
         if self.count == self.at:
             signal.raise_signal(signal.SIGTERM)
@@ -153,8 +153,8 @@ def test_graph_resumes_exactly(digits: Dataset, tmp_path: Path, at: int, recipe:
 class Asking(Noisy):
     """Waits for the device in every step."""
 
-    def distil(self, batch: Batch) -> dict[str, torch.Tensor]:
-        terms = super().distil(batch)
+    def distill(self, batch: Batch) -> dict[str, torch.Tensor]:
+        terms = super().distill(batch)
         return {"positive": terms["noise"] * float(terms["noise"] > 0)}
 
 

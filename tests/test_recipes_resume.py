@@ -109,6 +109,7 @@ def test_the_rate_moves_with_every_step(tmp_path: Path) -> None:
     assert [r["lr"] for r in history] == [schedule.rate(e, (STEPS - 1) / STEPS) for e in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_resumes_exactly(tmp_path: Path) -> None:
     """A real process, kill -9 in its second epoch, then another one to the end."""
     (one := tmp_path / "one").mkdir()

@@ -62,6 +62,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(p for p in made if "specs" not in p.parts and p.name not in ("plan.json", "settings.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", WHERE)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_every_command_leaves_in_order(

@@ -52,9 +52,11 @@ def picture(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
+@pytest.mark.parametrize("shape", [(32, 32), (20, 32), (32, 13)])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operation_equals_pillow(name: str, images: Tensor) -> None:
+def test_operation_equals_pillow(name: str, shape: tuple[int, int], images: Tensor) -> None:
     low, high, operation = OPERATIONS[name]
+    images = images[:: 1 if shape == (32, 32) else 4, :, : shape[0], : shape[1]].contiguous()
     generator = torch.Generator().manual_seed(len(name))
     magnitude = low + (high - low) * torch.rand(len(images), generator=generator, dtype=torch.float64)
     before = images.clone()
@@ -72,14 +74,16 @@ def test_operations_are_those_of_the_protocol() -> None:
     assert OPERATIONS.keys() == PILLOW.keys() and len(OPERATIONS) == 14
 
 
-def test_cutout_equals_pillow(images: Tensor) -> None:
+@pytest.mark.parametrize("shape", [(32, 32), (20, 32), (32, 13)])
+def test_cutout_equals_pillow(shape: tuple[int, int], images: Tensor) -> None:
+    images, (height, width) = images[:, :, : shape[0], : shape[1]].contiguous(), shape
     generator = torch.Generator().manual_seed(0)
     side, x, y = torch.rand((3, len(images)), generator=generator, dtype=torch.float64)
     found = strong._cutout(images, side, x, y)
     for i in range(len(images)):
-        expected, v = picture(images[i]).copy(), 0.5 * 32 * side[i].item()
-        x0, y0 = (int(max(0, 32 * c[i].item() - v / 2)) for c in (x, y))
-        ImageDraw.Draw(expected).rectangle((x0, y0, min(32, x0 + v), min(32, y0 + v)), (125, 123, 114))
+        expected, v = picture(images[i]).copy(), 0.5 * width * side[i].item()
+        x0, y0 = (int(max(0, size * c[i].item() - v / 2)) for size, c in ((width, x), (height, y)))
+        ImageDraw.Draw(expected).rectangle((x0, y0, min(width, x0 + v), min(height, y0 + v)), (125, 123, 114))
         assert np.array_equal(found[i].permute(1, 2, 0), expected), i
 
 

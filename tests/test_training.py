@@ -73,6 +73,7 @@ def test_the_repository_holds_a_step_of_every_reference_trainer() -> None:
     assert {case["dtype"] for case in cases} == {"float32", "float64"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_three_steps_equal_the_reference(case: dict[str, Any]) -> None:
     """Three steps of the reference trainers (SGD, momentum, weight decay on all): losses, weights, logits."""

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from distillery.data.views import Views, draw, normalise, order, seed_for
 
+FROZEN = 221_958_894_881  # a sum over all pixels of the 162 views of 162 photographs, as they have always been
+
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
@@ -30,12 +32,12 @@ def digit_images() -> Tensor:
 
 def torchvision_view(image: Tensor, pad: int, dy: int, dx: int, flip: bool, monkeypatch: Any) -> Tensor:
     """Run torchvision's own transforms on a PIL image, with the outcome of their dice prescribed."""
-    size = image.shape[-1]
-    monkeypatch.setattr(T.RandomCrop, "get_params", staticmethod(lambda *_: (dy, dx, size, size)))
+    size = tuple(image.shape[-2:])
+    monkeypatch.setattr(T.RandomCrop, "get_params", staticmethod(lambda *_: (dy, dx, *size)))
     transform = T.Compose([T.RandomCrop(size, padding=pad), T.RandomHorizontalFlip(float(flip))])
     array = image.permute(1, 2, 0).numpy()
     picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    return torch.from_numpy(np.array(transform(picture)).reshape(size, size, -1)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(transform(picture)).reshape(*size, -1)).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize(("pad", "flip", "count"), [(4, True, 162), (1, False, 9), (0, True, 2), (0, False, 1)])
@@ -64,6 +66,32 @@ def test_every_view_of_photographs_equals_torchvision(images: Tensor, monkeypatc
         dy, dx, mirrored = v // 18, v // 2 % 9, v % 2
         expected = torchvision_view(images[v], 4, dy, dx, bool(mirrored), monkeypatch)
         assert torch.equal(taken[v], expected), (dy, dx, mirrored)
+
+
+@pytest.mark.parametrize("shape", [(20, 32), (32, 11), (1, 5)])
+@pytest.mark.parametrize(("pad", "flip"), [(2, True), (3, False), (0, True)])
+def test_every_view_of_images_that_are_not_square_equals_torchvision(
+    shape: tuple[int, int], pad: int, flip: bool, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, cut = Views(pad, flip, shape), images[:, :, : shape[0], : shape[1]].contiguous()
+    index = torch.arange(views.count)
+    taken = views.take(views.pad(cut), index, torch.arange(views.count))
+    assert taken.shape == (views.count, 3, *shape)
+    for v in range(views.count):
+        place, mirrored = divmod(v, 2) if flip else (v, 0)
+        expected = torchvision_view(cut[v], pad, *divmod(place, 2 * pad + 1), bool(mirrored), monkeypatch)
+        assert torch.equal(taken[v], expected), v
+    assert torch.equal(views.take(views.pad(cut), index[:1], torch.tensor([views.identity])), cut[:1])
+
+
+def test_the_162_views_of_cifar_are_frozen(images: Tensor) -> None:
+    views = Views(4, True, 32)
+    taken = views.take(views.pad(images[:162]), torch.arange(162), torch.arange(162))
+    weights = torch.arange(taken.numel()) % 10_007
+    assert int((taken.flatten().long() * weights).sum()) == FROZEN
+    assert torch.equal(
+        Views(4, True, (32, 32)).take(views.pad(images[:162]), torch.arange(162), torch.arange(162)), taken
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -64,6 +64,8 @@ def explain(model: type[BaseModel], error: Any, where: str = "") -> str:
             annotation = block.model_fields[part].annotation if part in getattr(block, "model_fields", {}) else block
             block = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
         return f"unknown key {path!r}: {nearest(str(error['loc'][-1]), list(getattr(block, 'model_fields', {})))}"
+    if error["type"] == "missing":
+        return f"{path} is missing"
     message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return (
         f"{path}: {message[:1].lower()}{message[1:]}, not {error['input']!r}" if error["loc"] else f"{where}{message}"

@@ -54,14 +54,23 @@ class Component:
         """Whether the class lies in a file of the user's and not in an installed package."""
         return self.module.endswith(".py")
 
-    def load(self) -> Any:
-        """Import and return the class. Raises DistilleryError if it cannot be imported or is of another kind."""
+    @property
+    def placed(self) -> bool:
+        """Whether it is named by its place, not by a row of a registry."""
+        return self.name == f"{self.module}:{self.attribute}"
+
+    def get(self) -> Any:
+        """Import and return whatever the name stands for. Raises DistilleryError if it cannot be imported."""
         module = self._import()
         try:
-            found = getattr(module, self.attribute)
+            return getattr(module, self.attribute)
         except AttributeError:
             classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
             raise Unknown(f"{self.module} has no {self.attribute!r}: {nearest(self.attribute, classes)}") from None
+
+    def load(self) -> Any:
+        """Import and return the class. Raises DistilleryError if it cannot be imported or is of another kind."""
+        found = self.get()
         package, _, name = self.base.partition(":")
         wanted = getattr(importlib.import_module(package), name)
         if not (isinstance(found, type) and issubclass(found, wanted)):
@@ -74,10 +83,13 @@ class Component:
         except DistilleryError:
             raise
         except Exception as error:  # whatever the author's code raises
-            line = _line_in(error, self.module)
-            raise DistilleryError(
-                f"{self.kind} {self.name!r}: importing {self.module} raises {type(error).__name__}: {error}{line}"
-            ) from error
+            raise self.fault(f"importing {self.module}", error) from error
+
+    def fault(self, doing: str, error: Exception) -> DistilleryError:
+        """The sentence for an exception that the author's code raised."""
+        said = " ".join(str(error).split())[:300]
+        line = _line_in(error, self.module)
+        return DistilleryError(f"{self.kind} {self.name!r}: {doing} raises {type(error).__name__}: {said}{line}")
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -116,10 +128,17 @@ class Registry(Mapping[str, Component]):
         kind: what to call one of them in a sentence.
         base: "package.module:Class" that all of them derive from; checked when one is loaded.
         rows: name -> "package.module:Class", or a pair of that and the options that the name stands for.
+        families: prefix -> "package.module:Class" that knows every `prefix/NAME` and gets NAME as the option `name`.
     """
 
-    def __init__(self, kind: str, base: str, rows: Mapping[str, str | tuple[str, Mapping[str, Any]]]) -> None:
-        self.kind, self.base = kind, base
+    def __init__(
+        self,
+        kind: str,
+        base: str,
+        rows: Mapping[str, str | tuple[str, Mapping[str, Any]]],
+        families: Mapping[str, str] = {},
+    ) -> None:
+        self.kind, self.base, self.families = kind, base, families
         self._rows: dict[str, Component] = {}
         for name, row in rows.items():
             target, options = row if isinstance(row, tuple) else (row, {})
@@ -133,6 +152,10 @@ class Registry(Mapping[str, Component]):
         module, colon, attribute = str(name).rpartition(":")
         if colon and module and attribute.isidentifier():
             return Component(self.kind, name, module, attribute, self.base)
+        family, slash, rest = str(name).partition("/")
+        if slash and family in self.families:
+            module, _, attribute = self.families[family].partition(":")
+            return Component(self.kind, name, module, attribute, self.base, {"name": rest})
         raise Unknown(f"unknown {self.kind} {name!r}: {nearest(name, self._rows)}")
 
     def __iter__(self) -> Iterator[str]:

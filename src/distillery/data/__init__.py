@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 SOURCES = Registry(
     "data source",
     "distillery.data.arrays:Source",
-    {"digits": "distillery.data.digits:Digits", "cifar100": "distillery.data.cifar100:CIFAR100"},
+    {
+        "digits": "distillery.data.digits:Digits",
+        "cifar100": "distillery.data.cifar100:CIFAR100",
+        "cifar10": "distillery.data.cifar10:CIFAR10",
+        "folder": "distillery.data.folder:Folder",
+        "npz": "distillery.data.npz:Npz",
+        "tiny_imagenet": "distillery.data.tiny_imagenet:TinyImageNet",
+    },
 )
 
 
@@ -29,10 +36,15 @@ def open_source(name: str, options: dict[str, Any]) -> Source:
 def prepare(source: str, options: dict[str, Any], path: Path) -> dict[str, Any]:
     """Write the canonical arrays of a source to a safetensors file; return the facts about them, which it holds too.
 
-    Images are (N, H, W, C) uint8, labels (N,) uint8. File and facts depend on the content alone, never on the route by
-    which it came (archive or mirror).
+    Images are (N, H, W, C) uint8, labels (N,) uint8, or uint16 for more than 256 classes. File and facts depend on the
+    content alone, never on the route by which it came (archive or mirror).
     """
-    arrays: Arrays = open_source(source, options).load()
+    from distillery.data.pixels import too_large
+
+    opened = open_source(source, options)
+    if (shape := opened.shape()) and (warning := too_large(shape)):
+        print(warning, flush=True)
+    arrays: Arrays = opened.load()
     hashes = {name: sha256_array(array) for name, array in arrays.tensors.items()}
     facts = {
         "source": source,

@@ -20,14 +20,15 @@ class Arrays:
 
     Attributes:
         tensors: train_images and test_images (N, H, W, C), train_labels and test_labels (N,), perhaps train_coarse and
-            test_coarse (N,); all uint8 and C-contiguous. Rows are sorted by label, then by a name of the image.
+            test_coarse (N,); all C-contiguous uint8, but labels of more than 256 classes uint16. Rows are sorted by
+            label, then by a name of the image.
         class_names: name of every label.
         scale: pixel value of full brightness.
         mean, std: per channel, in units of `scale`; the constants that the images are normalised with.
         selection: the options that decided the content (a subset, a test fraction).
     """
 
-    tensors: dict[str, Bytes]
+    tensors: dict[str, NDArray[np.uint8] | NDArray[np.uint16]]
     class_names: list[str]
     scale: float
     mean: list[float]
@@ -37,13 +38,17 @@ class Arrays:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What networks must fit: images (channels, height, width), classes, and how many training images there are."""
+    """What networks must fit: images (channels, height, width), classes, and how many training images there are.
+
+    `test_images` counts for the memory only; 0 where nobody has counted.
+    """
 
     channels: int
     height: int
     width: int
     num_classes: int
     train_images: int
+    test_images: int = 0
 
 
 class Source:
@@ -66,7 +71,10 @@ class Source:
         return []
 
     def shape(self) -> Shape | None:
-        """What the content will look like, where that is known before it is there."""
+        """What the content will look like, where that is known without reading all of it.
+
+        Raises DistilleryError if it can be seen already that `load` will fail.
+        """
         return None
 
     def load(self) -> Arrays:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import lzma
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,9 @@ def load(options: dict[str, Any]) -> Arrays:
     if mirror:
         splits, names, origin = *_read_local(Path(mirror).expanduser()), str(mirror)
     else:
-        from distillery.data.cifar100_archive import read_archive  # it needs torchvision
+        from distillery.data import cifar_archive  # it needs torchvision
 
-        splits, names, origin = *read_archive(options), "the downloaded archive"
+        splits, names, origin = *cifar_archive.read_archive(cifar_archive.CIFAR100, options), "the downloaded archive"
     splits = {split: _sort(rows) for split, rows in splits.items()}
     _check(_tensors(splits), {**SHA256, **(options.get("sha256") or {})}, origin)
     subset = options.get("subset") or {}
@@ -103,10 +104,10 @@ def load(options: dict[str, Any]) -> Arrays:
 def _read_local(path: Path) -> tuple[dict[str, Split], list[str]]:
     if any(path.glob("train_classes_*.npz")):
         return _read_mirror(path)
-    from distillery.data.cifar100_archive import find_local, read_local
+    from distillery.data import cifar_archive
 
-    if found := find_local(path):
-        return read_local(found)
+    if found := cifar_archive.find_local(cifar_archive.CIFAR100, path):
+        return cifar_archive.read_local(cifar_archive.CIFAR100, found)
     problem = f"{path} does not exist"
     if path.exists():
         problem = (
@@ -127,22 +128,23 @@ def _read_mirror(folder: Path) -> tuple[dict[str, Split], list[str]]:
         raise _bad_mirror(labels, error) from error
     splits = {}
     for split, files in parts.items():
-        pieces = [_read_npz(file) for file in files]
+        pieces = [read_npz(file, (*_FIELDS, "filenames")) for file in files]
         splits[split] = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
     return splits, names
 
 
-def _read_npz(file: Path) -> Split:
+def read_npz(file: Path, keys: Iterable[str], name: str = "CIFAR-100") -> Split:
+    """Read the arrays of a mirror's file by our names. Raises DistilleryError if one is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as content:
-            return {_FIELDS.get(key, key): content[key] for key in (*_FIELDS, "filenames")}
+            return {_FIELDS.get(key, key): content[key] for key in keys}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise _bad_mirror(file, error) from error
+        raise _bad_mirror(file, error, name) from error
 
 
-def _bad_mirror(file: Path, error: Exception) -> DistilleryError:
+def _bad_mirror(file: Path, error: Exception, name: str = "CIFAR-100") -> DistilleryError:
     reason = "it is missing" if isinstance(error, FileNotFoundError) else f"it is damaged or cut short: {error}"
-    return DistilleryError(f"cannot read {file} of the CIFAR-100 mirror ({reason}); copy the mirror again")
+    return DistilleryError(f"cannot read {file} of the {name} mirror ({reason}); copy the mirror again")
 
 
 def _sort(rows: Split) -> Split:

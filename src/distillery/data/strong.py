@@ -17,7 +17,7 @@ from torch import Tensor
 from distillery.data.views import Views, copied, seed_for
 
 FILL = (125, 123, 114)  # of the cutout, about the mean colour
-LARGEST_CUT = 0.5  # of the side
+LARGEST_CUT = 0.5  # of the width
 Operation = Callable[[Tensor, Tensor], Tensor]  # (B, 3, H, W) uint8 and (B,) float64 magnitudes -> (B, 3, H, W) uint8
 
 
@@ -25,14 +25,14 @@ def strong_views(images: Tensor, index: Tensor, seed: int, epoch: int, pad: int 
     """Return the strong views of images[index], in that order.
 
     Args:
-        images: (N, C, S, S) uint8, the whole training set: image i's draw depends on its place in it. Grey images
+        images: (N, C, H, W) uint8, the whole training set: image i's draw depends on its place in it. Grey images
             (C = 1) are treated as colour images with three equal channels.
         index: (B,) int64, on the CPU: the operations are sorted out there, without waiting for the device.
 
     Returns:
-        (B, C, S, S) uint8 on the device of `images`.
+        (B, C, H, W) uint8 on the device of `images`.
     """
-    n, views = len(images), Views(pad, flip, images.shape[-1])
+    n, views = len(images), Views(pad, flip, images.shape[-2:])
     generator = torch.Generator().manual_seed(seed_for(seed, epoch, "strong"))
     view = torch.randint(views.count, (n,), generator=generator)[index]
     chosen = torch.randint(len(OPERATIONS), (n, 2), generator=generator)[index]
@@ -51,10 +51,9 @@ def strong_views(images: Tensor, index: Tensor, seed: int, epoch: int, pad: int 
 
 def _cutout(images: Tensor, side: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Fill a square round (x, y), all three (B,) in [0, 1): drawn as Pillow does, last row and column included."""
-    size = images.shape[-1]
-    side = LARGEST_CUT * size * side
+    side = LARGEST_CUT * images.shape[-1] * side
     inside = []
-    for centre in (y, x):
+    for centre, size in zip((y, x), images.shape[-2:], strict=True):
         first = (centre * size - side / 2).clamp(min=0).floor()
         last = (first + side).clamp(max=size).floor()
         line = torch.arange(size, device=images.device)
@@ -155,26 +154,26 @@ def _solarise(images: Tensor, magnitude: Tensor) -> Tensor:
 
 def _affine(images: Tensor, matrix: list[Tensor | float]) -> Tensor:
     """Fetch output pixel (x, y) from (a x + b y + c, d x + e y + f), as Pillow's 16-bit fixed-point arithmetic does."""
-    size, blank = images.shape[-1], images.new_zeros(len(images), dtype=torch.float64)
+    (height, width), blank = images.shape[-2:], images.new_zeros(len(images), dtype=torch.float64)
     a, b, c, d, e, f = (blank + value for value in matrix)
 
     def fixed(value: Tensor) -> Tensor:
         return (value * 65536.0 + 0.5).floor().long()[:, None, None]
 
-    line = torch.arange(size, device=images.device)
-    x = (fixed(a) * line + fixed(b) * line[:, None] + fixed(c + (a + b) * 0.5)) >> 16
-    y = (fixed(d) * line + fixed(e) * line[:, None] + fixed(f + (d + e) * 0.5)) >> 16
-    inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
-    source = (y * size + x).clamp(0, size * size - 1)[:, None].expand_as(images).flatten(2)
+    column, line = (torch.arange(size, device=images.device) for size in (width, height))
+    x = (fixed(a) * column + fixed(b) * line[:, None] + fixed(c + (a + b) * 0.5)) >> 16
+    y = (fixed(d) * column + fixed(e) * line[:, None] + fixed(f + (d + e) * 0.5)) >> 16
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    source = (y * width + x).clamp(0, height * width - 1)[:, None].expand_as(images).flatten(2)
     fetched = images.flatten(2).gather(2, source).view_as(images)
     return fetched * inside[:, None]
 
 
 def _rotate(images: Tensor, magnitude: Tensor) -> Tensor:
     """Turn counter-clockwise about the centre, in degrees."""
-    angle, centre = -magnitude.deg2rad(), images.shape[-1] / 2
+    angle, (y, x) = -magnitude.deg2rad(), (side / 2 for side in images.shape[-2:])
     cos, sin = angle.cos(), angle.sin()
-    return _affine(images, [cos, sin, centre * (1 - cos - sin), -sin, cos, centre * (1 + sin - cos)])
+    return _affine(images, [cos, sin, x - x * cos - y * sin, -sin, cos, y + x * sin - y * cos])
 
 
 def _shear_x(images: Tensor, magnitude: Tensor) -> Tensor:
@@ -190,7 +189,7 @@ def _translate_x(images: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def _translate_y(images: Tensor, magnitude: Tensor) -> Tensor:
-    return _affine(images, [1.0, 0.0, 0.0, 0.0, 1.0, magnitude * images.shape[-1]])
+    return _affine(images, [1.0, 0.0, 0.0, 0.0, 1.0, magnitude * images.shape[-2]])
 
 
 # Name: lowest and highest magnitude, operation. Two are drawn with replacement, each magnitude uniformly.

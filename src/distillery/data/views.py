@@ -7,6 +7,7 @@ come, are pure functions of (seed, epoch), drawn on the CPU so that they are the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 class Views:
-    """All crops of size x size from an image padded by `pad` zeros on each side, with or without horizontal flips.
+    """All crops of an image's own size from it, padded by `pad` zeros on each side, with or without horizontal flips.
 
     View v stands for v = (dy * (2 pad + 1) + dx) * flips + flip with flips = 2 or 1: crop from row dy and column dx of
     the padded image, then mirror if flip = 1. CIFAR (pad 4, flips) has 9 * 9 * 2 = 162 views.
@@ -25,35 +26,37 @@ class Views:
         identity: the view that is the image itself.
     """
 
-    def __init__(self, pad: int, flip: bool, size: int) -> None:
-        self.margin, self.flip, self.size = pad, flip, size
+    def __init__(self, pad: int, flip: bool, size: int | Sequence[int]) -> None:
+        """Take the padding, whether to flip, and the size of the images: (height, width), or one number for both."""
+        self.margin, self.flip = pad, flip
+        self.height, self.width = (size, size) if isinstance(size, int) else size
         self.count = (2 * pad + 1) ** 2 * (2 if flip else 1)
         self.identity = (pad * (2 * pad + 1) + pad) * (2 if flip else 1)
         self._tables: dict[torch.device, Tensor] = {}
 
     def pad(self, images: Tensor) -> Tensor:
-        """Pad uint8 (N, C, size, size) images with zeros, before normalisation as torchvision does on PIL images."""
+        """Pad uint8 (N, C, height, width) images with zeros, before normalisation as torchvision does on PIL images."""
         return F.pad(images, (self.margin,) * 4)
 
     def take(self, padded: Tensor, index: Tensor, view: Tensor) -> Tensor:
         """Cut view `view`[i] of image `index`[i] for all i; both (B,) int64 on the device of `padded`.
 
-        Returns (B, C, size, size) uint8. Shapes are static and nothing waits for the host: it can be captured in a CUDA
-        graph, once it has run on that device. On a CPU, gathering from whole rows measured twice as fast as indexing
-        `padded.unfold(2, H, 1).unfold(3, W, 1)` (0.27 against 0.58 ms for 64 CIFAR images).
+        Returns (B, C, height, width) uint8. Shapes are static and nothing waits for the host: it can be captured in a
+        CUDA graph, once it has run on that device. On a CPU, gathering from whole rows measured twice as fast as
+        indexing `padded.unfold(2, H, 1).unfold(3, W, 1)` (0.27 against 0.58 ms for 64 CIFAR images).
         """
         images = padded.flatten(2).index_select(0, index)
         pixels = self._table(padded.device).index_select(0, view)
         cut = images.gather(2, pixels[:, None].expand(-1, images.shape[1], -1))
-        return cut.view(-1, images.shape[1], self.size, self.size)
+        return cut.view(-1, images.shape[1], self.height, self.width)
 
     def _table(self, device: torch.device) -> Tensor:
-        """Give the (count, size * size) positions, in a flattened padded image, of every view's pixels."""
+        """Give the (count, height * width) positions, in a flattened padded image, of every view's pixels."""
         if device not in self._tables:
-            side, line = 2 * self.margin + 1, torch.arange(self.size)
-            columns = torch.stack([line, line.flip(0)]) if self.flip else line[None]
+            side, line, column = 2 * self.margin + 1, torch.arange(self.height), torch.arange(self.width)
+            columns = torch.stack([column, column.flip(0)]) if self.flip else column[None]
             dy, dx = torch.arange(side)[:, None, None, None, None], torch.arange(side)[:, None, None, None]
-            rows = (dy + line[:, None]) * (self.size + 2 * self.margin)
+            rows = (dy + line[:, None]) * (self.width + 2 * self.margin)
             self._tables[device] = (rows + dx + columns[:, None]).reshape(self.count, -1).to(device)
         return self._tables[device]
 

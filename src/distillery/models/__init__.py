@@ -5,6 +5,7 @@ Importing this package does not import torch.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from distillery.registry import Registry
@@ -59,17 +60,23 @@ NETWORKS = Registry(
         "shufflenet_v1": "distillery.models.shufflenet_v1:ShuffleNetV1",
         "shufflenet_v2": "distillery.models.shufflenet_v2:ShuffleNetV2",
     },
+    {"torchvision": "distillery.models.foreign:Torchvision", "timm": "distillery.models.foreign:Timm"},
 )
+FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it
 
 
 def build(name: str, num_classes: int, in_channels: int = 3) -> Network:
     """Build a freshly initialised network.
 
     Args:
-        name: a row of `NETWORKS`, or `path/to/file.py:Class`; Unknown (a DistilleryError) otherwise.
+        name: a row of `NETWORKS`, `torchvision/NAME`, `timm/NAME`, or `path/to/file.py:Class`, where the class is a
+            `Network` or any torch module; Unknown (a DistilleryError) otherwise.
         num_classes: C, the width of the logits.
         in_channels: channels of the images, 1 for grey.
     """
     found = NETWORKS[name]
+    if found.placed:
+        adopted: Network = importlib.import_module(FOREIGN).adopt(found, num_classes, in_channels)
+        return adopted
     network: Network = found.load()(num_classes=num_classes, in_channels=in_channels, **found.options)
     return network

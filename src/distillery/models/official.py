@@ -38,8 +38,11 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     if any(faults.values()):
         told = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
         known = identify(given)
+        if not (missing or unexpected or known) and (widths := _widths(given, wanted)):
+            raise ValueError(f"the checkpoint is for {widths[0]} classes, and the data has {widths[1]}")
+        name = getattr(network, "name", type(network).__name__)
         raise ValueError(
-            f"the checkpoint does not fit this {type(network).__name__}, so take the one of the network and number of "
+            f"the checkpoint does not fit this {name}, so take the one of the network and number of "
             f"classes that the study names ({told})" + (f"; these are the weights of a {known}" if known else "")
         )
     for key, value in given.items():
@@ -88,6 +91,17 @@ def _known() -> dict[str, tuple[dict[str, tuple[int, ...]], str, str]]:
         stem = next(k for k, shape in shapes.items() if len(shape) == 4)
         known[name] = shapes, head, stem
     return known
+
+
+def _widths(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """The classes of two state dicts that differ in the width of their last layer alone."""
+    both = [(given[key], wanted[key]) for key in wanted if key in given]
+    differing = [(a.shape, b.shape) for a, b in both if isinstance(a, Tensor) and a.shape != b.shape]
+    widths = {(a[:1], b[:1]) for a, b in differing if a[1:] == b[1:]}
+    if len(differing) != 2 or len(widths) != 1 or not all(a[1:] == b[1:] for a, b in differing):
+        return None
+    [(mine, theirs)] = widths
+    return mine[0], theirs[0]
 
 
 def _shape(value: object) -> str:

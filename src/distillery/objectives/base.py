@@ -144,10 +144,10 @@ class Selector(Plugin):
 
 
 class Objective(nn.Module):
-    """Base of every training loss: weighted cross-entropy plus the terms of `distil`.
+    """Base of every training loss: weighted cross-entropy plus the terms of `distill`.
 
     A nested `Config` declares the hyper-parameters: those are the keys of the method's block in params.yaml. Override
-    `distil`; override `supervised` if the method changes the cross-entropy, and `__init__(context, config)` if it has
+    `distill`; override `supervised` if the method changes the cross-entropy, and `__init__(context, config)` if it has
     modules of its own. `forward` adds the terms up and applies a data selection, if there is one.
 
     Attributes:
@@ -178,7 +178,7 @@ class Objective(nn.Module):
         return self.selector is None
 
     def logits(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distil` compares these."""
+        """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distill` compares these."""
         student, teacher = full_precision(student), full_precision(teacher)
         for plugin in self.plugins:
             student, teacher = plugin(student, teacher, labels)
@@ -204,7 +204,7 @@ class Objective(nn.Module):
             if isinstance(module, Objective):
                 module.smoothing = amount
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted distillation terms, scalars by name. No term for plain training."""
         return {}
 
@@ -220,10 +220,10 @@ class Objective(nn.Module):
             if selected < len(keep):
                 share = selected / len(keep)
                 rows = batch.rows(keep) if selected else None
-                terms = {**self.supervised(rows), **self.distil(rows)} if rows is not None else {}
+                terms = {**self.supervised(rows), **self.distill(rows)} if rows is not None else {}
                 plain = self.cross_entropy(batch.student.logits[~keep], batch.labels[~keep])
                 return {name: share * term for name, term in terms.items()} | {"ce_unselected": (1 - share) * plain}
-        return {**self.supervised(batch), **self.distil(batch)}
+        return {**self.supervised(batch), **self.distill(batch)}
 
     @property
     def predicts(self) -> bool:

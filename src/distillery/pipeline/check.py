@@ -22,7 +22,7 @@ from distillery.study.blocks import Recipe
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.teachers.released import DATA as RELEASED_FOR
-from distillery.teachers.released import RELEASED, is_remote, source_of
+from distillery.teachers.released import RELEASED, by_name, is_remote, places, released
 
 
 def load(path: Path | str = "params.yaml") -> Study:
@@ -68,9 +68,20 @@ def _names(study: Study) -> Iterable[str]:
 
 # What each kind of teacher has no use for.
 _IDLE = {
-    "train": ("urls", "member", "sha256", "accuracy", "fallback", "study", "pair", "method"),
+    "train": (
+        "urls",
+        "weights",
+        "preprocessing",
+        "member",
+        "sha256",
+        "accuracy",
+        "fallback",
+        "study",
+        "pair",
+        "method",
+    ),
     "fetch": ("study", "pair", "method"),
-    "student": ("urls", "member", "sha256", "accuracy", "fallback", "recipe"),
+    "student": ("urls", "weights", "preprocessing", "member", "sha256", "accuracy", "fallback", "recipe"),
 }
 
 
@@ -89,14 +100,19 @@ def _teachers(study: Study) -> Iterable[str]:
 
 
 def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
-    if not source_of(teacher, study.data).urls:
+    if teacher.urls and teacher.weights:
+        yield f"teachers.{name}.weights: urls are given too, and either says where the weights are: drop one"
+    elif teacher.weights and not by_name(teacher) and not places(teacher):
+        yield f"teachers.{name}.weights: {teacher.weights!r} is no file, and {teacher.architecture} has none by name"
+    elif not (by_name(teacher) or places(teacher) or released(teacher, study.data).urls):
         yield (
             f"teachers.{name}: source is 'fetch' but no urls are given, and the released teachers known here are "
             f"{', '.join(RELEASED)} for {RELEASED_FOR}, not {teacher.architecture} for {study.data.source}"
         )
-    for url in teacher.urls:
+    for url in places(teacher):
         if not url or ("://" in url and not is_remote(url)):
-            yield f"teachers.{name}.urls: {url!r} is neither an http(s) address nor a path"
+            key = "urls" if teacher.urls else "weights"
+            yield f"teachers.{name}.{key}: {url!r} is neither an http(s) address nor a path"
     if teacher.member and (teacher.member.startswith("/") or ".." in teacher.member.split("/")):
         yield f"teachers.{name}.member: {teacher.member!r} leads out of the archive"
 

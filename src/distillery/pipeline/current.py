@@ -14,9 +14,11 @@ from typing import Any
 
 from distillery.pipeline.job import Job, Plan, text_of
 from distillery.records.io import DistilleryError, sha256_file
+from distillery.records.named import ABSENT
 from distillery.records.schema import KINDS, Record, ResultRecord, Sealed, read, seal
 
 CURRENT, MISSING, STALE = "current", "missing", "stale"
+_FROM_STALE = "made from a stale"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,11 @@ def fault_of_tables(plan: Plan) -> str:
     """
     job = plan.job("tables")
     if plan.layout.all_metrics.exists():
-        why = Judge(plan).verdict(job).why
+        judge = Judge(plan)
+        why = judge.verdict(job).why
+        if why.startswith(_FROM_STALE):  # what is wrong with the first of those that it was made from
+            first = judge.due()[0]
+            why = f"{first.name}: {judge.verdict(first).why}"
     elif job.record.exists():
         try:
             record = read(job.record, ResultRecord)
@@ -113,7 +119,7 @@ def fault_of_tables(plan: Plan) -> str:
 
 
 def _upstream(job: Job, found: Verdict) -> str:
-    return f"its {job.stage} is missing" if found.state == MISSING else f"made from a stale {job.stage}"
+    return f"its {job.stage} is missing" if found.state == MISSING else f"{_FROM_STALE} {job.stage}"
 
 
 def difference(spec: dict[str, Any], job: Job) -> str:
@@ -121,6 +127,8 @@ def difference(spec: dict[str, Any], job: Job) -> str:
     now = job.spec
     if text_of(spec) == text_of(now):
         return ""
+    if str(lost := now["values"].get("files")).startswith(ABSENT):
+        return f"{lost.removeprefix(ABSENT)} is missing"
     before, after = _flat(spec.get("values", {})), _flat(now["values"])
     keys = [_spoken(key, job) for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if keys:

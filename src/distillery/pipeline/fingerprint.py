@@ -16,6 +16,7 @@ not: the record of every job names their versions.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 import distillery
 from distillery.data import SOURCES
 from distillery.errors import DistilleryError
-from distillery.models import NETWORKS
+from distillery.models import FOREIGN, NETWORKS
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.recipe import recipe_components
@@ -52,14 +53,21 @@ def components(stage: str, values: dict[str, Any]) -> list[Component]:
             return [SOURCES[values["source"]]]
         case "teacher":
             trained = recipe_components(values["recipe"]) if "recipe" in values else []
-            return [NETWORKS[values["architecture"]], OBJECTIVES["ce"], *trained]
+            return [*_network(values["architecture"]), OBJECTIVES["ce"], *trained]
         case "cache":
-            return [NETWORKS[values["architecture"]]]
+            return _network(values["architecture"])
         case "distill" | "evaluate":
             networks = [values["student"], *(teacher["architecture"] for teacher in values["teachers"].values())]
             trained = recipe_components(values["recipe"]) if stage == "distill" else []
-            return [*(NETWORKS[name] for name in networks), *loss_components(values["objective"]), *trained]
+            used = [component for name in networks for component in _network(name)]
+            return [*used, *loss_components(values["objective"]), *trained]
     return []
+
+
+def _network(architecture: str) -> list[Component]:
+    """A network's own code and, if it is named by its place, the code that adapts it."""
+    found = NETWORKS[architecture]
+    return [found, dataclasses.replace(found, module=FOREIGN, attribute="adopt")] if found.placed else [found]
 
 
 def loss_components(block: dict[str, Any]) -> list[Component]:

@@ -118,6 +118,11 @@ class Layout:
         """The hash of a large artefact, noted when it was last verified; undeclared."""
         return self.artifacts / "hashes" / path.relative_to(self.artifacts).with_suffix(f"{path.suffix}.json")
 
+    @property
+    def named_note(self) -> Path:
+        """Hashes of the user's own files, noted when they were last read; undeclared."""
+        return self.artifacts / "hashes" / "named.json"
+
     def log(self, stage: str, *key: str) -> Path:
         return self.artifacts / "logs" / Path(stage, *key or ("log",)).with_suffix(".log")
 

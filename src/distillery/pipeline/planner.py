@@ -16,16 +16,19 @@ from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_s
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.recipe import recipe_components
-from distillery.records.io import DistilleryError, read_json, sha256_file, sha256_json, write_json
+from distillery.records import named
+from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
-from distillery.teachers.released import is_remote, source_of
+from distillery.teachers.released import is_remote, places, source_of
 
 PARAMS = Path("params.yaml")
 
 
 def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     """Return the study as params.yaml has it now and its plan; `write` puts the specs in place for engines and stages.
+
+    Who only looks is not refused because own images are gone or were rearranged: what was made from them is there.
 
     The plan is read back if just this one was written for these parameters, code and files: resolving it imports torch.
     DVC restores specs too, of whatever commit.
@@ -34,7 +37,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     study = check(content, str(params))
     files = named_files(study)
     note, tree = Layout(study.study).plan, tree_state()
-    key = sha256_json([content, tree, _listing(files)])
+    key = sha256_json([content, tree, named.listing(files)])
     with suppress(DistilleryError):  # not there, damaged, of another version: made anew
         if (noted := read_json(note)).get("key") == key:
             found = Plan.read(study.study)
@@ -42,7 +45,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
                 return study, found
     from distillery.pipeline.rehearsal import rehearse  # torch
 
-    rehearse(study, str(params))
+    rehearse(study, str(params), images=write)
     plan = resolve(study)
     if write:
         plan.write()
@@ -68,7 +71,7 @@ def local_files(teacher: Teacher) -> list[Path]:
     """What a teacher is read from on this machine."""
     if teacher.source == "student":
         return [student_file(teacher)]
-    return [Path(url).expanduser() for url in teacher.urls if not is_remote(url)]
+    return [Path(url).expanduser() for url in places(teacher) if not is_remote(url)]
 
 
 def student_file(teacher: Teacher) -> Path:
@@ -90,7 +93,8 @@ def resolve(study: Study) -> Plan:
         jobs.append(Job(study.study, stage, keys, values, fingerprint(stage, values), **more))
 
     source = open_source(study.data.source, study.data.options)
-    values = {"source": study.data.source, "selection": source.selection(), "files": content(source.files(), at)}
+    files = named.absent(source.files()) or content(source.files(), at)
+    values = {"source": study.data.source, "selection": source.selection(), "files": files}
     arrays = {"arrays": at.arrays}
     add("data", (), values, reads={}, outputs={"record": at.data, **arrays})
     for name in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
@@ -152,6 +156,10 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
         origin = source_of(teacher, study.data)
         values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}
         values |= {"urls": list(origin.urls), "fallback": teacher.fallback, "files": content(local_files(teacher), at)}
+        if origin.preprocessing:
+            values["preprocessing"] = origin.preprocessing.model_dump(mode="json")
+        if origin.licence:
+            values["licence"] = origin.licence
     return values
 
 
@@ -179,38 +187,5 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def content(paths: list[Path], at: Layout) -> str | None:
-    """Hash what lies at some paths: names below folders, and bytes. None for no path at all.
-
-    Files that have not been touched since are not read again: their hash is noted beside their size and times.
-    """
-    if not paths:
-        return None
-    note = at.artifacts / "hashes" / "named.json"
-    known = read_json(note) if note.exists() else {}
-    listing = sha256_json(_listing(paths))
-    if listing not in known:
-        entries = [[relative, sha256_file(file) if file.exists() else "absent"] for file, relative in _walk(paths)]
-        known = dict(list(known.items())[-50:]) | {listing: sha256_json(entries)}
-        write_json(note, known)
-    return str(known[listing])
-
-
-def _listing(paths: list[Path]) -> list[Any]:
-    """Size and times of all files at some paths: cheap, and different after any change."""
-    found: list[Any] = []
-    for file, relative in _walk(paths):
-        facts = file.stat() if file.exists() else None
-        found.append([str(file), relative, *((facts.st_size, facts.st_mtime_ns) if facts else ())])
-    return found
-
-
-def _walk(paths: list[Path]) -> list[tuple[Path, str]]:
-    """All files at some paths with their names there; a path where nothing is stands for itself."""
-    found: list[tuple[Path, str]] = []
-    for path in paths:
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            found += [(file, file.relative_to(path).as_posix()) for file in files]
-        else:
-            found.append((path, path.name))
-    return found
+    """Hash what lies at some paths."""
+    return named.content(paths, at.named_note)

@@ -7,6 +7,7 @@ finds in both networks what it compares, whether every plug-in acts, whether a l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -18,35 +19,49 @@ from distillery.config import Problems
 from distillery.data import open_source
 from distillery.data.arrays import Shape
 from distillery.models.base import Network, Outputs
+from distillery.models.seeing import see
 from distillery.objectives.base import Batch, Context, Objective, Selector, Transform
 from distillery.objectives.build import Loss
 from distillery.records.io import DistilleryError, sha256_json
+from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study
+from distillery.teachers.released import source_of
 from distillery.training.optimizer import make_optimizer
 
 _BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over it exist
 
 
-def rehearse(study: Study, where: str = "params.yaml") -> None:
-    """Raise DistilleryError that lists what would fail, one line each."""
+def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:
+    """Raise DistilleryError that lists what would fail, one line each.
+
+    With `images` the data must be there, where they are the user's own; otherwise nothing is said about them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        problems = list(dict.fromkeys(_problems(study)))
+        problems = list(dict.fromkeys(_problems(study, images)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
-def _problems(study: Study) -> Iterator[str]:
-    shape = open_source(study.data.source, study.data.options).shape()
+def _problems(study: Study, images: bool) -> Iterator[str]:
+    shape = None
+    try:
+        shape = open_source(study.data.source, study.data.options).shape()
+    except DistilleryError as error:
+        if images:
+            yield f"data: {error}"
     stage = _Stage(shape) if shape else None
     recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
     recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
     for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
         yield from _optimises(where, recipe)
-    for t, teacher in study.teachers.items():
-        if stage:
-            yield from stage.trains(f"teachers.{t}", teacher.architecture, study.recipe_for_teacher(t))
+    teachers: dict[str, Role] = {}
+    for t in study.teachers:
+        problems = list(_of_teacher(study, t, stage, teachers))
+        if problems:
+            teachers.pop(t, None)
+            yield from problems
     for m in study.methods:
         for p, pair in study.pairs.items():
             method = study.methods[m].for_pair(p)
@@ -58,12 +73,52 @@ def _problems(study: Study) -> Iterator[str]:
                 continue
             recipe = study.recipe_for(p, m)
             yield from _smooths(here, recipe, method.objective, loss)
-            architectures = tuple(study.teachers[t].architecture for t in pair.teachers)
-            if loss.needs and len(architectures) > 1 and "teachers" not in loss.needs:
-                yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(architectures)}"
+            if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
+                yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
             elif stage:
-                yield from stage.trains(f"pairs.{p}", pair.student, recipe)
-                yield from stage.plays(f"methods.{m} for {p}", method, loss, pair.student, architectures)
+                student = Role(pair.student)
+                problems = list(stage.trains(f"pairs.{p}", student, recipe))
+                yield from problems
+                if not problems and teachers.keys() >= {*pair.teachers}:
+                    roles = tuple(teachers[t] for t in pair.teachers)
+                    yield from stage.plays(f"methods.{m} for {p}", method, loss, student, roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A network, and what it sees where that is not what the data show."""
+
+    architecture: str
+    own: Preprocessing | None = None
+
+
+def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, Role]) -> Iterator[str]:
+    """What is wrong with a teacher; its role is put into `roles`."""
+    teacher, where = study.teachers[name], f"teachers.{name}"
+    role = Role(teacher.architecture)
+    if teacher.source == "fetch":
+        try:
+            origin = source_of(teacher, study.data)
+        except DistilleryError as error:
+            yield f"{where}: {error}"
+            return
+        role = Role(teacher.architecture, origin.preprocessing)
+        if teacher.preprocessing == "own" and "preprocessing" in teacher.model_fields_set and not role.own:
+            yield f"{where}.preprocessing: {teacher.architecture} carries none of its own: give mean and std, or `data`"
+        if stage and origin.classes not in (None, stage.shape.num_classes):
+            yield (
+                f"{where}: its weights are for {origin.classes} classes, and the data has {stage.shape.num_classes}: "
+                "take weights that were trained on these classes"
+            )
+            return
+    roles[name] = role
+    if stage:
+        problems = list(stage.trains(where, role, study.recipe_for_teacher(name)))
+        if not problems and role.own and teacher.fallback == "train":
+            problems = list(stage.trains(f"{where}.fallback", Role(role.architecture), study.recipe_for_teacher(name)))
+        yield from problems
+        if not problems and study.cache.pooled and stage.outputs(role, 1).pooled is None:
+            yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
 
 
 def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:
@@ -99,9 +154,11 @@ class _Stage:
         self.trains_on = cache(self._trains_on)
         self.on_train = cache(self._on_train)
 
-    def _network(self, architecture: str) -> Network:
+    def _network(self, role: Role) -> Network:
         """A network that normalises by the statistics of some images, as a trained one does."""
-        network = models.build(architecture, self.shape.num_classes, self.shape.channels)
+        channels = self.shape.channels
+        network = models.build(role.architecture, self.shape.num_classes, channels)
+        network = see(network, role.own, (0.0,) * channels, (1.0,) * channels)
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = None  # the next batch's own statistics
@@ -112,37 +169,41 @@ class _Stage:
     def _images(self, count: int) -> Tensor:
         return torch.randn(count, self.shape.channels, self.shape.height, self.shape.width)
 
-    def _outputs(self, architecture: str, rows: int) -> Outputs:
+    def _outputs(self, role: Role, rows: int) -> Outputs:
         with torch.no_grad():
-            outputs: Outputs = self.network(architecture).eval()(self._images(rows), preacts=True)
+            outputs: Outputs = self.network(role).eval()(self._images(rows), preacts=True)
         return outputs
 
-    def _trains_on(self, architecture: str, rows: int) -> str:
+    def _trains_on(self, role: Role, rows: int) -> str:
         """Say why a batch of so many images cannot be trained on; "" if it can."""
+        shape, size = self.shape, role.own.size if role.own else None
         try:
-            network = self.network(architecture)
+            network = self.network(role)
             with torch.no_grad():
                 network.train()(self._images(rows))
+        except DistilleryError as error:
+            return str(error)
         except Exception as error:  # whatever the author's code raises
-            return _said(error)
+            images = f"{size}x{size}" if size else f"{shape.height}x{shape.width}"
+            said = _said(error) or type(error).__name__
+            return f"{role.architecture} does not take images of {images} with {shape.channels} channels: {said}"
         network.eval()
         return ""
 
-    def trains(self, where: str, architecture: str, recipe: Recipe) -> Iterator[str]:
+    def trains(self, where: str, role: Role, recipe: Recipe) -> Iterator[str]:
         """Whether the network takes these images, and whether it can be trained on the last batch."""
-        if why := self.trains_on(architecture, _BATCH):
-            size = f"{self.shape.height}x{self.shape.width}"
-            yield f"{where}: {architecture} does not take images of {size} with {self.shape.channels} channels: {why}"
+        if why := self.trains_on(role, _BATCH):
+            yield f"{where}: {why}"
             return
         images = self.shape.train_images - round(self.shape.train_images * recipe.validation)
         last = images % recipe.batch_size
-        if last == 1 and self.trains_on(architecture, 1):
+        if last == 1 and self.trains_on(role, 1):
             yield (
                 f"{where}: with batch_size {recipe.batch_size} the last batch of {images:,} images holds one, and "
-                f"{architecture} normalises over a single value there: choose another batch_size"
+                f"{role.architecture} normalises over a single value there: choose another batch_size"
             )
 
-    def plays(self, where: str, method: Method, loss: Loss, student: str, teachers: tuple[str, ...]) -> list[str]:
+    def plays(self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> list[str]:
         """Build the objective as a run does, and compute its loss."""
         try:
             return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers)]
@@ -151,7 +212,7 @@ class _Stage:
         except Exception as error:  # whatever the author's code raises
             return [f"{where}: {method.objective} raises {type(error).__name__}: {_said(error)}"]
 
-    def _plays(self, method: Method, loss: Loss, student: str, teachers: tuple[str, ...]) -> Iterator[str]:
+    def _plays(self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> Iterator[str]:
         names = teachers if loss.needs else ()
         context = self._context(student, names)
         objective = loss.build(context)
@@ -164,7 +225,7 @@ class _Stage:
             elif issubclass(kind, Transform) and kind not in acted:
                 yield f"plug-in {name!r} has no effect: {method.objective} compares no logits"
 
-    def _context(self, student: str, teachers: tuple[str, ...]) -> Context:
+    def _context(self, student: Role, teachers: tuple[Role, ...]) -> Context:
         labels = torch.arange(self.shape.train_images) % self.shape.num_classes
         if not teachers:
             return Context(self.shape.num_classes, labels, self.outputs(student, 1))
@@ -179,7 +240,7 @@ class _Stage:
         pooled = torch.randn(count, width) if width is not None else None
         return Outputs(torch.randn(count, self.shape.num_classes), pooled)
 
-    def _batch(self, student: str, teachers: tuple[str, ...], needs: frozenset[str]) -> Batch:
+    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str]) -> Batch:
         strong = "strong" in needs
         ours, theirs = self.outputs(student, _BATCH), tuple(self.outputs(t, _BATCH) for t in teachers)
         index = torch.arange(_BATCH)
@@ -205,7 +266,7 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
             if objective.selector is not None:
                 objective.selector(batch)
             objective.supervised(batch)
-            return objective.distil(batch), acted
+            return objective.distill(batch), acted
     finally:
         for hook in hooks:
             hook.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import time
@@ -57,7 +58,7 @@ class Work:
             "spec": job.spec,
             "spec_sha256": job.sha256,
             "inputs": self.inputs,
-            "environment": artifacts.environment(),
+            "environment": artifacts.environment(("timm",) if '"timm/' in json.dumps(job.values) else ()),
         }
 
     def sha256(self, name: str) -> str:

@@ -48,7 +48,7 @@ class Optimizer(Part):
 
         `lr` is a tensor on CUDA, where a captured graph reads it: the optimiser must then be capturable.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define this")
 
 
 class Schedule(Part):
@@ -72,7 +72,7 @@ class Schedule(Part):
 
     def curve(self, at: float) -> float:
         """The rate `at` epochs after the start of training, where the warm-up is over."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define this")
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         config, recipe = self.config, self.recipe
@@ -102,7 +102,7 @@ class Falling(Schedule):
 
     def left(self, done: float) -> float:
         """What is left of the way from `lr` to `min_lr`, 1 to 0, when a share of it is done, 0 to 1."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define this")
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         yield from super().contradictions()

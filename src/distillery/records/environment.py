@@ -16,15 +16,18 @@ from typing import Any
 _CODE = ("src", "workflow", "Snakefile", "dvc.yaml", "pyproject.toml", "requirements.lock")
 
 
-def environment() -> dict[str, Any]:
-    """Name the software and hardware of this process. torch is asked for its device only where it is loaded."""
+def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Name the software and hardware of this process, `more` packages besides the usual ones.
+
+    torch is asked for its device only where it is loaded.
+    """
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
     }
-    for package in ("torch", "torchvision", "numpy"):
+    for package in ("torch", "torchvision", "numpy", "pillow", *more):
         try:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distillery.errors import DistilleryError
 from distillery.records.io import read_metadata
+from distillery.records.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from distillery.data.dataset import Dataset
@@ -41,6 +42,8 @@ class Header(BaseModel):
         predicts: whether the objective takes part in the prediction. Then the file also holds its modules, the first
             teacher (`teacher.KEY`) and an `example` image, from which the objective is rebuilt.
         teachers: architecture of every teacher that took part, by name.
+        preprocessing: of a teacher that sees images in its own normalisation or size, by its name.
+        licence: of fetched weights, where it is stated.
         settings_sha256: hash of everything that was set.
     """
 
@@ -65,6 +68,8 @@ class Header(BaseModel):
     objective: dict[str, Any] = {}
     predicts: bool = False
     teachers: dict[str, str] = {}
+    preprocessing: dict[str, Preprocessing] = {}
+    licence: str | None = None
     settings_sha256: str
 
     @classmethod

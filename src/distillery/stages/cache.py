@@ -9,7 +9,7 @@ from distillery.data.views import Views
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.study.blocks import Augmentation, Cache, Recipe
-from distillery.teachers.view_table import build, size_in_bytes
+from distillery.teachers.view_table import build, columns, size_in_bytes
 from distillery.teachers.weights import load_network
 from distillery.training.device import set_up
 from distillery.training.progress import Progress
@@ -23,9 +23,8 @@ def run(work: Work) -> None:
     with work.making() as volatile:
         data = Dataset.load(work.job.reads["arrays"], sha256=work.sha256("arrays"))
         network = load_network(values["architecture"], data.num_classes, data.channels, work.job.reads["weights"])
-        views = Views(augmentation.pad, augmentation.flip, data.train_images.shape[-1])
-        columns = data.num_classes + (network.head.in_features if cache.pooled else 0)
-        size = size_in_bytes(len(data.train_images), views.count, columns, cache)
+        views = Views(augmentation.pad, augmentation.flip, data.train_images.shape[-2:])
+        size = size_in_bytes(len(data.train_images), views.count, columns(network, data, cache), cache)
         facts: dict[str, Any] = {"teacher_sha256": work.sha256("weights"), "bytes": size}
         output, known = work.job.outputs["table"], {}
         if cache.enabled and size <= cache.budget_gb * 1e9:

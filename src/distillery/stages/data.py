@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from distillery.data import prepare
+from distillery.data import open_source, prepare
 from distillery.pipeline.work import Work
+from distillery.records import named
+from distillery.records.io import StaleInput
 
 
 def run(work: Work) -> None:
+    values, options = work.job.values, work.settings["data"]
     with work.making():
-        facts = prepare(work.job.values["source"], work.settings["data"], work.job.outputs["arrays"])
+        facts = prepare(values["source"], options, work.job.outputs["arrays"])
+        files = open_source(values["source"], options).files()
+        if named.content(files, work.job.layout.named_note) != values["files"]:
+            work.job.outputs["arrays"].unlink()
+            raise StaleInput(f"data: the files in {', '.join(map(str, files))} changed since: start the engine again")
         work.write(**facts)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.models.base import Network
+from distillery.models.seeing import Seeing
 from distillery.objectives.build import Loss
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
@@ -74,6 +75,11 @@ def run(work: Work) -> None:
             objective=values["objective"],
             predicts=predicts,
             teachers={name: t["architecture"] for name, t in values["teachers"].items()} if needs else {},
+            preprocessing={
+                name: network.own
+                for name, network in zip(values["teachers"], networks, strict=False)  # without networks: no teacher
+                if isinstance(network, Seeing)
+            },
             settings_sha256=artifacts.sha256_json(values),
         )
         artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())

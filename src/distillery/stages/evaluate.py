@@ -47,7 +47,8 @@ def run(work: Work) -> None:
             runs.append({"seed": seed} | _of_history(histories[str(seed)]) | measure(logits, labels))
             runs[-1]["fidelity"] = {name: fidelity(logits, teacher) for name, teacher in outputs.items()}
         known = artifacts.read_json(reads["teachers"])
-        measured = {n: _teacher(known[n], logits, data) for n, logits in outputs.items()}
+        macs = {n: _macs(t, data) for n, t in zip(values["teachers"], teachers, strict=True)}
+        measured = {n: _teacher(known[n], logits, data, macs[n]) for n, logits in outputs.items()}
         bulk: dict[str, Any] = {"labels": labels.numpy().astype(np.uint16)}
         for kind, found in (("run", {str(r["seed"]): r for r in runs}), ("teacher", measured)):
             for name, entry in found.items():
@@ -59,7 +60,7 @@ def run(work: Work) -> None:
             recipe=values["recipe"],
             test_images=len(labels),
             data=data.facts,
-            macs=_macs(values["student"], data),
+            macs=_macs(models.build(values["student"], data.num_classes, data.channels), data),
             cost=_cost(trained),
             teachers=measured,
             runs=runs,
@@ -84,17 +85,15 @@ def measure(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     return {"last": last} | scores | calibration(logits, labels) | {"logits": logit_scale(logits)}
 
 
-def _teacher(known: dict[str, Any], logits: Tensor, data: Dataset) -> dict[str, Any]:
+def _teacher(known: dict[str, Any], logits: Tensor, data: Dataset, macs: int) -> dict[str, Any]:
     """The same measurements of a teacher, so that a table needs to read nothing but metrics."""
-    facts = {k: known[k] for k in ("architecture", "parameters", "trained")} | {
-        "macs": _macs(known["architecture"], data)
-    }
+    facts = {k: known[k] for k in ("architecture", "parameters", "trained")} | {"macs": macs}
     return facts | _of_history(known["history"]) | measure(logits, data.test_labels.cpu())
 
 
-def _macs(architecture: str, data: Dataset) -> int:
-    network = models.build(architecture, data.num_classes, data.channels)
-    return multiply_accumulates(network, data.normalise(data.test_images[:1].cpu()))
+def _macs(network: Network, data: Dataset) -> int:
+    weight = next(network.parameters())
+    return multiply_accumulates(network, data.normalise(data.test_images[:1].to(weight.device), weight.dtype))
 
 
 def _student_logits(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from distillery.data.dataset import Dataset
+from distillery.models.seeing import Seeing, see
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.records.header import Header
+from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source
@@ -56,6 +58,8 @@ def run(work: Work) -> None:
             architecture=values["architecture"],
             recipe=made.get("recipe", {}),
             settings_sha256=artifacts.sha256_json(values),
+            preprocessing={name: trainee.student.own} if isinstance(trainee.student, Seeing) else {},
+            licence=values.get("licence") if "fetched" in made else None,
         )
         artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())
         save_history(work.job.outputs["history"], {"teacher": history})
@@ -102,6 +106,9 @@ def _fetch(
         if volatile is not None:
             volatile["mirrors"] = error.failures  # not in the record: which way a host is dead differs from day to day
         return {"fallback": "trained here, because every mirror failed", "mirrors": list(error.failures)}
+    if values.get("preprocessing"):
+        own = Preprocessing.model_validate(values["preprocessing"])
+        trainee.student = see(trainee.student, own, data.mean, data.std)
     trainee.student.to(data.test_images.device)
     # In float32, whatever students are trained in.
     scores = test(trainee, data, recipe.updated({"precision": "float32"}))
@@ -110,4 +117,5 @@ def _fetch(
     measured = scores["test_top1"]
     part = f", its {found.part}" if found.part else ""
     print(f"teacher {teacher}: {measured:.2f} % measured, {published} published, from {found.url}{part}", flush=True)
-    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy}}
+    carried = {key: values[key] for key in ("preprocessing", "licence") if key in values}
+    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy} | carried}

@@ -14,6 +14,7 @@ from distillery import models
 from distillery.data.views import gain_and_offset
 from distillery.errors import DistilleryError
 from distillery.models.base import Network
+from distillery.models.seeing import see
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
 from distillery.records.header import Header
@@ -139,7 +140,8 @@ def load_student(path: str | Path, seed: int | None = None) -> Student:
         return Student(network, header)
     teacher = None
     if header.teachers:
-        teacher = _filled(next(iter(header.teachers.values())), header, parts["teacher"], file)
+        name, architecture = next(iter(header.teachers.items()))
+        teacher = _filled(architecture, header, parts["teacher"], file, name)
     objective = _objective(header, network, teacher, tensors["example"])
     _fill(objective, _main(parts["objective"], header), file)
     return Student(network, header, objective.eval(), teacher, tensors["example"])
@@ -154,7 +156,7 @@ def load_teacher(path: str | Path) -> Teacher:
     header = Header.read(file)
     if header.kind != "teacher":
         raise DistilleryError(f"{file} holds students: use load_student")
-    return Teacher(_filled(header.architecture, header, load_tensors(file), file), header)
+    return Teacher(_filled(header.architecture, header, load_tensors(file), file, header.teacher), header)
 
 
 def weights_file(path: Path) -> Path:
@@ -182,10 +184,13 @@ def _seed(header: Header, seed: int | None, file: Path) -> int:
     return header.seeds[0] if seed is None else seed
 
 
-def _filled(architecture: str, header: Header, weights: Mapping[str, Tensor], file: Path) -> Network:
+def _filled(
+    architecture: str, header: Header, weights: Mapping[str, Tensor], file: Path, teacher: str | None = None
+) -> Network:
     network = models.build(architecture, len(header.class_names), header.image[0]).to(_dtype(header)).eval()
     _fill(network, weights, file)
-    return network
+    own = header.preprocessing.get(teacher) if teacher else None
+    return see(network, own, header.mean, header.std).eval()
 
 
 def _dtype(header: Header) -> torch.dtype:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator
+from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, field_validator
 
 from distillery.records.io import DistilleryError
+from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
 
 
@@ -31,8 +32,11 @@ class Teacher(Block):
     `urls` are mirrors in order of preference: web addresses, local files or folders, each holding the checkpoint itself
     or an archive with it as `member`. `sha256` is that of either file. `accuracy` is the published one, in percent: a
     fetched teacher that misses it by more than 0.3 points is refused. For the teachers in `teachers/released.py` all of
-    these may be left out. `fallback` says what to do when every mirror fails. A student is named by its `study`,
-    `pair`, `method` and `seed`.
+    these may be left out. `fallback` says what to do when every mirror fails. `weights` names one place instead of
+    `urls`: a file, an address, a name of torchvision's or timm's (IMAGENET1K_V1, deit_in1k), or `hf-hub:OWNER/NAME`.
+    `preprocessing` is what a fetched network sees: `own`, what it or its weights carry, if anything (the default);
+    `data`, what students see; or a block of mean, std, size, interpolation. A student is named by its `study`, `pair`,
+    `method` and `seed`.
     """
 
     architecture: str
@@ -40,6 +44,11 @@ class Teacher(Block):
     seed: int = 0
     recipe: dict[str, Any] = Field(default_factory=dict)
     urls: tuple[str, ...] = ()
+    weights: str | None = None
+    preprocessing: Annotated[
+        Annotated[Literal["own", "data"], Tag("word")] | Annotated[Preprocessing, Tag("block")],
+        Discriminator(lambda value: "block" if isinstance(value, dict | Preprocessing) else "word"),
+    ] = "own"
     member: str | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     accuracy: float | None = Field(None, gt=0, le=100)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distillery.models import NETWORKS
+from distillery.records.preprocessing import Preprocessing
 from distillery.study.model import Data, Teacher
 
 ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
@@ -22,14 +24,21 @@ class Source:
     Attributes:
         urls: mirrors in order: http(s) addresses, or local files and folders.
         member: the checkpoint within an archive or folder.
-        sha256: of the file that a mirror offers, or of the checkpoint in it; None if unknown.
+        sha256: of the file that a mirror offers, or of the checkpoint in it, perhaps only its first digits; None if
+            unknown.
         accuracy: published top-1 accuracy in percent; None if nothing was published.
+        preprocessing: what the network sees; None: what the data show.
+        classes: width of the logits, where it is known before the file is there.
+        licence: of the weights, where it is stated.
     """
 
     urls: tuple[str, ...]
     member: str | None
     sha256: str | None
     accuracy: float | None
+    preprocessing: Preprocessing | None = None
+    classes: int | None = None
+    licence: str | None = None
 
 
 def _released(name: str, accuracy: float, sha256: str | None = None) -> Source:
@@ -50,6 +59,26 @@ RELEASED = {
     "vgg13": _released("vgg13", 74.64),
 }
 UNKNOWN = Source((), None, None, None)
+HUB = "hf-hub:"  # before OWNER/NAME of a model on Hugging Face's hub
+FAMILIES = ("torchvision/", "timm/")  # whose packages know weights by name
+
+
+def places(teacher: Teacher) -> tuple[str, ...]:
+    """The addresses, files and folders that a teacher's block names."""
+    place = teacher.weights and not teacher.weights.startswith(HUB) and any(c in teacher.weights for c in "./\\")
+    return (teacher.weights,) if teacher.weights and place else teacher.urls
+
+
+def by_name(teacher: Teacher) -> bool:
+    """Whether a package or the hub says where the weights are."""
+    if teacher.weights and teacher.weights.startswith(HUB):
+        return True
+    return teacher.architecture.startswith(FAMILIES) and not places(teacher)
+
+
+def released(teacher: Teacher, data: Data) -> Source:
+    """The release of this architecture for this data."""
+    return RELEASED.get(teacher.architecture, UNKNOWN) if data.source == DATA else UNKNOWN
 
 
 def source_of(teacher: Teacher, data: Data) -> Source:
@@ -57,13 +86,43 @@ def source_of(teacher: Teacher, data: Data) -> Source:
 
     The hash is completed only for the mirrors it belongs to. The accuracy is completed for other mirrors too: a copy of
     a released teacher is held to what it promises, and whoever offers another teacher says how good that one is.
+
+    Only where the weights are given by name, or where the architecture is none of Distillery's own, a package is asked.
+    Raises DistilleryError for weights that it does not know.
     """
-    known = RELEASED.get(teacher.architecture, UNKNOWN) if data.source == DATA else UNKNOWN
+    if by_name(teacher) or NETWORKS[teacher.architecture].name not in NETWORKS:
+        return _asked(teacher)
+    known = released(teacher, data)
     return Source(
-        urls=teacher.urls or known.urls,
+        urls=places(teacher) or known.urls,
         member=teacher.member or known.member,
-        sha256=teacher.sha256 or (None if teacher.urls else known.sha256),
+        sha256=teacher.sha256 or (None if places(teacher) else known.sha256),
         accuracy=known.accuracy if teacher.accuracy is None else teacher.accuracy,
+        preprocessing=teacher.preprocessing if isinstance(teacher.preprocessing, Preprocessing) else None,
+    )
+
+
+def _asked(teacher: Teacher) -> Source:
+    from distillery.teachers import named  # torch
+
+    found, weights = None, teacher.weights or ""
+    urls: tuple[str, ...] = places(teacher)
+    if weights.startswith(HUB):
+        urls = named.hub(weights.removeprefix(HUB))
+    elif not urls:
+        found = named.named(teacher.architecture, teacher.weights)
+        urls = found.urls
+    own: Preprocessing | str | None = teacher.preprocessing
+    if own == "own":
+        own = found.preprocessing if found else named.carried(teacher.architecture)
+    return Source(
+        urls=urls,
+        member=teacher.member,
+        sha256=teacher.sha256 or (found.sha256 if found else None),
+        accuracy=teacher.accuracy,
+        preprocessing=own if isinstance(own, Preprocessing) else None,
+        classes=found.classes if found else None,
+        licence=found.licence if found else None,
     )
 
 

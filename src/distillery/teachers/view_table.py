@@ -81,6 +81,13 @@ def size_in_bytes(images: int, views: int, columns: int, cache: Cache) -> int:
 
 
 @torch.no_grad()
+def columns(network: Network, data: Dataset, cache: Cache) -> int:
+    """How many numbers a row holds."""
+    example = network.eval()(data.normalise(data.train_images[:1]))
+    return example.logits.shape[1] + (_pooled(example).shape[1] if cache.pooled else 0)
+
+
+@torch.no_grad()
 def build(
     network: Network,
     data: Dataset,
@@ -98,13 +105,11 @@ def build(
     network.eval()
     images = data.train_images
     count = len(images)
-    example = network(data.normalise(images[:1]))
-    columns = example.logits.shape[1] + (_pooled(example).shape[1] if cache.pooled else 0)
     padded = views.pad(images)
     partial, note = path.with_suffix(".partial"), path.with_suffix(".partial.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     done = _resume(partial, note, key)
-    shape = (count * views.count, columns)
+    shape = (count * views.count, columns(network, data, cache))
     every = torch.arange(views.count, device=images.device)
     block, layout = block_and_layout(cache, views.count, images.device)
     try:
@@ -139,7 +144,7 @@ def build(
         "dtype": cache.dtype,
         "views": views.count,
         "images": count,
-        "num_classes": example.logits.shape[1],
+        "num_classes": data.num_classes,
         "teacher_forwards": count * views.count,
     }
 
@@ -152,7 +157,8 @@ def block_and_layout(cache: Cache, views: int, device: torch.device) -> tuple[in
 
 
 def _pooled(outputs: Outputs) -> Tensor:
-    assert outputs.pooled is not None  # every network fills it
+    if outputs.pooled is None:
+        raise DistilleryError("cache.pooled: the teacher has no pooled features: switch it off")
     return outputs.pooled
 
 

@@ -6,15 +6,21 @@ from pathlib import Path
 
 from distillery import models
 from distillery.models.base import Network
+from distillery.models.seeing import see
+from distillery.records.header import Header
 from distillery.records.io import DistilleryError, load_tensors
 
 
 def load_network(architecture: str, num_classes: int, in_channels: int, path: Path) -> Network:
-    """Build a network and fill it from a safetensors file. Raises DistilleryError if the weights do not fit."""
+    """Build a network, fill it from a safetensors file, and let it see what the file says that it sees.
+
+    Raises DistilleryError if the weights do not fit.
+    """
     network = models.build(architecture, num_classes, in_channels)
     try:
         network.load_state_dict(load_tensors(path))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise DistilleryError(f"{path} does not hold the weights of a {architecture}: {reason}") from None
-    return network.eval()
+    header = Header.read(path)
+    return see(network, header.preprocessing.get(header.teacher or ""), header.mean, header.std).eval()

@@ -62,7 +62,7 @@ def fit(
     objective.smooth(recipe.label_smoothing)
     optimizer, schedule = make_optimizer(trainee.named_parameters(), recipe, device), recipe.part("schedule")
     average = Average(trainee, recipe.ema) if recipe.ema else None
-    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-1])
+    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
     step = make_step(trainee, data, views, teacher, optimizer, recipe, ranks)
     state = State()
     if checkpoint and (found := checkpoint.load()):

@@ -1,0 +1,86 @@
+"""Tiny-ImageNet-200 (Stanford CS231n): photographs of 64x64 pixels, 200 classes with 500 training and 50 test images.
+
+The folder is read as distributed (`train/<wnid>/images/`, `val/images/` with `val_annotations.txt`), or rearranged as
+most tools want it (`val/<wnid>/`); a part of the classes will do. The 50 validation images of each class are tested,
+since the labels of the official test images were never published. Classes are numbered in the order of their WordNet
+ids and called by the first word of `words.txt`, where there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from distillery.data.listing import Listing, Photo, in_splits, list_classes, some, subfolders
+from distillery.data.photos import Photos
+from distillery.errors import DistilleryError
+
+ANNOTATIONS = "val_annotations.txt"
+
+
+class TinyImageNet(Photos):
+    """Read Tiny-ImageNet from its folder; nothing is downloaded."""
+
+    class Config(Photos.Config):
+        root: str
+        """The folder `tiny-imagenet-200`."""
+
+    config: Config
+
+    def selection(self) -> dict[str, Any]:
+        return {key: value for key, value in self.config.effective().items() if key != "root"}
+
+    def files(self) -> list[Path]:
+        return [self._root]
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.config.root).expanduser()
+
+    def listing(self) -> Listing:
+        """List the files of `train` and `val`."""
+        folders = subfolders(self._root)
+        if absent := [name for name in ("train", "val") if name not in folders]:
+            raise DistilleryError(f"{self._root} has no folder {absent[0]}: name the folder tiny-imagenet-200")
+        train = list_classes(self._root / "train", self._root)
+        annotations = self._root / "val" / ANNOTATIONS
+        test = _annotated(annotations, train) if annotations.exists() else list_classes(self._root / "val", self._root)
+        joined = in_splits(train, test, self._root, "val")
+        left_out = Counter({k: v for k, v in joined.left_out.items() if k != ".txt"})  # boxes
+        return dataclasses.replace(joined, class_names=_names(self._root, joined.class_names), left_out=left_out)
+
+
+def _annotated(annotations: Path, train: Listing) -> Listing:
+    """The validation images as distributed: all in one folder, their classes in a table (file, WordNet id, a box)."""
+    folder, labels = annotations.parent / "images", {name: i for i, name in enumerate(train.class_names)}
+    photos, problems = list[Photo](), list[str]()
+    for number, line in enumerate(_lines(annotations), 1):
+        name, wnid = [*line.split("\t"), ""][:2]
+        if wnid not in labels or "/" in name:
+            problems.append(f"line {number} ({line[:40]!r}) names no class that train has")
+        elif not (folder / name).is_file():
+            problems.append(f"line {number}: {folder / name} is missing")
+        else:
+            photos.append(Photo(str(folder / name), f"val/images/{name}", labels[wnid]))
+    if problems:
+        raise DistilleryError(f"{annotations}, {some(problems)}: unpack the archive again")
+    photos.sort(key=lambda photo: (photo.label, photo.name))
+    there = {photo.label for photo in photos}
+    return Listing([name for i, name in enumerate(train.class_names) if i in there], photos, [], "")
+
+
+def _names(root: Path, wnids: list[str]) -> list[str]:
+    """The first word for each class, with its id where several have the same one; the ids where there are no words."""
+    words = root / "words.txt"
+    table = dict(line.split("\t", 1) for line in _lines(words) if "\t" in line) if words.exists() else {}
+    names = [table.get(wnid, wnid).split(",")[0].strip() or wnid for wnid in wnids]
+    return [f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True)]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DistilleryError(f"cannot read {file} ({error}): unpack the archive again") from None
