@@ -66,7 +66,7 @@ class Ours:
         self.network, self.objective = trainee.student, trainee.objective
         self.network.to(device, dtype_of(self.recipe)).to(memory_format=loop.memory_format(self.recipe)).train()
         self.objective.to(device, dtype_of(self.recipe)).train()
-        self.optimizer = loop.make_optimizer(trainee.parameters(), self.recipe, device)
+        self.optimizer = loop.make_optimizer(trainee.named_parameters(), self.recipe, device)
         augmentation = self.recipe.augmentation
         self.views = Views(augmentation.pad, augmentation.flip, self.data.train_images.shape[-2:])
         self.step = loop.make_step(trainee, self.data, self.views, self.source, self.optimizer, self.recipe)

@@ -35,6 +35,10 @@ SECTIONS = {
         ("Source", "Arrays", "Shape"),
         "A source of your own: `data: {source: path/to/file.py:Class}`.",
     ),
+    "A recipe": (
+        ("Optimizer", "Schedule", "Falling"),
+        "Parts of your own: `optimizer: {name: path/to/file.py:Class}` and `schedule: {name: ...}` in a recipe.",
+    ),
     "Results": (
         ("load_student", "load_teacher", "Student", "Teacher", "Classifier", "Header", "export"),
         "Trained networks outside the pipeline; [results.md](results.md) has examples.",

@@ -58,4 +58,4 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 
 def distilled(objective: Objective, rows: Batch) -> Tensor:
     """The sum of an objective's distillation terms."""
-    return total(objective.distil(rows))
+    return total(objective.distill(rows))

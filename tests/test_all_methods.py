@@ -71,10 +71,10 @@ def look(trainee: Trainee, source: LiveTeachers | None, digits: Dataset) -> tupl
     The step is made twice, because the memory banks of `crd` know the teacher from the first one on.
     """
     found: dict[str, float] = {}
-    objective, distil = trainee.objective, trainee.objective.distil
+    objective, distill = trainee.objective, trainee.objective.distill
 
     def recording(batch: Batch) -> dict[str, Tensor]:
-        terms = distil(batch)
+        terms = distill(batch)
         found.update({name: term.item() for name, term in terms.items()})
         return terms
 
@@ -82,13 +82,13 @@ def look(trainee: Trainee, source: LiveTeachers | None, digits: Dataset) -> tupl
     still = torch.optim.SGD(trainee.parameters(), lr=0.0)
     step = make_step(trainee, digits, views, source, still, RECIPE)
     step.begin(plan_epoch(views, source, objective, digits, 0, 1), 1)
-    objective.distil = recording  # type: ignore[method-assign]
+    objective.distill = recording  # type: ignore[method-assign]
     trainee.student.train()
     objective.train()
     for _ in range(2):
         torch.manual_seed(0)
         step(0, 128)
-    objective.distil = distil  # type: ignore[method-assign]
+    objective.distill = distill  # type: ignore[method-assign]
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainee.student.parameters()]
     return torch.cat([g.flatten() for g in grads]), found
 
@@ -102,7 +102,7 @@ def check_that_it_acts(name: str, teachers: list[Network], digits: Dataset) -> N
         return ((gradient - other).norm() / gradient.norm()).item()
 
     trainee, source = run_of(name, teachers, digits)
-    trainee.objective.distil = lambda batch: {"nothing": 0 * batch.student.logits.sum()}  # type: ignore[method-assign]
+    trainee.objective.distill = lambda batch: {"nothing": 0 * batch.student.logits.sum()}  # type: ignore[method-assign]
     assert moved_from(look(trainee, source, digits)[0]) > 1e-3, "the gradient is that of the cross-entropy"
     assert moved_from(look(*run_of(name, [teachers[1]] * 2, digits), digits)[0]) > 1e-3, "any teacher would do"
     if name in PLAIN:  # with a plug-in or a partner: the objective alone is another thing
@@ -131,7 +131,7 @@ def test_the_check_notices_what_does_not_act(
         monkeypatch.setattr(type(objective.plugins[0]), "forward", lambda self, s, t, labels: (s, t))
     else:
         idle = next(iter(objective.partners.values())) if "plus" in BLOCKS[name] else objective
-        monkeypatch.setattr(type(idle), "distil", lambda self, batch: {})
+        monkeypatch.setattr(type(idle), "distill", lambda self, batch: {})
     # The last is the step's own complaint: where the method has no cross-entropy, nothing is left to add up.
     with pytest.raises((AssertionError, RuntimeError), match=r"^\{\}|it is only|non-empty TensorList"):
         check_that_it_acts(name, teachers, digits)

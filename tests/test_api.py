@@ -25,7 +25,7 @@ class Mine(Objective):
     class Config(Objective.Config):
         temperature: Positive = 4.0
 
-    def distil(self, batch: Batch):
+    def distill(self, batch: Batch):
         return {"mine": kl_rows(batch.student.logits, batch.teacher.logits, self.config.temperature).mean()}
 """
 

@@ -65,6 +65,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_prints_a_table(name: str, bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Title, machine, and in every row of times a ratio that is a positive number within its own range."""

@@ -40,7 +40,7 @@ def test_number_of_negatives_is_cut_to_what_there_is() -> None:
 def test_crd_resumes_exactly() -> None:
     own, other = run("resnet8", 8, 4), run("resnet8x4", 8, 4)
     one = make("crd", "resnet8x4", "resnet8")
-    one.distil(fb.batch(own, other))
+    one.distill(fb.batch(own, other))
     two = make("crd", "resnet8x4", "resnet8")
     two.load_state_dict(one.state_dict())
     losses = []

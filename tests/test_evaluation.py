@@ -131,6 +131,7 @@ def test_logit_scale_counts_every_logit_once(sample: tuple[torch.Tensor, torch.T
     assert sum(counts) == values.size
 
 
+@pytest.mark.slow
 def test_multiply_accumulates_are_the_golden_ones() -> None:
     index = json.loads((golden.VECTORS / "architectures" / "index.json").read_text())
     ours = {released: name for name, released in models_golden.RELEASED_NAMES.items()}

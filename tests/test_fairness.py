@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import recall_score
 
 from distillery.evaluation.fairness import group_gaps
-from distillery.stages.evaluate import measure
 
 
 def test_binary_gaps_counted_by_hand() -> None:
@@ -33,12 +31,3 @@ def test_many_classes_take_the_largest_gap() -> None:
 def test_a_group_without_positives_has_no_true_positive_rate() -> None:
     gaps = group_gaps(np.array([1, 0, 0]), np.array([1, 0, 0]), np.array([0, 0, 1]), 2)
     assert gaps == {"demographic_parity": 0.5, "equalised_odds": 0.0}
-
-
-def test_measured_where_groups_are_named() -> None:
-    logits, labels = torch.eye(2).repeat(4, 1), torch.tensor([0, 1] * 4)
-    assert "groups" not in measure(logits, labels)
-    assert measure(logits, labels, torch.tensor([0, 0, 1, 1] * 2))["groups"] == {
-        "demographic_parity": 0.0,
-        "equalised_odds": 0.0,
-    }

@@ -22,6 +22,18 @@ from distillery.training.step import GraphStep
 from distillery.training.trainee import Trainee
 
 RECIPE = Recipe(epochs=3, batch_size=64, lr=0.02, milestones=(2,), augmentation={"pad": 1, "flip": False})
+MODERN = RECIPE.updated(
+    {
+        "lr": 0.002,
+        "optimizer": {"name": "adamw"},
+        "schedule": {"name": "cosine", "warmup_epochs": 0.5, "per": "step"},
+        "decay": "matrices",
+        "clip": 0.5,
+        "label_smoothing": 0.1,
+        "ema": {"decay": 0.9, "warmup": True},
+    }
+)
+both = pytest.mark.parametrize("recipe", [RECIPE, MODERN], ids=["sgd", "adamw"])
 
 
 class Replay:
@@ -55,7 +67,7 @@ class Noisy(Objective):
         super().__init__(context)
         self.count, self.at = 0, at
 
-    def distil(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def distill(self, batch: Batch) -> dict[str, torch.Tensor]:
         self.count += 1
         if self.count == self.at:
             signal.raise_signal(signal.SIGTERM)
@@ -85,26 +97,30 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[k], v) for k, v in other.items())
 
 
-def test_rehearsed_graph_equals_the_eager_step(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+@both
+def test_rehearsed_graph_equals_the_eager_step(
+    digits: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows by cursor, epochs copied into the first plan, a partial batch as second graph: the same bits as eager."""
-    history, weights = train(digits, RECIPE)
+    history, weights = train(digits, recipe)
     monkeypatch.setattr(loop, "Step", Rehearsal)
-    again, rehearsed = train(digits, RECIPE)
+    again, rehearsed = train(digits, recipe)
     assert again == history
     assert equal(weights, rehearsed)
 
 
+@both
 @pytest.mark.parametrize("at", [2, 4, 6, 11])
 def test_rehearsed_graph_resumes_exactly(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, recipe: Recipe
 ) -> None:
     """A signal while the step is warmed up or running, before or after the partial batch, in any epoch."""
     monkeypatch.setattr(loop, "Step", Rehearsal)
-    undisturbed = train(digits, RECIPE)
+    undisturbed = train(digits, recipe)
     with pytest.raises(Preempted):
-        train(digits, RECIPE, tmp_path, at)
+        train(digits, recipe, tmp_path, at)
     assert Checkpoint(tmp_path / "run.safetensors", "this run").load() is not None
-    resumed = train(digits, RECIPE, tmp_path)
+    resumed = train(digits, recipe, tmp_path)
     assert equal(undisturbed[1], resumed[1])
     assert resumed[0] == undisturbed[0]
 
@@ -113,30 +129,32 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA gr
 
 
 @needs_cuda
+@both
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_graph_trains_as_the_eager_step(digits: Dataset, precision: str) -> None:
-    recipe = RECIPE.updated({"precision": precision})
+def test_graph_trains_as_the_eager_step(digits: Dataset, precision: str, recipe: Recipe) -> None:
+    recipe = recipe.updated({"precision": precision})
     on_device = digits.to(set_up(recipe))
     graph, eager = (train(on_device, recipe.updated({"graph": g}))[0] for g in (True, False))
     assert [r["loss"] for r in graph] == pytest.approx([r["loss"] for r in eager], rel=1e-3)
 
 
 @needs_cuda
+@both
 @pytest.mark.parametrize("at", [2, 6])
-def test_graph_resumes_exactly(digits: Dataset, tmp_path: Path, at: int) -> None:
+def test_graph_resumes_exactly(digits: Dataset, tmp_path: Path, at: int, recipe: Recipe) -> None:
     """The objective's Python runs only while a graph is made (four calls each), so the signal comes then."""
-    on_device = digits.to(set_up(RECIPE))
-    undisturbed = train(on_device, RECIPE)[1]
+    on_device = digits.to(set_up(recipe))
+    undisturbed = train(on_device, recipe)[1]
     with pytest.raises(Preempted):
-        train(on_device, RECIPE, tmp_path, at)
-    assert equal(undisturbed, train(on_device, RECIPE, tmp_path)[1])
+        train(on_device, recipe, tmp_path, at)
+    assert equal(undisturbed, train(on_device, recipe, tmp_path)[1])
 
 
 class Asking(Noisy):
     """Waits for the device in every step."""
 
-    def distil(self, batch: Batch) -> dict[str, torch.Tensor]:
-        terms = super().distil(batch)
+    def distill(self, batch: Batch) -> dict[str, torch.Tensor]:
+        terms = super().distill(batch)
         return {"positive": terms["noise"] * float(terms["noise"] > 0)}
 
 

@@ -47,6 +47,7 @@ def test_shuffle_and_interleave(layout: torch.memory_format) -> None:
     assert torch.equal(mixed, features[:, [0, 3, 1, 4, 2, 5]]) and mixed.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wrn_16_1", "vgg8", "mobilenet_v2", "shufflenet_v2"])
 def test_one_graph_without_breaks(name: str) -> None:
     torch.manual_seed(0)

@@ -130,6 +130,7 @@ def scalar(out: Outputs, weights: list[Tensor]) -> Tensor:
     return torch.stack([(tap * weight).mean() for tap, weight in zip(taps, weights, strict=True)]).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preacts", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_gradients_through_all_taps(name: str, preacts: bool) -> None:

@@ -144,6 +144,7 @@ def test_steps_with_an_eigensolver_are_not_called_static() -> None:
     assert make("vkd", "resnet8x4", "resnet8").static
 
 
+@pytest.mark.slow
 def test_training_the_student_and_the_modules_lowers_the_term() -> None:
     """Twenty joint steps of the real optimiser with weight decay, for every method, on one batch."""
     images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -158,7 +159,7 @@ def test_training_the_student_and_the_modules_lowers_the_term() -> None:
         history = []
         for _ in range(20):
             optimizer.zero_grad()
-            terms = objective.distil(fb.batch(student(images, preacts=True), other))
+            terms = objective.distill(fb.batch(student(images, preacts=True), other))
             history.append(fb.total(terms).item())
             (fb.total(terms) / max(1.0, abs(history[0]))).backward()
             optimizer.step()

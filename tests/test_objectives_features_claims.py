@@ -91,7 +91,7 @@ def test_simkd_with_a_perfect_projection_is_the_teacher(teacher: str) -> None:
     assert all(torch.equal(v, before[k]) for k, v in objective.state_dict().items()), "looking changed the projector"
     objective.projector = torch.nn.Sequential()
     torch.testing.assert_close(objective.predict(own), own.logits, atol=1e-4, rtol=1e-4)
-    assert list(objective.distil(fb.batch(own, own)).values()) == [0]
+    assert list(objective.distill(fb.batch(own, own)).values()) == [0]
 
 
 def test_simkd_and_adain_leave_the_teacher_alone() -> None:
@@ -151,8 +151,8 @@ def test_srrl_is_the_released_loss() -> None:
     projected = objective.last(own.maps[-1])
     head, means = network("resnet8x4").head, projected.mean(dim=(2, 3))
     expected = F.mse_loss(means, told.maps[-1].mean(dim=(2, 3))) + F.mse_loss(head(means), told.logits)
-    assert objective.distil(fb.batch(own, told)).keys() == {"srrl"}
-    torch.testing.assert_close(objective.distil(fb.batch(own, told))["srrl"], expected)
+    assert objective.distill(fb.batch(own, told)).keys() == {"srrl"}
+    torch.testing.assert_close(objective.distill(fb.batch(own, told))["srrl"], expected)
 
 
 def test_vid_variances_are_fixed_unless_asked_for() -> None:
@@ -168,7 +168,7 @@ def test_itrd_embeds_for_the_mutual_term_only_if_the_widths_differ() -> None:
     own = over(run("resnet8", 8, 4), lambda x: x.clone())
     for teacher, embedded in (("resnet8", False), ("resnet8x4", True)):
         objective = make("itrd", teacher, "resnet8")
-        mutual = objective.distil(fb.batch(own, run(teacher, 8, 4)))["mutual"]
+        mutual = objective.distill(fb.batch(own, run(teacher, 8, 4)))["mutual"]
         assert mutual.requires_grad == embedded
 
 

@@ -256,7 +256,7 @@ def vkd(h: Hyper, x: Inputs) -> Values:
     hyper = {"feat_weight": h["alpha"], "kd_weight": h["gamma"], "temperature": h["T"], "beta": h["smooth_l1_beta"]}
     objective = VkD(fb.context(student, teacher), VkD.Config(**hyper)).to(s.dtype)
     objective.projector = projector(x)
-    terms = objective.distil(fb.batch(student, teacher))
+    terms = objective.distill(fb.batch(student, teacher))
     targets, weight = x["labels"], objective.projector.weight()
     soft = targets if targets.is_floating_point() else F.one_hot(targets, x["student_logits"].shape[1]).to(s.dtype)
     xe = -(soft * x["student_logits"].log_softmax(dim=1)).sum(dim=1).mean()

@@ -63,8 +63,8 @@ def test_standardisation_touches_only_the_instance_level_of_mlkd() -> None:
     z, t, y = normal(8, 5), normal(8, 5, seed=1), torch.arange(8) % 5
     for name, touched in (("mlkd", {"kd", "kd_strong"}), ("mlkd_single", {"kd"}), ("mlkd_levels", {"instance"})):
         rows = batch(z, t, y, strong=(z.flip(0), t.flip(0)))
-        plain = made(name, context(y, z)).distil(rows)
-        changed = made(name, context(y, z), {"standardise": {}}).distil(rows)
+        plain = made(name, context(y, z)).distill(rows)
+        changed = made(name, context(y, z), {"standardise": {}}).distill(rows)
         assert {n for n in plain if not torch.equal(plain[n], changed[n])} == touched
 
 
@@ -92,9 +92,9 @@ def test_warm_up_counts_from_one() -> None:
     z, t, y = normal(4, 5), normal(4, 5, seed=1), torch.arange(4)
     for name in ("dkd", "rld"):
         objective = made(name, context(y, z), warmup_epochs=20.0)
-        full = sum(objective.distil(batch(z, t, y, 20)).values())
+        full = sum(objective.distill(batch(z, t, y, 20)).values())
         for epoch, factor in ((1, 0.05), (7, 0.35), (21, 1.0), (240, 1.0)):
-            torch.testing.assert_close(sum(objective.distil(batch(z, t, y, epoch)).values()), factor * full)
+            torch.testing.assert_close(sum(objective.distill(batch(z, t, y, epoch)).values()), factor * full)
         assert torch.equal(made(name, context(y, z), warmup_epochs=0.0)(batch(z, t, y))["ce"], F.cross_entropy(z, y))
 
 
@@ -104,13 +104,13 @@ def test_the_warm_up_is_as_exact_as_the_loss(name: str) -> None:
     z, t, y = normal(4, 5), normal(4, 5, seed=1), torch.arange(4)
     objective = made(name, context(y, z), warmup_epochs=21.0)
     rows = replace(batch(z, t, y), epoch=torch.tensor(7.0))
-    full = objective.distil(replace(rows, epoch=torch.tensor(21.0)))
-    for key, term in objective.distil(rows).items():
+    full = objective.distill(replace(rows, epoch=torch.tensor(21.0)))
+    for key, term in objective.distill(rows).items():
         assert term.dtype == torch.float64
         assert abs(term.item() - 7 / 21 * full[key].item()) <= 1e-15 * full[key].item()
     single = batch(z.float(), t.float(), y, 7)
     assert single.epoch.dtype == torch.float32
-    assert all(term.dtype == torch.float32 for term in objective.distil(single).values())
+    assert all(term.dtype == torch.float32 for term in objective.distill(single).values())
     assert warmup(single.epoch, 21.0, torch.float32) == torch.tensor(7.0) / 21.0
 
 

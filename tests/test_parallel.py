@@ -20,7 +20,7 @@ AT = Layout("digits")
 PAIR = "resnet20_w8-resnet8_w2"
 
 METHODS = {
-    "kd": {"objective": "kd", "recipe": {"epochs": 2}},  # from the view table
+    "kd": {"objective": "kd", "recipe": {"epochs": 2, "milestones": [2]}},  # from the view table
     # Live teachers and everything at once, each term of the loss recorded by itself: losses that couple the images of a
     # batch (dist, crd), modules and memories of the objective (crd), feature maps, the objective's own batch
     # normalisation, modules that predict in the student's place (simkd).

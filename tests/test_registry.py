@@ -66,7 +66,7 @@ class Mine(Objective):
 
     config: Config
 
-    def distil(self, batch):
+    def distill(self, batch):
         sign = 1 if self.config.side == "left" else -1
         gap = sign * (batch.student.logits - batch.teacher.logits)
         return {"mine": 0.01 * gap.abs().pow(self.config.power).mean()}
@@ -85,7 +85,7 @@ class Mine(Objective):
     config: Config
     needs = frozenset({"maps", "logits"})
 
-    def distil(self, batch):
+    def distill(self, batch):
         gaps = [batch.student.maps[i].square().mean() for i in (*self.config.stages, *self.config.taps)]
         return {"mine": 0.1 * sum(gaps)}
 """,
@@ -103,7 +103,7 @@ class Mine(Objective):
 
     config: Config
 
-    def distil(self, batch):
+    def distill(self, batch):
         return {"mine": F.mse_loss(*(x.logits / self.config.temperature for x in (batch.student, batch.teacher)))}
 """,
         "Mine",
@@ -124,7 +124,7 @@ class Mine(Objective):
 
     config: Config
 
-    def distil(self, batch):
+    def distill(self, batch):
         return {"mine": F.mse_loss(batch.student.logits, batch.teacher.logits)}
 """,
         "Mine",
@@ -139,7 +139,7 @@ class Mine(Objective):
 
     config: Config
 
-    def distil(self, batch):
+    def distill(self, batch):
         pairs = [(batch.student.logits / t, batch.teacher.logits / t) for t in self.config.temperatures]
         return {"mine": sum(F.mse_loss(*pair) for pair in pairs)}
 """,
@@ -152,7 +152,7 @@ class Mine(Objective):
 class Mine(Objective):
     needs = Objective.needs | {"pooled"}
 
-    def distil(self, batch):
+    def distill(self, batch):
         loss = F.mse_loss(batch.student.logits, batch.teacher.logits)
         return {"mine": loss + 0.01 * batch.student.pooled.square().mean() / batch.teacher.pooled.square().mean()}
 """,
@@ -165,7 +165,7 @@ class Mine(Objective):
 from distillery.objectives import kd
 
 class Mine(Objective):
-    def distil(self, batch):
+    def distill(self, batch):
         return {"mine": kd.kd_loss(batch.student.logits, batch.teacher.logits, 2.0)}
 """,
         "Mine",

@@ -122,7 +122,7 @@ from distillery.objectives.base import Objective
 class Mine(Objective):
     needs = frozenset(NEEDS)
 
-    def distil(self, batch):
+    def distill(self, batch):
         return {"mine": BODY}
 """
 

@@ -172,6 +172,15 @@ def test_another_budget_gets_a_footnote_from_the_run_records(synthetic: Syntheti
     assert "KD\\_10 \\& more\\textsuperscript{a}" in latex.latex(main)
 
 
+def test_a_budget_is_the_whole_recipe(synthetic: Synthetic) -> None:
+    found = synthetic.results
+    facts = found.cells["a-b", "ce"].facts
+    facts["recipe"] = {k: v for k, v in facts["recipe"].items() if k not in ("milestones", "lr_decay")}
+    facts["recipe"] |= {"schedule": {"name": "cosine", "min_lr": 0.0}, "lr": 0.1, "clip": 1.0, "precision": "bfloat16"}
+    said = "learning rate 0.1 instead of 0.02, clip 1 instead of none, schedule cosine instead of steps"
+    assert budget.footnotes(found) == {"ce": f"trained with another budget: {said}"}
+
+
 def test_a_second_view_is_a_budget_too(synthetic: Synthetic) -> None:
     found = synthetic.results
     found.cells["a-b", "ce"].facts["cost"] = found.cells["a-b", "ce"].facts["cost"] | {"images_seen": 60_000}

@@ -72,6 +72,7 @@ def reported(made: Synthetic, content: dict[tuple[str, str], bytes], finished: s
             assert f"{pair}, {method}, seeds 0, 1, 2: no result yet" in told
 
 
+@pytest.mark.slow
 def test_every_subset_of_the_cells_of_a_pair(whole: tuple[Synthetic, dict[tuple[str, str], bytes]]) -> None:
     cells = [cell for cell in whole[1] if cell[0] == "a-b"]
     for finished in chain.from_iterable(combinations(cells, n) for n in range(len(cells))):

@@ -177,6 +177,8 @@ def test_what_is_not_like_is_not_compared_and_says_why(synthetic: Synthetic) -> 
             "recipe": recipe | {"augmentation": {"pad": 4, "flip": False}}
         },
         "validation 0.1 instead of 0": {"recipe": recipe | {"validation": 0.1}},
+        "optimizer adamw instead of sgd": {"recipe": Recipe(optimizer={"name": "adamw"}).effective()},
+        "label_smoothing 0.1 instead of 0": {"recipe": recipe | {"label_smoothing": 0.1}},
         "temperature 10 instead of 4": {"objective": {"objective": "kd", "temperature": 10.0}},
         "not the full data set": {"data": {"source": "cifar100", "counts": {"train": 5000, "test": 1000}}},
     }

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distillery.evaluation.packing import pack
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -140,7 +139,7 @@ def cell_of(students: np.ndarray, teachers: np.ndarray) -> Any:
     classes = students.shape[1]
     facts = {
         "teachers": {str(i): {"architecture": "resnet20", "per_class": row} for i, row in enumerate(teachers)},
-        "labels": pack(np.arange(classes)),
+        "labels": np.arange(classes),
         "data": {"class_names": [str(c) for c in range(classes)]},
     }
     return SimpleNamespace(facts=facts, runs={i: {"per_class": row} for i, row in enumerate(students)})

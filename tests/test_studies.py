@@ -232,6 +232,7 @@ def outputs(architecture: str, images: int) -> tuple[Network, Outputs]:
         return network, network(torch.linspace(-2, 2, images * 3072).view(images, 3, 32, 32), preacts=True)
 
 
+@pytest.mark.slow
 def test_every_cell_computes_its_loss_on_its_own_networks() -> None:
     """No method in a study is one that its pair's networks cannot run: found here, not hours into the study."""
     torch.manual_seed(0)

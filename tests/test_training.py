@@ -26,7 +26,8 @@ from distillery.teachers.view_table import ViewTable
 from distillery.teachers.view_table import build as build_table
 from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
-from distillery.training.loop import Preempted, fit, learning_rate, make_optimizer
+from distillery.training.loop import Preempted, fit
+from distillery.training.optimizer import make_optimizer
 from distillery.training.step import Plan, Step
 from distillery.training.trainee import Trainee, assemble
 
@@ -72,6 +73,7 @@ def test_the_repository_holds_a_step_of_every_reference_trainer() -> None:
     assert {case["dtype"] for case in cases} == {"float32", "float64"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_three_steps_equal_the_reference(case: dict[str, Any]) -> None:
     """Three steps of the reference trainers (SGD, momentum, weight decay on all): losses, weights, logits."""
@@ -97,7 +99,7 @@ def test_three_steps_equal_the_reference(case: dict[str, Any]) -> None:
     hyper = {HYPER.get(k, k): v for k, v in case["hyper"].items() if k != "epoch"}
     context = Context(100, labels, models.base.Outputs(torch.zeros(1, 100)))
     objective = build(Method(objective=case["method"], **hyper), context)
-    optimizer = make_optimizer(list(student.parameters()), recipe, CPU)
+    optimizer = make_optimizer(list(student.named_parameters()), recipe, CPU)
     step = Step(
         student, objective, optimizer, labels, lambda index, view: images[index], lambda x: x, live.teach, recipe
     )
@@ -122,7 +124,8 @@ def test_three_steps_equal_the_reference(case: dict[str, Any]) -> None:
 
 
 def test_learning_rate_drops_after_its_milestones() -> None:
-    rates = [learning_rate(Recipe(), epoch) for epoch in (1, 150, 151, 180, 181, 210, 211, 240)]
+    schedule = Recipe().part("schedule")
+    rates = [schedule.rate(epoch) for epoch in (1, 150, 151, 180, 181, 210, 211, 240)]
     assert rates == pytest.approx([5e-2, 5e-2, 5e-3, 5e-3, 5e-4, 5e-4, 5e-5, 5e-5])
 
 

@@ -44,6 +44,7 @@ def live(teacher: Network, data: Dataset, index: torch.Tensor, view: torch.Tenso
         return teacher(data.normalise(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float16", 2e-2)])
 def test_every_view_of_every_image_equals_the_live_teacher(
     photos: Dataset, teacher: Network, tmp_path: Path, dtype: str, bound: float

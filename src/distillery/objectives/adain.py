@@ -113,7 +113,7 @@ class AdaIN(Objective):
         judged = self._teacher[0].tail(adain(content, style), tap)
         return F.mse_loss(full_precision(judged), logits)
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         c, logits, terms = self.config, full_precision(batch.teacher.logits), {}
         judged, gaps = [], []
         for project, (s, t) in zip(self.connectors, self.taps, strict=True):

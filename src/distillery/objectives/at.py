@@ -49,6 +49,6 @@ class AT(Objective):
         super().__init__(context, config)
         stage_taps(context, "AT")
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         losses = [at_loss(s, t, self.config.p) for s, t in stages(batch)]
         return {"at": self.config.feat_weight * torch.stack(losses).sum()}

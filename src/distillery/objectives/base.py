@@ -144,10 +144,10 @@ class Selector(Plugin):
 
 
 class Objective(nn.Module):
-    """Base of every training loss: weighted cross-entropy plus the terms of `distil`.
+    """Base of every training loss: weighted cross-entropy plus the terms of `distill`.
 
     A nested `Config` declares the hyper-parameters: those are the keys of the method's block in params.yaml. Override
-    `distil`; override `supervised` if the method changes the cross-entropy, and `__init__(context, config)` if it has
+    `distill`; override `supervised` if the method changes the cross-entropy, and `__init__(context, config)` if it has
     modules of its own. `forward` adds the terms up and applies a data selection, if there is one.
 
     Attributes:
@@ -165,6 +165,7 @@ class Objective(nn.Module):
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     config: Config
+    smoothing: float = 0.0
 
     def __init__(self, context: Context, config: Config | None = None) -> None:
         super().__init__()
@@ -177,7 +178,7 @@ class Objective(nn.Module):
         return self.selector is None
 
     def logits(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distil` compares these."""
+        """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distill` compares these."""
         student, teacher = full_precision(student), full_precision(teacher)
         for plugin in self.plugins:
             student, teacher = plugin(student, teacher, labels)
@@ -187,9 +188,23 @@ class Objective(nn.Module):
         """Return the weighted cross-entropy of the raw student logits."""
         if self.config.ce_weight == 0:
             return {}
-        return {"ce": self.config.ce_weight * F.cross_entropy(full_precision(batch.student.logits), batch.labels)}
+        return {"ce": self.config.ce_weight * self.cross_entropy(batch.student.logits, batch.labels)}
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy of (B, C) raw logits with the labels, smoothed if the recipe says so."""
+        return F.cross_entropy(full_precision(logits), labels, label_smoothing=self.smoothing)
+
+    def smooth(self, amount: float) -> None:
+        """Take the labels of the supervised term for (1 - amount) of the truth, and the rest for any class alike.
+
+        Nothing else is smoothed: no distillation term, no test. A method that has a supervised term of its own
+        (overrides `supervised`) is refused with smoothing, since what it should mean there is its author's to say.
+        """
+        for module in self.modules():
+            if isinstance(module, Objective):
+                module.smoothing = amount
+
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted distillation terms, scalars by name. No term for plain training."""
         return {}
 
@@ -205,10 +220,10 @@ class Objective(nn.Module):
             if selected < len(keep):
                 share = selected / len(keep)
                 rows = batch.rows(keep) if selected else None
-                terms = {**self.supervised(rows), **self.distil(rows)} if rows is not None else {}
-                plain = F.cross_entropy(full_precision(batch.student.logits[~keep]), batch.labels[~keep])
+                terms = {**self.supervised(rows), **self.distill(rows)} if rows is not None else {}
+                plain = self.cross_entropy(batch.student.logits[~keep], batch.labels[~keep])
                 return {name: share * term for name, term in terms.items()} | {"ce_unselected": (1 - share) * plain}
-        return {**self.supervised(batch), **self.distil(batch)}
+        return {**self.supervised(batch), **self.distill(batch)}
 
     @property
     def predicts(self) -> bool:

@@ -43,10 +43,10 @@ class _Combined(Objective):
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         return self.main.supervised(batch)
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
-        terms = dict(self.main.distil(batch))
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
+        terms = dict(self.main.distill(batch))
         for name, partner in self.named_partners():
-            terms |= {f"{name}_{k}": self.weights[name] * v for k, v in partner.distil(batch).items()}
+            terms |= {f"{name}_{k}": self.weights[name] * v for k, v in partner.distill(batch).items()}
         return terms
 
     @property

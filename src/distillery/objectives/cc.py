@@ -47,7 +47,7 @@ class CC(Objective):
         self.embed_student = nn.Linear(student, self.config.feat_dim)
         self.embed_teacher = nn.Linear(teacher, self.config.feat_dim)
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
         s, t = self.embed_student(student), self.embed_teacher(teacher)
         if self.config.normalise:

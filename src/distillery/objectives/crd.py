@@ -117,7 +117,7 @@ class CRD(Objective):
         count = len(self.student_bank.rows)
         return nce_loss(scores[0], count), nce_loss(scores[1], count)
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
         positives = self.sampler.positives(batch.labels) if self.config.mode == "relax" else batch.index
         chosen = torch.cat([positives[:, None], self.sampler.negatives(batch.labels)], dim=1)

@@ -63,7 +63,7 @@ class CTKD(Objective):
         super().__init__(context, config)
         self.raw_temperature = nn.Parameter(torch.tensor(self.config.initial))
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         factor = curriculum(batch.epoch.to(self.raw_temperature.dtype), c.decay_epochs, c.decay_max, c.decay_min)

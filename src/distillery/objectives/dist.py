@@ -36,7 +36,7 @@ class DIST(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         c = self.config
         inter, intra = dist_terms(student, teacher, c.temperature)

@@ -49,7 +49,7 @@ class DKD(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         tckd, nckd = dkd_terms(student, teacher, batch.labels, self.config.temperature)
         factor = warmup(batch.epoch, self.config.warmup_epochs, nckd.dtype)

@@ -78,7 +78,7 @@ class Ensemble(Objective):
         total = F.cross_entropy(logits, batch.labels, ignore_index=UNLABELLED, reduction="sum")
         return {"ce": self.config.ce_weight * total / labelled.sum().clamp(min=1)}
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         pairs = [self.logits(batch.student.logits, teacher.logits, batch.labels) for teacher in batch.teachers]
         teachers = torch.stack([teacher for _, teacher in pairs])
         return {

@@ -65,6 +65,6 @@ class FitNet(Objective):
             raise Incompatible(f"hint_layer {layer} does not exist: the networks have {[len(t) for t in taps]} taps.")
         self.regressor = hint_regressor(*((x.shape[1], x.shape[2], x.shape[3]) for x in (t[layer] for t in taps)))
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student = self.regressor(full_precision(batch.student.maps[self.config.hint_layer]))
         return {"hint": self.config.feat_weight * hint_loss(student, batch.teacher.maps[self.config.hint_layer])}

@@ -66,7 +66,7 @@ class ITRD(Objective):
         student, teacher = pooled_widths(context, "ITRD")
         self.embed = nn.Linear(student, teacher)
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
         embedded = self.embed(student)
         terms = {"correlation": self.config.lambda_corr * correlation_loss(embedded, teacher, self.config.alpha)}

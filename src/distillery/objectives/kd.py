@@ -30,6 +30,6 @@ class KD(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         return {"kd": self.config.kd_weight * kd_loss(student, teacher, self.config.temperature)}

@@ -89,6 +89,6 @@ class KDSVD(Objective):
         if len(stage_taps(context, "KDSVD")) < 2:
             raise Incompatible("KDSVD relates consecutive stages, but the networks have only one in common.")
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = (list(taps) for taps in zip(*stages(batch), strict=True))
         return {"kdsvd": self.config.feat_weight * kdsvd_loss(student, teacher, self.config.k)}

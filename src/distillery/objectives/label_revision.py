@@ -58,7 +58,7 @@ class LabelRevision(Objective):
         rows = F.cross_entropy(full_precision(batch.student.logits), batch.labels, reduction="none")
         return {"ce": self.config.ce_weight * mean_over(rows, right)}
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         mse_logits, mse_probs = revision_terms(student, teacher, batch.labels, self.config.eta)
         return {"mse_right": self.config.lambda1 * mse_logits, "mse_wrong": self.config.lambda2 * mse_probs}

@@ -104,7 +104,7 @@ class MLKD(Objective):
         strong = F.cross_entropy(full_precision(batch.strong_student.logits), batch.labels)
         return {**super().supervised(batch), "ce_strong": self.config.ce_weight * strong}
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.strong_student is not None and batch.strong_teacher is not None
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
         weak = self.logits(student, teacher, batch.labels)

@@ -25,7 +25,7 @@ class MLKDLevels(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student.logits, batch.teacher.logits
         by_batch, by_class = correlation_rows(student, teacher, self.config.temperature)
         instance = instance_rows(*self.logits(student, teacher, batch.labels), self.config.temperature)

@@ -20,7 +20,7 @@ class MLKDSingle(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
         pair = self.logits(student, teacher, batch.labels)
         kl = [instance_rows(*pair, t) for t in (self.config.temperature, *WEAK)]

@@ -47,5 +47,5 @@ class NST(Objective):
         super().__init__(context, config)
         stage_taps(context, "NST")
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         return {"nst": self.config.feat_weight * torch.stack([nst_loss(s, t) for s, t in stages(batch)]).sum()}

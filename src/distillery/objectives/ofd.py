@@ -72,7 +72,7 @@ class OFD(Objective):
         for i, norm in enumerate(norms):
             self.register_buffer(f"margin{i}", margins(norm))
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         terms = []
         for i, (s, t) in enumerate(stage_pairs(batch.student.preacts, batch.teacher.preacts)):
             student = self.connectors[i](full_precision(s))

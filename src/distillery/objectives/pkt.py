@@ -43,5 +43,5 @@ class PKT(Objective):
         super().__init__(context, config)
         pooled_widths(context, "PKT")
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         return {"pkt": self.config.feat_weight * pkt_loss(*pooled(batch), self.config.eps)}

@@ -106,7 +106,7 @@ class ReviewKD(Objective):
         maps: tuple[Tensor, ...] = getattr(outputs, taps)
         return [full_precision(x) for x in (outputs.pooled[:, :, None, None], *maps[::-1])][: self.levels]
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         teacher = self._deep_first(batch.teacher, "preacts")
         reviewed = review(
             self.fusions, self._deep_first(batch.student, self.config.student_taps), [t.shape[-2:] for t in teacher]

@@ -75,7 +75,7 @@ class RKD(Objective):
         super().__init__(context, config)
         pooled_widths(context, "RKD")
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         terms = rkd_terms(*pooled(batch), self.config.squared, self.config.eps)
         return {
             "distance": self.config.feat_weight * self.config.distance_weight * terms["distance"],

@@ -58,7 +58,7 @@ class RLD(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         confidence_temperature = c.temperature if c.same_temperature else c.alpha_temperature

@@ -55,7 +55,7 @@ class SimKD(Objective):
         self.projector = bottleneck(student.shape[1], teacher.shape[1], self.config.factor, relu)
         self._teacher: tuple[Network] = (context.teacher_model,)  # in a tuple: neither trained nor saved with this
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = align(batch.student.maps[-1], batch.teacher.maps[-1])
         return {"simkd": self.config.feat_weight * F.mse_loss(self.projector(student), teacher)}
 

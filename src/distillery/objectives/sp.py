@@ -40,5 +40,5 @@ class SP(Objective):
         super().__init__(context, config)
         stage_taps(context, "SP")
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         return {"sp": self.config.feat_weight * sp_loss(batch.student.maps[-1], batch.teacher.maps[-1])}

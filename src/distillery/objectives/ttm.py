@@ -44,6 +44,6 @@ class TTM(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         return {"ttm": self.config.beta * ttm_loss(student, teacher, self.config.gamma)}

@@ -75,7 +75,7 @@ class VID(Objective):
             else:
                 self.register_buffer(f"log_scale{i}", log_scale)
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         terms = []
         for i, (student, teacher) in enumerate(stages(batch)):
             s, t = align(student, teacher)

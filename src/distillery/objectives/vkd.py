@@ -97,7 +97,7 @@ class VkD(Objective):
         """False with whitening: the eigensolver reports its status to the host."""
         return super().static and self.config.normalise != "whiten"
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
         loss = vkd_loss(self.projector(student), teacher, self.config.normalise, self.config.beta)
         terms = {"feature": self.config.feat_weight * loss}

@@ -31,6 +31,6 @@ class WTTM(Objective):
 
     config: Config
 
-    def distil(self, batch: Batch) -> dict[str, Tensor]:
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
         return {"wttm": self.config.beta * wttm_loss(student, teacher, self.config.gamma)}

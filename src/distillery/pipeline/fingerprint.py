@@ -27,6 +27,7 @@ from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
+from distillery.recipe import recipe_components
 from distillery.registry import Component
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
@@ -50,12 +51,14 @@ def components(stage: str, values: dict[str, Any]) -> list[Component]:
         case "data":
             return [SOURCES[values["source"]]]
         case "teacher":
-            return [NETWORKS[values["architecture"]], OBJECTIVES["ce"]]
+            trained = recipe_components(values["recipe"]) if "recipe" in values else []
+            return [NETWORKS[values["architecture"]], OBJECTIVES["ce"], *trained]
         case "cache":
             return [NETWORKS[values["architecture"]]]
         case "distill" | "evaluate":
             networks = [values["student"], *(teacher["architecture"] for teacher in values["teachers"].values())]
-            return [*(NETWORKS[name] for name in networks), *loss_components(values["objective"])]
+            trained = recipe_components(values["recipe"]) if stage == "distill" else []
+            return [*(NETWORKS[name] for name in networks), *loss_components(values["objective"]), *trained]
     return []
 
 

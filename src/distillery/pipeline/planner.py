@@ -15,6 +15,7 @@ from distillery.pipeline.check import check
 from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
+from distillery.recipe import recipe_components
 from distillery.records import named
 from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
 from distillery.study.model import Study, Teacher, expand_seeds
@@ -60,6 +61,9 @@ def named_files(study: Study) -> list[Path]:
     components = [SOURCES[study.data.source], *(NETWORKS[t.architecture] for t in study.teachers.values())]
     components += [NETWORKS[pair.student] for pair in study.pairs.values()]
     components += [c for method in study.methods.values() for c in loss_components(method.model_dump())]
+    recipes = [study.recipe_for_teacher(t) for t in study.teachers]
+    recipes += [study.recipe_for(p, m) for p in study.pairs for m in study.methods]
+    components += [c for recipe in recipes for c in recipe_components(recipe.model_dump())]
     return found + [Path(c.module) for c in components if c.file]
 
 
@@ -122,7 +126,7 @@ def resolve(study: Study) -> Plan:
                 "student": pair.student,
                 "teachers": teachers,
                 "objective": {"objective": method.objective} | Loss(method).effective(),
-                "recipe": study.recipe_for(p, m).model_dump(mode="json"),
+                "recipe": study.recipe_for(p, m).effective(),
             }
             cached = {"cached": {"augmentation": augmentation, "pooled": study.cache.pooled}}
             for cell in ((p, m, str(block)) for block in study.seeds):
@@ -146,7 +150,8 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
     if teacher.source == "student":
         return values | {"file": content(local_files(teacher), at)}
     # How often it is tested while it trains changes no weight.
-    values["recipe"] = study.recipe_for_teacher(name).model_dump(mode="json", exclude={"test_every"})
+    values["recipe"] = study.recipe_for_teacher(name).effective()
+    del values["recipe"]["test_every"]
     if teacher.source == "fetch":
         origin = source_of(teacher, study.data)
         values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}
@@ -159,6 +164,7 @@ def _shown(study: Study) -> dict[str, Any]:
     from distillery.objectives.build import Loss
 
     shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    shown["recipe"] = study.recipe.effective()
     for teacher in shown["teachers"].values():
         teacher["recipe"].pop("test_every", None)
     for name, method in study.methods.items():

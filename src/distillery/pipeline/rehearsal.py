@@ -18,11 +18,12 @@ from distillery.config import Problems
 from distillery.data import open_source
 from distillery.data.arrays import Shape
 from distillery.models.base import Network, Outputs
-from distillery.objectives.base import Batch, Context, Objective, Transform
+from distillery.objectives.base import Batch, Context, Objective, Selector, Transform
 from distillery.objectives.build import Loss
-from distillery.records.io import DistilleryError
+from distillery.records.io import DistilleryError, sha256_json
 from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study
+from distillery.training.optimizer import make_optimizer
 
 _BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over it exist
 
@@ -47,6 +48,10 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         if images:
             yield f"data: {error}"
     stage = _Stage(shape) if shape else None
+    recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
+    recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
+    for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
+        yield from _optimises(where, recipe)
     for t, teacher in study.teachers.items():
         if stage:
             yield from stage.trains(f"teachers.{t}", teacher.architecture, study.recipe_for_teacher(t))
@@ -59,13 +64,38 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             except Problems as found:
                 yield from (f"{here}: {sentence}" for sentence in found.sentences)
                 continue
+            recipe = study.recipe_for(p, m)
+            yield from _smooths(here, recipe, method.objective, loss)
             architectures = tuple(study.teachers[t].architecture for t in pair.teachers)
             if loss.needs and len(architectures) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(architectures)}"
             elif stage:
-                yield from stage.trains(f"pairs.{p}", pair.student, study.recipe_for(p, m))
+                yield from stage.trains(f"pairs.{p}", pair.student, recipe)
                 if not any(stage.trains_on(name, _BATCH) for name in (pair.student, *architectures)):
                     yield from stage.plays(f"methods.{m} for {p}", method, loss, pair.student, architectures)
+
+
+def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:
+    """Whether there is a supervised term that smoothed labels act on (see `Objective.smooth`)."""
+    kind, config = loss.main
+    if not recipe.label_smoothing:
+        return
+    if kind.supervised is not Objective.supervised:
+        yield f"{here}: label_smoothing: {objective} has a supervised term of its own: override it with 0"
+    elif config.ce_weight == 0 and not any(issubclass(plugin, Selector) for plugin, _ in loss.plugins.values()):
+        yield f"{here}: label_smoothing: has no effect with ce_weight 0: override it with 0"
+
+
+def _optimises(where: str, recipe: Recipe) -> Iterator[str]:
+    """Whether the optimiser can be made: one of the user's own may fail in any way."""
+    part = recipe.part("optimizer")
+    try:
+        make_optimizer([("weight", torch.nn.Parameter(torch.ones(2, 2)))], recipe, torch.device("cpu"))
+    except DistilleryError as error:
+        yield f"{where}: {error}"
+    except Exception as error:
+        name = type(part).__name__
+        yield f"{where}: optimizer {name} raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 class _Stage:
@@ -184,7 +214,7 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
             if objective.selector is not None:
                 objective.selector(batch)
             objective.supervised(batch)
-            return objective.distil(batch), acted
+            return objective.distill(batch), acted
     finally:
         for hook in hooks:
             hook.remove()

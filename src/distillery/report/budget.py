@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
+from distillery.report.recipes import described, differing
 from distillery.report.results import Cell, Results
+
+# What the keys of a recipe are called, where their names do not say it.
+LABELS = {"lr": "learning rate", "pad": "crop padding", "validation": "held-out fraction", "ema": "weight average"}
 
 
 def budget(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a run was given, by name: epochs, images, batch, rate, augmentation, held-out images."""
-    recipe, cost = facts["recipe"], facts["cost"]
-    return {
-        "epochs": recipe["epochs"],
-        "images seen": cost["images_seen"],
-        "batch size": recipe["batch_size"],
-        "learning rate": recipe["lr"],
-        "weight decay": recipe["weight_decay"],
-        "crop padding": recipe["augmentation"]["pad"],
-        "flip": recipe["augmentation"]["flip"],
-        "held-out fraction": recipe["validation"],
-    }
+    """What a run was given: all of its recipe that decides the training, and the images that it has seen."""
+    recipe = described(facts["recipe"])
+    epochs, augmentation = recipe.pop("epochs"), recipe.pop("augmentation")
+    return {"epochs": epochs, "images seen": facts["cost"]["images_seen"]} | recipe | augmentation
 
 
 def footnotes(results: Results) -> dict[str, str]:
@@ -44,19 +39,29 @@ def _reference(results: Results, column: list[Cell]) -> dict[str, Any] | None:
     baseline = next((c for c in column if c.method == results.study.tables.baseline), None)
     if baseline:
         return budget(baseline.facts)
-    budgets = Counter(tuple(budget(cell.facts).items()) for cell in column)
-    return dict(budgets.most_common(1)[0][0]) if budgets else None
+    budgets = [budget(cell.facts) for cell in column]
+    return max(budgets, key=budgets.count) if budgets else None
 
 
 def _compare(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """Say what differs; images seen only where the epochs do not explain them."""
-    names = [name for name in ours if ours[name] != theirs[name]]
+    names = differing(ours, theirs)
     if "epochs" in names and ours["images seen"] * theirs["epochs"] == theirs["images seen"] * ours["epochs"]:
         names.remove("images seen")
-    return ", ".join(f"{name} {_text(ours[name])} instead of {_text(theirs[name])}" for name in names)
+    return ", ".join(f"{_label(n)} {_text(ours.get(n))} instead of {_text(theirs.get(n))}" for n in names)
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " ").replace(".", " "))
 
 
 def _text(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    if isinstance(value, dict):
+        return "(" + " ".join(f"{_label(k)} {_text(v)}" for k, v in value.items()) + ")"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)

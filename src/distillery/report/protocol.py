@@ -6,6 +6,7 @@ from typing import Any
 
 from distillery.objectives import OBJECTIVES
 from distillery.report.published import Published, settings, teacher_accuracy
+from distillery.report.recipes import described, differing
 from distillery.report.results import Cell, accuracy
 from distillery.study.blocks import Method
 
@@ -41,7 +42,10 @@ def obstacles(cell: Cell, entry: Published) -> list[str]:
         found.append("not the full data set")
     values, recipe = settings("cifar100", entry)
     expected = RECIPE | {"lr": 0.01 if entry.student in SLOW_STUDENTS else 0.05} | recipe
-    found += differences(cell.facts["recipe"], expected)
+    known = {name: value for name, value in expected.items() if value is not None}
+    ours, theirs = described(cell.facts["recipe"]), described(known)
+    names = [name for name in differing(ours, theirs) if name in known or name not in expected]
+    found += [_differs(name, ours, theirs) for name in names]
     if entry.method != "student_ce":
         found += differences(
             hyper_parameters(cell.facts["objective"]),
@@ -53,10 +57,16 @@ def obstacles(cell: Cell, entry: Published) -> list[str]:
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     names = [name for name, value in theirs.items() if value is not None and ours.get(name) != value]
-    return [f"{name} {_text(ours.get(name))} instead of {_text(theirs[name])}" for name in names]
+    return [_differs(name, ours, theirs) for name in names]
+
+
+def _differs(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    return f"{name} {_text(ours.get(name))} instead of {_text(theirs.get(name))}"
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
     return f"{value:g}" if isinstance(value, float) else str(value)

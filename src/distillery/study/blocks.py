@@ -9,6 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from distillery.config import Problems
+from distillery.errors import DistilleryError
+from distillery.recipe import PARTS
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -25,8 +29,37 @@ class Augmentation(Block):
     flip: bool = True
 
 
+class Named(Block):
+    """An optimiser or a schedule of `distillery.recipe` by name, with its settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Ema(Block):
+    """An exponential moving average of the weights (timm's ModelEmaV3), updated after every step.
+
+    With a warm-up the decay of update n is 1 - (1 + (n - 1) / warmup_gamma) ** -warmup_power, at most `decay`.
+    `student` says which weights are the student: tested, saved and evaluated. The others are tested only, and are in
+    the history as `raw_test_top1` or `average_test_top1`.
+    """
+
+    decay: Fraction = 0.9999
+    warmup: bool = False
+    warmup_gamma: Positive = 1.0
+    warmup_power: Positive = 2 / 3
+    student: Literal["average", "raw"] = "average"
+
+
 class Recipe(Block):
     """The training protocol. Teachers, pairs and methods may override single keys.
+
+    The optimiser is SGD with the keys `momentum` and `nesterov`, the schedule drops by `lr_decay` after `milestones`:
+    unless `optimizer` or `schedule` name another one (see `distillery.recipe`).
 
     `tap_preacts` asks the student for its pre-activation taps in every step, as the mdistiller lineage does whether a
     method uses them or not: its wide residual networks then update three batch normalisations twice per step.
@@ -37,9 +70,15 @@ class Recipe(Block):
     lr: Positive = 0.05
     momentum: Fraction = 0.9
     nesterov: bool = False
+    optimizer: Named | None = None
     weight_decay: float = Field(5e-4, ge=0)
+    decay: Literal["all", "matrices"] = "all"
+    clip: Positive | None = None
     milestones: tuple[int, ...] = (150, 180, 210)
     lr_decay: Positive = 0.1
+    schedule: Named | None = None
+    label_smoothing: Fraction = 0.0
+    ema: Ema | None = None
     augmentation: Augmentation = Augmentation()
     validation: Fraction = 0.0
     test_every: int = Field(1, ge=1)
@@ -49,23 +88,66 @@ class Recipe(Block):
     graph: bool = True
     tap_preacts: bool = False
 
+    def part(self, key: str) -> Any:
+        """Make the `optimizer` or the `schedule`. Raises DistilleryError: an unknown name, or keys (Problems)."""
+        registry, usual, short = PARTS[key]
+        named: Named = getattr(self, key) or Named(name=usual)
+        kind = registry[named.name].load()
+        values = {k: getattr(self, k) for k in short} if named.name == usual else {}
+        return kind(kind.Config.read(values | named.keys), self)
+
     def contradictions(self) -> list[str]:
-        """Settings that have no effect or cannot work together, one clause each."""
+        """Settings that have no effect, are unknown or cannot work together, one clause each."""
         found = []
-        if late := [m for m in self.milestones if m > self.epochs]:
-            found.append(f"milestones: {late[0]} is beyond the last epoch, {self.epochs}")
-        if list(self.milestones) != sorted({*self.milestones}) or any(m < 1 for m in self.milestones):
-            found.append("milestones: whole epochs in rising order, counted from 1")
-        if self.nesterov and self.momentum == 0:
-            found.append("nesterov: needs a momentum")
+        for key, (_, usual, short) in PARTS.items():
+            named: Named = getattr(self, key) or Named(name=usual)
+            try:
+                clauses = list(self.part(key).contradictions())
+            except Problems as problems:
+                found += [f"{key}: {s}" if s.startswith("unknown") else f"{key}.{s}" for s in problems.sentences]
+            except DistilleryError as error:
+                found.append(f"{key}: {error}")
+            else:
+                said = [k for k in short if k in self.model_fields_set]
+                found += [f"{k}: given twice, here and in {key}" for k in said if k in named.keys]
+                found += [f"{k}: has no effect with {key} {named.name!r}" for k in said if named.name != usual]
+                in_block = {k for k, _ in clauses if k not in short or k in named.keys}
+                found += [f"{key}.{k}: {clause}" if k in in_block else f"{k}: {clause}" for k, clause in clauses]
+        if self.decay != "all" and self.weight_decay == 0:
+            found.append("decay: has no effect with weight_decay 0")
+        if self.ema and not self.ema.warmup:
+            unused = [k for k in ("warmup_gamma", "warmup_power") if getattr(self.ema, k) != getattr(Ema(), k)]
+            found += [f"ema.{k}: has no effect without warmup" for k in unused]
         return found
 
     def updated(self, *overrides: dict[str, Any]) -> Recipe:
-        """Return the recipe with the keys of `overrides` replaced, later ones last."""
-        merged = self.model_dump()
+        """Return the recipe with the keys of `overrides` replaced, later ones last.
+
+        An override that names an optimiser or a schedule replaces all that was said about it before.
+        """
+        merged = self.model_dump(exclude_unset=True)
         for override in overrides:
-            merged |= override
+            said = {k for key, (_, _, short) in PARTS.items() if key in override for k in short}
+            merged = {k: v for k, v in merged.items() if k not in said} | override
         return Recipe.model_validate(merged)
+
+    def effective(self) -> dict[str, Any]:
+        """All that was chosen, defaults filled in, as JSON has it; the same however it was written.
+
+        What the recipe's own keys can say is said by them and not by a block. Keys that are younger than the first
+        studies are there only where they act, so that the identity of older ones stays.
+        """
+        values = self.model_dump(mode="json")
+        for key, (_, usual, short) in PARTS.items():
+            named: Named = getattr(self, key) or Named(name=usual)
+            config = self.part(key).config
+            keys = config.effective()
+            more = {k for k, v in keys.items() if k not in short and v != type(config)().effective()[k]}
+            block = named.name != usual or more
+            values |= {k: None if block else keys[k] for k in short}
+            values[key] = {"name": named.name} | keys if block else None
+        idle = {"decay": "all", "label_smoothing": 0.0}
+        return {k: v for k, v in values.items() if v is not None and (k not in idle or v != idle[k])}
 
 
 class Method(Block):

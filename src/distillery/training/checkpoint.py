@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from distillery import settings
 from distillery.records.io import DistilleryError, load_tensors, read_metadata, save_tensors
+from distillery.training.average import Average
+from distillery.training.optimizer import trained
 
 
 @dataclass
@@ -58,13 +60,18 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def pack(student: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Collect weights, buffers and momentum under flat names. The tensors are the live ones, not copies."""
+def pack(
+    student: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> dict[str, Tensor]:
+    """Collect weights, buffers, the optimiser's state and the average under flat names. The tensors are the live ones.
+
+    The rate and the decay of the average are functions of the step, and need no place here.
+    """
     tensors = {f"student.{k}": v for k, v in student.state_dict().items()}
     tensors |= {f"objective.{k}": v for k, v in objective.state_dict().items()}
-    for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-        tensors[f"momentum.{i}"] = optimizer.state[p]["momentum_buffer"]
-    return tensors
+    for i, p in enumerate(trained(optimizer)):
+        tensors |= {f"optimizer.{i}.{k}": v for k, v in optimizer.state[p].items()}
+    return tensors | ({f"average.{k}": v for k, v in average.state_dict().items()} if average else {})
 
 
 @torch.no_grad()

@@ -22,9 +22,11 @@ from distillery.objectives.base import Objective
 from distillery.records.io import DistilleryError
 from distillery.records.leaving import SAID, Stopped
 from distillery.study.blocks import Recipe
+from distillery.training.average import Average
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
 from distillery.training.device import autocast, dtype_of
 from distillery.training.norm import share_norms
+from distillery.training.optimizer import make_optimizer, set_rate
 from distillery.training.parallel import ALONE, Ranks
 from distillery.training.step import GraphStep, Plan, Step
 from distillery.training.teaching import TeacherSource
@@ -35,31 +37,6 @@ Report = Callable[[dict[str, Any]], None]
 
 class Preempted(Stopped):
     """The scheduler wants the machine back, or the user pressed Ctrl-C; the next start goes on from the saved state."""
-
-
-def make_optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe, device: torch.device) -> torch.optim.SGD:
-    """SGD as in both benchmark lineages: weight decay on every parameter, no dampening.
-
-    The momentum buffers exist from the start, as zeros: the first step then computes what torch's lazy ones do, and
-    checkpoints and graphs have something to write to.
-    """
-    lr = torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr
-    optimizer = torch.optim.SGD(
-        parameters,
-        lr=lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-        fused=True,
-    )
-    for p in parameters:
-        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-    return optimizer
-
-
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The rate of an epoch counted from 1: it drops after each milestone m, so epoch m + 1 is the first below."""
-    return recipe.lr * recipe.lr_decay ** sum(epoch > m for m in recipe.milestones)
 
 
 def fit(
@@ -82,13 +59,15 @@ def fit(
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
     share_norms(student, ranks)
-    optimizer = make_optimizer(trainee.parameters(), recipe, device)
+    objective.smooth(recipe.label_smoothing)
+    optimizer, schedule = make_optimizer(trainee.named_parameters(), recipe, device), recipe.part("schedule")
+    average = Average(trainee, recipe.ema) if recipe.ema else None
     views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
     step = make_step(trainee, data, views, teacher, optimizer, recipe, ranks)
     state = State()
     if checkpoint and (found := checkpoint.load()):
         state, tensors = found
-        unpack(tensors, student, objective, optimizer)
+        unpack(tensors, student, objective, optimizer, average)
         if ranks.first:
             print(f"going on after {state.epoch} of {recipe.epochs} epochs and {state.step} steps", flush=True)
         step.totals = {k.removeprefix("sum."): v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
@@ -97,15 +76,15 @@ def fit(
     def save() -> None:
         if checkpoint and ranks.first:
             sums = {f"sum.{name}": total for name, total in step.totals.items()}
-            checkpoint.save(state, pack(student, objective, optimizer) | sums)
+            checkpoint.save(state, pack(student, objective, optimizer, average) | sums)
 
     count, size, saved = len(data.train_labels), recipe.batch_size, time.monotonic()
+    steps, tested = math.ceil(count / size), average.tested() if average else {"": trainee}
+    rate = math.nan
     ahead: Plan | None = None
     with _Stop() as stop:
         while state.epoch < recipe.epochs:
             epoch, began = state.epoch + 1, time.monotonic()
-            rate = learning_rate(recipe, epoch)
-            _set_rate(optimizer, rate)
             plan = ahead or plan_epoch(views, teacher, objective, data, seed, epoch)
             step.begin(plan, epoch, fresh=state.step == 0)
             if state.step == 0:
@@ -113,16 +92,21 @@ def fit(
             student.train()
             objective.train()
             for start in range(state.step * size, count, size):
+                if (now := schedule.rate(epoch, state.step / steps)) != rate:
+                    set_rate(optimizer, rate := now)
                 step(start, min(size, count - start))
                 state.step += 1
+                if average:
+                    average.update((epoch - 1) * steps + state.step)
                 if ranks.any(stop.asked):
                     save()
                     stop.leave(f"in epoch {epoch} of {recipe.epochs}", ranks.first)
             if epoch < recipe.epochs:  # laid out now, while a GPU still works off its queue of steps
                 ahead = plan_epoch(views, teacher, objective, data, seed, epoch + 1)
-            record = _record(step, count, epoch, rate)
+            record = _record(step, count, epoch, schedule.rate(epoch, (steps - 1) / steps))
             if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
-                record |= test(trainee, data, recipe, ranks)
+                for whose, weights in tested.items():
+                    record |= {whose + name: value for name, value in test(weights, data, recipe, ranks).items()}
             state = State(epoch, 0, [*state.history, record])
             if report:
                 report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
@@ -132,6 +116,8 @@ def fit(
         save()
         if ranks.any(stop.asked):  # while the last epoch was tested: another run may follow in this process
             stop.leave(f"after {recipe.epochs} of {recipe.epochs} epochs", ranks.first)
+    if average:
+        average.finish()
     student.eval()
     objective.eval()
     return state.history
@@ -168,14 +154,6 @@ def make_step(
 
 def _nobody(images: Tensor, targets: list[Tensor]) -> tuple[Outputs, ...]:
     return ()
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)  # in place: a captured graph reads it
-        else:
-            group["lr"] = rate
 
 
 def plan_epoch(

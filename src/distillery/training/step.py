@@ -15,6 +15,7 @@ from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
 from distillery.training.checkpoint import pack
 from distillery.training.device import autocast
+from distillery.training.optimizer import trained
 from distillery.training.parallel import ALONE, Ranks
 
 
@@ -97,6 +98,8 @@ class Step:
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         self.ranks.reduce(self.student.parameters(), self.objective.parameters())
+        if self.recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(trained(self.optimizer), self.recipe.clip)
         self.optimizer.step()
         self._count(batch, terms, loss)
 

@@ -24,8 +24,13 @@ class Trainee:
     student: Network
     objective: Objective
 
+    def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """What is trained: of the student, then of the objective."""
+        parts = {"student": self.student, "objective": self.objective}
+        return [(f"{part}.{n}", p) for part, m in parts.items() for n, p in m.named_parameters() if p.requires_grad]
+
     def parameters(self) -> list[torch.nn.Parameter]:
-        return [p for m in (self.student, self.objective) for p in m.parameters() if p.requires_grad]
+        return [p for _, p in self.named_parameters()]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights that predict: the student's, and the objective's where it predicts in the student's place."""

@@ -1,0 +1,43 @@
+"""Parts of a recipe, one file each: optimisers and learning-rate schedules. Importing this imports none of them.
+
+`optimizer: {name: adamw, ...}` and `schedule: {name: cosine, ...}` in params.yaml name them; the block's other keys are
+those of the component's `Config`. A class of one's own is named by its place, `path/to/file.py:Class`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distillery.registry import Component, Registry
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    "distillery.recipe.base:Optimizer",
+    {
+        "sgd": "distillery.recipe.sgd:SGD",
+        "adam": "distillery.recipe.adam:Adam",
+        "adamw": "distillery.recipe.adamw:AdamW",
+    },
+)
+
+SCHEDULES = Registry(
+    "schedule",
+    "distillery.recipe.base:Schedule",
+    {
+        "steps": "distillery.recipe.steps:Steps",
+        "cosine": "distillery.recipe.cosine:Cosine",
+        "polynomial": "distillery.recipe.polynomial:Polynomial",
+    },
+)
+
+# By key of a recipe: the registry, the component that is meant where the recipe names none, and that one's own keys,
+# which a recipe may hold without a block.
+PARTS: dict[str, tuple[Registry, str, tuple[str, ...]]] = {
+    "optimizer": (OPTIMIZERS, "sgd", ("momentum", "nesterov")),
+    "schedule": (SCHEDULES, "steps", ("milestones", "lr_decay")),
+}
+
+
+def recipe_components(recipe: dict[str, Any]) -> list[Component]:
+    """The optimiser and the schedule that a recipe, as a mapping, names."""
+    return [registry[(recipe.get(key) or {"name": usual})["name"]] for key, (registry, usual, _) in PARTS.items()]
