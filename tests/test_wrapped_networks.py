@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from distillery import models
 from distillery.data.dataset import Dataset
@@ -22,6 +24,9 @@ from distillery.models.base import Network
 from distillery.models.wrap import Wrapped
 from distillery.objectives.base import Incompatible
 from distillery.pipeline.fingerprint import fingerprint
+from distillery.records.header import Header
+from distillery.students.classifier import Classifier
+from distillery.students.formats import open_torch, write_torch
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
@@ -349,8 +354,29 @@ def test_a_plain_module_in_a_file(name: str, channels: int, place: str) -> None:
     assert out.pooled is not None and out.pooled.shape == (2, 84)
     assert torch.equal(out.logits, network.module(images))
     torch.testing.assert_close(network.tail(out.maps[1], 1), out.logits)
-    assert multiply_accumulates(network, images[:1]) > 0
     assert next(iter(network.state_dict())) == "features.0.weight"
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "Net"])
+def test_looking_for_taps_is_not_counted(name: str, place: str) -> None:
+    image = torch.randn(1, 3, 32, 32)
+    network = models.build(name if "/" in name else f"{place}:{name}", 4)
+    with FlopCounterMode(display=False) as counter:
+        network.module.eval()(image)
+    assert multiply_accumulates(network, image) == counter.get_total_flops() // 2 > 0
+
+
+@pytest.mark.parametrize("name", ["timm/resnet10t", "Net"])
+def test_a_program_can_be_made_of_it(name: str, place: str, noise: Dataset, tmp_path: Path) -> None:
+    facts = {"study": "s", "seeds": (0,), "settings_sha256": "0"}
+    name = name if "/" in name else f"{place}:{name}"
+    noise = dataclasses.replace(noise, facts={"source": "noise", "selection": {}})
+    classifier = Classifier(
+        models.build(name, 4), Header.of(noise, kind="teacher", teacher="t", architecture=name, **facts)
+    )
+    write_torch(classifier, tmp_path / "model.pt2")
+    images = torch.rand(3, 3, 32, 32)
+    torch.testing.assert_close(open_torch(tmp_path / "model.pt2")(images), classifier(images))
 
 
 def test_declared_taps(place: str) -> None:

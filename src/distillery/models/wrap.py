@@ -48,8 +48,8 @@ class Wrapped(Network):
             )
         self.module, self.name, self.classes, self.channels, self.taps = module, name, classes, channels, tuple(taps)
         self.repeated = given != channels
-        self._anatomy: Anatomy | None = None
         self._size = (USUAL, USUAL)  # of the images last seen
+        self._anatomy, _ = self._look(self._size)
         self._entered: set[int] = set()  # taps that the rest of the module depends on alone
 
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
@@ -115,35 +115,33 @@ class Wrapped(Network):
         return logits
 
     def anatomy(self, images: Tensor | None = None) -> Anatomy:
-        """The taps: looked for once, without numbers, on images of a usual size, else on images like the given ones."""
+        """The taps. A module that takes no images of the usual size is looked at when it gets the first ones."""
         if images is not None:
             self._size = (images.shape[-2], images.shape[-1])
+        for numbers in (False, True):
+            if self._anatomy is None:
+                self._anatomy, why = self._look(self._size, numbers)
         if self._anatomy is None:
-            self._anatomy = self._looked_for()
+            raise DistilleryError(f"{self.name} fails on images of {self._size[0]}x{self._size[1]}: {why}")
         return self._anatomy
 
-    def _looked_for(self) -> Anatomy:
+    def _look(self, size: tuple[int, int], numbers: bool = False) -> tuple[Anatomy | None, str]:
+        """Look for the taps on images of a size, on a copy without numbers or on the module itself; or say what fails.
+
+        Raises DistilleryError for what no other size would mend.
+        """
         weight = next(self.module.parameters(), torch.zeros(()))
-        for size, numbers in (((USUAL, USUAL), False), (self._size, False), (self._size, True)):
+        try:
             module = self.module if numbers else without_numbers(self.module)
             device = weight.device if numbers else "meta"
-            try:
-                images = torch.zeros(1, self.channels, *size, device=device, dtype=weight.dtype)
-                found = dissect(module, images, self.taps)
-            except DistilleryError as error:
-                raise DistilleryError(f"{self.name}: {error}") from None
-            except Exception as error:  # whatever a module says to a size that it does not take
-                failure = error
-                continue
-            if found.classes != self.classes:
-                raise DistilleryError(
-                    f"{self.name} gives {found.classes} logits, and the data has {self.classes} classes"
-                )
-            return found
-        said = " ".join(str(failure).split())[:200]
-        raise DistilleryError(
-            f"{self.name} fails on images of {self._size[0]}x{self._size[1]}: {type(failure).__name__}: {said}"
-        ) from failure
+            found = dissect(module, torch.zeros(1, self.channels, *size, device=device, dtype=weight.dtype), self.taps)
+        except DistilleryError as error:
+            raise DistilleryError(f"{self.name}: {error}") from None
+        except Exception as error:  # whatever a module says to a size that it does not take
+            return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if found.classes != self.classes:
+            raise DistilleryError(f"{self.name} gives {found.classes} logits, and the data has {self.classes} classes")
+        return found, ""
 
     def _shown(self, images: Tensor) -> Tensor:
         return images.expand(-1, self.channels, -1, -1) if self.repeated else images

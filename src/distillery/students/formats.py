@@ -81,7 +81,12 @@ def open_torch(path: Path) -> Callable[[Tensor], Tensor]:
 
 def _float32(classifier: Classifier) -> Classifier:
     """What programs compute in, whatever the student was trained in; the runtimes have no more for convolutions."""
-    return copy.deepcopy(classifier).float()
+    found = copy.deepcopy(classifier).float()
+    with torch.no_grad():
+        found(
+            *_example(found)
+        )  # a module of the user's may be looked at in its first pass, which is no part of a program
+    return found
 
 
 def _example(classifier: Classifier) -> tuple[Tensor]:
