@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import timm
@@ -30,6 +33,7 @@ from distillery.students.formats import open_torch, write_torch
 from distillery.study.blocks import Method, Recipe
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
+from distillery.training.norm import share_norms
 from distillery.training.trainee import assemble
 
 # Names, and the channels of their taps: stem, then stages.
@@ -198,6 +202,21 @@ def test_unknown_names_have_a_nearest_one() -> None:
         models.build("tim/resnet18", 7)
     assert NETWORKS["torchvision/resnet34"].options == {"name": "resnet34"}
     assert len(NETWORKS) == len(list(NETWORKS)) and "torchvision/resnet34" not in NETWORKS
+
+
+def test_timm_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(DistilleryError, match=r"networks of timm need the extra: pip install 'distillery\[timm\]'"):
+        models.build("timm/resnet18", 7)
+    models.build("resnet8", 7)
+
+
+def test_normalisations_that_processes_cannot_share_are_refused() -> None:
+    two: Any = SimpleNamespace(size=2)
+    with pytest.raises(DistilleryError, match="BatchNormAct2d, which several processes cannot share"):
+        share_norms(models.build("timm/regnety_002", 7), two)
+    for name in ("torchvision/regnet_y_400mf", "timm/convnext_atto", "resnet8"):
+        share_norms(models.build(name, 7), two)
 
 
 def test_several_outputs_are_refused() -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from distillery.errors import DistilleryError
 from distillery.training.parallel import Ranks, Sum
 
 
 def share_norms(network: nn.Module, ranks: Ranks) -> None:
     """Let the network's batch normalisations take their statistics over all processes, while they train.
 
-    The modules stay the same objects with the same parameters; only their forward pass changes.
+    The modules stay the same objects with the same parameters; only their forward pass changes. Raises DistilleryError
+    for a batch normalisation of another class (timm has some that end in an activation).
     """
     if ranks.size > 1:
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = _SharedNorm
+            elif isinstance(module, _BatchNorm) and not isinstance(module, _SharedNorm):
+                raise DistilleryError(
+                    f"the network normalises over batches by {type(module).__name__}, which several processes cannot "
+                    "share: train it in one"
+                )
 
 
 class _SharedNorm(nn.SyncBatchNorm, nn.BatchNorm2d):
