@@ -277,6 +277,8 @@ FILE = '''
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     """LeNet: no size but 32 x 32 will do."""
