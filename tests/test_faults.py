@@ -115,18 +115,26 @@ def test_truncated_table_and_swapped_teacher_are_noticed(bench: Workbench) -> No
     weights.write_bytes(kept)
 
 
+def stopped(bench: Workbench, seed: str) -> subprocess.Popen[str]:
+    """Start a run that stops (SIGSTOP) in the middle."""
+    checkpoint = AT.checkpoint(pair(bench), "kd", seed)
+    bench.pause(checkpoint)
+    process, deadline = bench.start(*distill(bench, seed), **bench.pausing()), time.monotonic() + 600
+    while not bench.paused(checkpoint):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
 def test_two_at_once(bench: Workbench) -> None:
     """The second of two equal commands says so and leaves; the first one finishes."""
-    first = bench.start(*distill(bench, "7"))
+    first = stopped(bench, "7")  # so that it surely is not done before the second has started
     try:
-        folder, deadline = students(bench, "7").parent, time.monotonic() + 600
-        while not (folder.exists() and any(folder.iterdir())) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.killpg(first.pid, signal.SIGSTOP)  # so that it surely is not done before the second has started
         assert "another process is already making" in refused(bench, *distill(bench, "7"))
     finally:
         os.killpg(first.pid, signal.SIGCONT)
-        out, _ = first.communicate(timeout=6000)
+        out, _ = first.communicate(timeout=600)
     assert first.returncode == 0, out
     assert students(bench, "7").exists()
 
@@ -136,12 +144,9 @@ def test_killed_in_the_middle_and_run_again(bench: Workbench, how: signal.Signal
     bench.run(*distill(bench, "1"))
     undisturbed = sha256_file(students(bench, "1"))
     students(bench, "1").unlink()
-    process = bench.start(*distill(bench, "1"), DISTILLERY_CHECKPOINT_SECONDS="0")
-    checkpoint = bench.root / AT.checkpoint(pair(bench), "kd", "1")
-    deadline = time.monotonic() + 600
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    process, checkpoint = stopped(bench, "1"), bench.root / AT.checkpoint(pair(bench), "kd", "1")
     os.killpg(process.pid, how)
+    os.killpg(process.pid, signal.SIGCONT)
     said, _ = process.communicate(timeout=600)
     assert process.returncode, "the run was over before it could be killed"
     if how != signal.SIGKILL:

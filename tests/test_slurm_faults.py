@@ -41,7 +41,9 @@ class Ordeal:
     def __init__(self, bench: Workbench, cluster: SlurmCluster, faults: tuple[str, ...]) -> None:
         self.bench, self.cluster, self.faults = bench, cluster, faults
         self.stopped: dict[str, int] = {}  # fault -> the trainer that waits for it
-        self.wanted = set(faults)
+        self.wanted = set[str]()
+        for fault in faults:
+            self.want(fault)
         self.said: dict[str, str] = {}  # fault -> the last line of the log when the job was gone
         self.output = ""
 
@@ -55,11 +57,16 @@ class Ordeal:
             self.snakemake.wait()
             self.cluster.run("scancel", f"--user={getpass.getuser()}")
 
+    def want(self, fault: str) -> None:
+        """Let the next trainer of a cell stop in the middle."""
+        self.wanted.add(fault)
+        self.bench.pause(self.checkpoint(fault))
+
     def start(self, *options: str, **env: str) -> None:
         self.out = (self.bench.root / "snakemake.out").open("w+")
         targets = [str(AT.metrics(PAIR, METHOD, SEED[fault])) for fault in self.faults]
         command = ["snakemake", "--profile", "slurm", *options, "--", *targets]
-        settings = self.bench.env() | self.cluster.env | {"DISTILLERY_CHECKPOINT_SECONDS": "0"} | env
+        settings = self.bench.env() | self.cluster.env | self.bench.pausing() | env
         self.snakemake = subprocess.Popen(
             command, cwd=self.bench.root, env=settings, stdout=self.out, stderr=self.out, start_new_session=True
         )
@@ -75,13 +82,12 @@ class Ordeal:
         return Path(self.out.name).read_text()
 
     def until(self, ready: Callable[[], object], what: str, seconds: float = 1200) -> None:
-        """Wait, and meanwhile stop every trainer that has a checkpoint and a fault to come."""
+        """Wait, and meanwhile note every trainer that has stopped for a fault to come."""
 
         def look() -> object:
             for fault in tuple(self.wanted):
-                if self.checkpoint(fault).exists() and (found := self.trainers(fault)):
-                    os.kill(found[-1], signal.SIGSTOP)
-                    self.stopped[fault] = found[-1]
+                if pid := self.bench.paused(self.checkpoint(fault)):
+                    self.stopped[fault] = pid
                     self.wanted.remove(fault)
             return ready()
 
@@ -94,9 +100,6 @@ class Ordeal:
         """Wait until the trainer of a cell is stopped in the middle; return its process number."""
         self.until(lambda: fault in self.stopped, f"the trainer that is to be hit: {fault}")
         return self.stopped[fault]
-
-    def trainers(self, fault: str) -> list[int]:
-        return sorted(self.cluster.processes("run", str(AT.spec("distill", PAIR, METHOD, SEED[fault]))))
 
     def job(self, fault: str) -> str:
         pid = self.caught(fault)
@@ -116,7 +119,7 @@ class Ordeal:
         return path.read_text() if path.exists() else ""
 
     def checkpoint(self, fault: str) -> Path:
-        return self.bench.root / AT.checkpoint(PAIR, METHOD, SEED[fault])
+        return AT.checkpoint(PAIR, METHOD, SEED[fault])
 
     def jobs(self, fault: str) -> list[str]:
         """States of all Slurm jobs that ever trained this cell, oldest first."""
@@ -165,6 +168,7 @@ def first(bench: Workbench, slurm: SlurmCluster) -> Iterator[Ordeal]:
     scratch = bench.root / "scratch"
     with small_disk(outputs), small_disk(scratch), Ordeal(bench, slurm, FAILING) as run:
         run.wanted.remove("disk full")
+        Path(f"{bench.root / run.checkpoint('disk full')}.pause").unlink()
         run.start(DISTILLERY_SCRATCH=str(scratch))
         slurm.run("scancel", run.job("cancelled"))
         run.gone("cancelled")
@@ -218,7 +222,7 @@ def third(bench: Workbench, slurm: SlurmCluster, second: Ordeal) -> Iterator[Ord
         slurm.run("sbatch", "--partition=urgent", "--gpus=4", "--output=/dev/null", "--wrap=true")
         for fault in REQUEUED:
             run.gone(fault)
-        run.wanted.add("node crashed")
+        run.want("node crashed")
         assert run.caught("node crashed") not in victims
         slurm.crash_node()
         run.gone("node crashed")

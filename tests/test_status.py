@@ -60,7 +60,7 @@ def start(bench: Workbench, method: str, seed: str) -> tuple[subprocess.Popen[st
     log = AT.log("distill", pair(bench), method, seed)
     (bench.root / log).parent.mkdir(parents=True, exist_ok=True)
     command = f"exec distillery {' '.join(run(bench, 'distill', method, seed))} > {log} 2>&1"
-    return bench.start("bash", "-c", command, DISTILLERY_CHECKPOINT_SECONDS="0"), bench.root / log
+    return bench.start("bash", "-c", command, **bench.pausing()), bench.root / log
 
 
 def wait(ready: Callable[[], object], process: subprocess.Popen[str], every: float = 0.02) -> None:
@@ -201,9 +201,10 @@ def test_running_then_killed_then_finished(bench: Workbench) -> None:
         assert not students.with_name(f".{students.name}.lock").exists()
         assert states(bench)["distill kd 0-1"].state == RUNNING
         assert f"distill {pair(bench)} kd 0-1: starting" in said(bench)
+        checkpoint = AT.checkpoint(pair(bench), "kd", "0")
+        bench.pause(checkpoint)
         os.killpg(process.pid, signal.SIGCONT)
-        wait((bench.root / AT.checkpoint(pair(bench), "kd", "0")).exists, process, every=0.002)
-        os.killpg(process.pid, signal.SIGSTOP)
+        wait(lambda: bench.paused(checkpoint), process)
         status = states(bench)["distill kd 0-1"]
         assert (status.state, status.host) == (RUNNING, HOST)
         assert states(bench)["evaluate kd 0-1"].why == "its distill is being made again"

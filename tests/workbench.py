@@ -14,6 +14,26 @@ from conftest import ROOT
 
 BIN = Path(sys.executable).parent
 
+# Every Python process imports this. A trainer stops (SIGSTOP) before its second checkpoint gets its name, if a file
+# beside the checkpoint asks for that: in the middle of its work, however busy the machine.
+PAUSING = """import os, signal, sys
+
+
+def pause(event, arguments):
+    if event != "os.rename":
+        return
+    path = os.fsdecode(arguments[1])
+    if "/checkpoints/" in path and path.endswith(".safetensors") and os.path.exists(path):
+        try:
+            os.rename(f"{path}.pause", f"{path}.paused.{os.getpid()}")
+        except FileNotFoundError:
+            return
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+sys.addaudithook(pause)
+"""
+
 
 class Workbench:
     """Files of the repository as they are now (committed or not), in a git repository of their own."""
@@ -75,6 +95,28 @@ class Workbench:
             text=True,
             start_new_session=True,
         )
+
+    def pausing(self) -> dict[str, str]:
+        """An environment whose trainers write checkpoints all the time and stop where `pause` asks for it."""
+        folder = self.root / "pausing"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(PAUSING)
+        return {"PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{folder}", "DISTILLERY_CHECKPOINT_SECONDS": "0"}
+
+    def pause(self, checkpoint: Path) -> None:
+        """Ask that the next trainer that works with this checkpoint stops in the middle."""
+        path = self.root / f"{checkpoint}.pause"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def paused(self, checkpoint: Path) -> int | None:
+        """The process that was asked to stop and has; told once."""
+        for path in (self.root / checkpoint).parent.glob(f"{checkpoint.name}.paused.*"):
+            pid = int(path.name.rpartition(".")[2])
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                path.unlink()
+                return pid
+        return None
 
     def logs(self) -> str:
         return "\n".join(
