@@ -36,6 +36,8 @@ from distillery.training.loop import fit
 from distillery.training.norm import share_norms
 from distillery.training.trainee import assemble
 
+pytestmark = pytest.mark.slow
+
 # Names, and the channels of their taps: stem, then stages.
 TAPS: dict[str, list[int]] = {
     "torchvision/resnet18": [64, 64, 128, 256, 512],
@@ -276,8 +278,6 @@ def test_methods_that_look_into_the_teacher(method: str, noise: Dataset) -> None
 FILE = '''
 import torch
 from torch import nn
-
-pytestmark = pytest.mark.slow
 
 
 class Net(nn.Module):
