@@ -63,7 +63,7 @@ def sample(size: int, classes: int, device: torch.device) -> tuple[Batch, Contex
     one = (outputs(student, images[:1]), outputs(teacher, images[:1]))
     context = Context(classes, labels, *one, teacher_model=teacher.requires_grad_(False))
     batch = Batch(
-        labels=labels[:size],
+        targets=labels[:size],
         student=leaves(given),
         teachers=(told, told),
         epoch=torch.tensor(30.0, device=device),

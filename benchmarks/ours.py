@@ -11,13 +11,13 @@ from side_by_side import now
 
 from distillery.data import cifar100
 from distillery.data.dataset import Dataset
-from distillery.data.views import Views
+from distillery.data.precision import dtype_of, memory_format
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.teachers.source import TableTeachers
 from distillery.teachers.view_table import ViewTable
 from distillery.training import loop
-from distillery.training.device import dtype_of, set_up
-from distillery.training.trainee import assemble
+from distillery.training.device import set_up
 
 KD = Method(objective="kd", temperature=4.0)
 MIRROR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar100"  # beside the checkout, where there is one
@@ -64,12 +64,11 @@ class Ours:
         self.source = TableTeachers([self.table.place(device)])
         trainee = assemble(self.student, KD, self.data, [], 0)
         self.network, self.objective = trainee.student, trainee.objective
-        self.network.to(device, dtype_of(self.recipe)).to(memory_format=loop.memory_format(self.recipe)).train()
+        self.network.to(device, dtype_of(self.recipe)).to(memory_format=memory_format(self.recipe)).train()
         self.objective.to(device, dtype_of(self.recipe)).train()
         self.optimizer = loop.make_optimizer(trainee.named_parameters(), self.recipe, device)
-        augmentation = self.recipe.augmentation
-        self.views = Views(augmentation.pad, augmentation.flip, self.data.train_images.shape[-2:])
-        self.step = loop.make_step(trainee, self.data, self.views, self.source, self.optimizer, self.recipe)
+        self.loader = self.data.loader(self.recipe)
+        self.step = loop.make_step(trainee, self.loader, self.source, self.optimizer, self.recipe)
         self.epoch, self.steps = 0, len(self.data.train_labels) // self.recipe.batch_size  # whole batches: equal rounds
         self.laying_out = self.begin()
         self.layout_seconds = self.begin()
@@ -82,8 +81,7 @@ class Ours:
         """Lay out the next epoch; return the seconds."""
         start = now()
         self.epoch, self.at = self.epoch + 1, 0
-        plan = loop.plan_epoch(self.views, self.source, self.objective, self.data, 0, self.epoch)
-        self.step.begin(plan, self.epoch)
+        self.step.begin(self.loader.epoch(0, self.epoch, cached=self.source.rows), self.epoch)
         return now() - start
 
     def advance(self) -> None:

@@ -21,11 +21,11 @@ from distillery.data.views import Views
 from distillery.evaluation.statistics import Summary, paired, summarise
 from distillery.models.base import Network
 from distillery.study.blocks import Cache, Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.teachers.source import TableTeachers
 from distillery.teachers.view_table import ViewTable, build
 from distillery.training.device import set_up
 from distillery.training.loop import fit
-from distillery.training.trainee import assemble
 
 # The recipe of workflow/studies/digits.yaml.
 DIGITS = Recipe(epochs=20, batch_size=32, lr=0.02, milestones=(12, 16, 18), augmentation={"pad": 1, "flip": False})
@@ -41,7 +41,7 @@ def scaled(recipe: Recipe, epochs: int, lr: float) -> Recipe:
 def taught(data: Dataset, recipe: Recipe, folder: Path) -> tuple[Network, TableTeachers]:
     """Train the teacher and build its view table."""
     trainee = assemble(TEACHER, Method(objective="ce"), data, [], 0)
-    fit(trainee, data, None, recipe, 0)
+    fit(trainee, data.loader(recipe), None, recipe, 0)
     views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
     record = build(trainee.student, data, views, Cache(), folder / "table.bin", "key")
     return trainee.student, TableTeachers([ViewTable.open(folder / "table.bin", record).place(device())])
@@ -50,7 +50,7 @@ def taught(data: Dataset, recipe: Recipe, folder: Path) -> tuple[Network, TableT
 def accuracy(data: Dataset, teacher: Network, source: TableTeachers, recipe: Recipe, seed: int) -> float:
     set_up(recipe)
     trainee = assemble(STUDENT, KD, data, [teacher], seed)
-    return fit(trainee, data, source, recipe, seed)[-1]["test_top1"]
+    return fit(trainee, data.loader(recipe), source, recipe, seed)[-1]["test_top1"]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -24,7 +24,7 @@ def batch(
     """One batch of (B, C) logits; `strong` are the student's and the teacher's logits on the second view."""
     teachers = teacher if isinstance(teacher, tuple) else (teacher,)
     return Batch(
-        labels=labels,
+        targets=labels,
         student=Outputs(student),
         teachers=tuple(Outputs(t) for t in teachers),
         epoch=torch.tensor(epoch, dtype=torch.float64 if student.dtype == torch.float64 else torch.float32),

@@ -24,8 +24,9 @@ from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.report import results
 from distillery.stages import tables
-from distillery.stages.evaluate import measure, taken_out
+from distillery.stages.evaluate import taken_out
 from distillery.study.model import Study, expand_seeds
+from distillery.tasks.classification.evaluation import ClassEvaluation, measured
 
 IMAGES, CLASSES = 400, 5
 
@@ -71,7 +72,7 @@ class Synthetic:
         runs = []
         for seed, accuracy in zip(seeds, accuracies, strict=True):
             logits = self.logits(accuracy, seed)
-            found = {"seed": seed} | measure(logits, self.labels)
+            found = {"seed": seed} | measured(logits, self.labels)
             found["test_best"] = {"epoch": 3, "top1": found["last"]["top1"] + 0.25, "top5": 100.0}
             found["curves"] = {"epoch": [1, 2, 3], "test_top1": [accuracy / 2, None, accuracy], "loss": [2.0, 1.0, 0.5]}
             found["fidelity"] = {name: fidelity(logits, teacher) for name in self.study.pairs[pair].teachers}
@@ -80,14 +81,14 @@ class Synthetic:
         teachers = {
             name: {"architecture": self.study.teachers[name].architecture, "trained": {"seed": 0}, "curves": {}}
             | size
-            | measure(teacher, self.labels)
+            | measured(teacher, self.labels)
             for name in self.study.pairs[pair].teachers
         }
         bulk: dict[str, Any] = {"labels": self.labels.numpy().astype(np.uint16)}
         for run in runs:
-            bulk |= taken_out(f"run.{run['seed']}", run)
+            bulk |= taken_out(f"run.{run['seed']}", run, ClassEvaluation.bulk)
         for name, entry in teachers.items():
-            bulk |= taken_out(f"teacher.{name}", entry)
+            bulk |= taken_out(f"teacher.{name}", entry, ClassEvaluation.bulk)
         return self.evaluation(pair, method, block, bulk, {"runs": runs, "teachers": teachers} | facts)
 
     def evaluation(self, pair: str, method: str, block: str, bulk: dict[str, Any], facts: dict[str, Any]) -> Job:

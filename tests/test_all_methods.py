@@ -17,16 +17,16 @@ from torch import Tensor
 
 from distillery import data
 from distillery.data.dataset import Dataset
-from distillery.data.views import Views
 from distillery.models.base import Network
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import Batch
 from distillery.objectives.build import needs as needs_of
 from distillery.objectives.plugins import PLUGINS
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.teachers.source import LiveTeachers
-from distillery.training.loop import fit, make_step, plan_epoch
-from distillery.training.trainee import Trainee, assemble
+from distillery.training.loop import fit, make_step
+from distillery.training.trainee import Trainee
 
 RECIPE = Recipe(epochs=4, batch_size=16, lr=0.02, milestones=(3,), augmentation={"pad": 1, "flip": False}, test_every=4)
 BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in OBJECTIVES}
@@ -50,7 +50,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def teachers(digits: Dataset) -> list[Network]:
     def train(seed: int) -> Network:
         trainee = assemble("resnet8_w8", Method(objective="ce"), digits, [], seed)
-        fit(trainee, digits, None, RECIPE.updated({"lr": 0.05, "epochs": 8, "milestones": [6]}), seed)
+        recipe = RECIPE.updated({"lr": 0.05, "epochs": 8, "milestones": [6]})
+        fit(trainee, digits.loader(recipe), None, recipe, seed)
         return trainee.student
 
     return [train(0), train(1)]
@@ -78,10 +79,10 @@ def look(trainee: Trainee, source: LiveTeachers | None, digits: Dataset) -> tupl
         found.update({name: term.item() for name, term in terms.items()})
         return terms
 
-    views = Views(1, False, 8)
+    loader = digits.loader(RECIPE)
     still = torch.optim.SGD(trainee.parameters(), lr=0.0)
-    step = make_step(trainee, digits, views, source, still, RECIPE)
-    step.begin(plan_epoch(views, source, objective, digits, 0, 1), 1)
+    step = make_step(trainee, loader, source, still, RECIPE)
+    step.begin(loader.epoch(0, 1, "strong" in objective.needs, source.rows if source else None), 1)
     objective.distill = recording  # type: ignore[method-assign]
     trainee.student.train()
     objective.train()
@@ -146,7 +147,7 @@ def test_trains_on_digits(digits: Dataset, teachers: list[Network], name: str) -
     """
     trainee, source = run_of(name, teachers, digits)
     before = {k: v.clone() for k, v in trainee.student.state_dict().items()}
-    history = fit(trainee, digits, source, RECIPE, 0)
+    history = fit(trainee, digits.loader(RECIPE), source, RECIPE, 0)
     changed = [k for k, v in trainee.student.state_dict().items() if not torch.equal(v, before[k])]
     assert len(changed) > 20
     assert history[-1]["train_top1"] > history[0]["train_top1"], [r["train_top1"] for r in history]

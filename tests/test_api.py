@@ -70,7 +70,8 @@ def test_a_method_depends_on_what_it_uses_and_not_on_all(tmp_path: Path) -> None
 
 
 def values(file: Path) -> dict[str, Any]:
-    return {"student": "resnet8_w2", "teachers": {}, "objective": {"objective": f"{file}:Mine"}}
+    names = {"task": {"name": "classification"}, "student": "resnet8_w2", "teachers": {}}
+    return names | {"objective": {"objective": f"{file}:Mine"}}
 
 
 def test_a_change_elsewhere_leaves_the_method_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

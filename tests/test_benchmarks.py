@@ -16,9 +16,9 @@ import yaml
 from conftest import ROOT
 
 from distillery import models
+from distillery.data.resident import ResidentEpoch
 from distillery.study.blocks import Recipe
 from distillery.teachers.source import LiveTeachers
-from distillery.training.step import Plan
 
 TINY = ["--batch", "8", "--images", "16", "--rounds", "3", "--steps", "1"]
 RUNS = {
@@ -111,13 +111,15 @@ def test_classic_loop_and_ours_train_alike(bench: Any) -> None:
     student.load_state_dict(ours.network.state_dict())
     classic = reference.Classic(teacher, student, data, 8, 0)
     index, view = torch.arange(8), torch.arange(8) * 20
-    classic.step(ours.step.view(index, view), data.train_labels[index])
+    epoch = ResidentEpoch(ours.loader, index, view)
+    seen = epoch.batch(slice(0, 8))
+    classic.step(seen.inputs, seen.targets)
 
     ours.step.teach = LiveTeachers([teacher], ours.recipe).teach
-    ours.step.begin(Plan(index, view), 1)
+    ours.step.begin(epoch, 1)
     ours.step(0, 8)
     assert ours.step.totals["loss"].item() / 8 == pytest.approx(classic.losses[0], rel=1e-5)
-    assert ours.step.totals["correct"].item() / 8 == classic.right[0][0]
+    assert ours.step.totals["seen_top1"].item() / 8 == classic.right[0][0]
     for mine, other in zip(ours.network.parameters(), student.parameters(), strict=True):
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
 
@@ -127,7 +129,8 @@ def test_classic_images_are_among_our_views(bench: Any) -> None:
     ours_, reference = bench("ours"), bench("reference")
     data = ours_.pixels(2, None)
     ours = ours_.Ours("resnet8", data, ours_.random_table(2, 162, 100), Recipe(batch_size=1))
-    views = ours.step.view(torch.zeros(162, dtype=torch.int64), torch.arange(162))
+    epoch = ResidentEpoch(ours.loader, torch.zeros(162, dtype=torch.int64), torch.arange(162))
+    views = epoch.batch(slice(0, 162)).inputs
     images, found = reference.Images(data), set()
     torch.manual_seed(0)
     for _ in range(5):

@@ -27,6 +27,7 @@ from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
 from distillery.stages.evaluate import taken_out
+from distillery.tasks.classification.evaluation import ClassEvaluation
 from distillery.training.history import load_history
 
 
@@ -59,7 +60,7 @@ def test_a_class_without_test_images_has_no_accuracy() -> None:
 def test_what_is_taken_out_of_the_metrics_survives_as_arrays(tmp_path: Path) -> None:
     classes, curves = np.array([0, 1, 999, 65535]), {"epoch": [1, 2], "test_top1": [None, 12.5]}
     entry = {"seed": 3, "predictions": classes, "per_class": [100 / 3, None], "curves": curves}
-    artifacts.save_tensors(tmp_path / "p.safetensors", taken_out("run.3", entry))
+    artifacts.save_tensors(tmp_path / "p.safetensors", taken_out("run.3", entry, ClassEvaluation.bulk))
     assert entry == {"seed": 3}
     found = artifacts.load_arrays(tmp_path / "p.safetensors")
     assert found["run.3.predictions"].tolist() == classes.tolist()
@@ -148,9 +149,15 @@ def test_the_best_epoch_is_the_first_of_equals_and_is_named() -> None:
         {"epoch": 3, "test_top1": 60.0, "test_top5": 91.0, "val_top1": 54.0},
         {"epoch": 4, "test_top1": 60.0, "test_top5": 92.0, "val_top1": 55.0},
     ]
-    assert conventions.best(epochs, "test_top1") == {"epoch": 3, "top1": 60.0, "top5": 91.0}
-    assert conventions.best(epochs, "val_top1") == {"epoch": 1, "top1": 50.0, "top5": 90.0, "val_top1": 55.0}
-    assert conventions.best([{"epoch": 1}], "val_top1") is None
+    assert conventions.best(epochs, "test", "top1") == {"epoch": 3, "top1": 60.0, "top5": 91.0}
+    assert conventions.best(epochs, "val", "top1") == {"epoch": 1, "top1": 50.0, "top5": 90.0, "val_top1": 55.0}
+    assert conventions.best([{"epoch": 1}], "val", "top1") is None
+    assert conventions.best(epochs, "val", "top1", higher=False) == {
+        "epoch": 3,
+        "top1": 60.0,
+        "top5": 91.0,
+        "val_top1": 54.0,
+    }
     assert conventions.curves(epochs)["test_top1"] == [50.0, None, 60.0, 60.0]
 
 

@@ -14,6 +14,7 @@ from distillery.data.dataset import Dataset
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
+from distillery.tasks.classification.training import ClassTraining
 from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
@@ -89,7 +90,8 @@ def train(
     network = models.build("resnet8_w2", digits.num_classes, digits.channels)
     context = Context(digits.num_classes, digits.train_labels, models.base.Outputs(torch.zeros(1, 10)))
     checkpoint = Checkpoint(folder / "run.safetensors", "this run") if folder else None
-    history = fit(Trainee(network, kind(context, at)), digits, None, recipe, 1, checkpoint)
+    trainee = Trainee(network, kind(context, at), ClassTraining())
+    history = fit(trainee, digits.loader(recipe), None, recipe, 1, checkpoint)
     return history, {k: v.cpu() for k, v in network.state_dict().items()}
 
 

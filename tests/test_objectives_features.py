@@ -132,7 +132,7 @@ def test_a_static_step_reads_nothing_back(case: str) -> None:
     own, other = (over(run(n, 8, 4), lambda x: x.to("meta").requires_grad_()) for n in ("resnet8", "resnet8x4"))
     rows = fb.batch(own, other)
     rows = dataclasses.replace(
-        rows, labels=rows.labels.to("meta"), index=rows.index.to("meta"), epoch=rows.epoch.to("meta")
+        rows, targets=rows.labels.to("meta"), index=rows.index.to("meta"), epoch=rows.epoch.to("meta")
     )
     fb.total(objective.to("meta")(rows)).backward()
     assert objective.predict(own).shape == (4, 10)

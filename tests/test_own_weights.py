@@ -23,10 +23,9 @@ from distillery.data.views import Views, normalise
 from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
 from distillery.models.seeing import Seeing, see
-from distillery.pipeline.check import check, load
+from distillery.pipeline.check import check, load, rehearse
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import resolve
-from distillery.pipeline.rehearsal import rehearse
 from distillery.pipeline.work import Work
 from distillery.records.io import read_json
 from distillery.records.preprocessing import Preprocessing

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from distillery.objectives.build import build
 from distillery.pipeline import fingerprint as code
-from distillery.pipeline.check import check
+from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import components
 from distillery.pipeline.planner import named_files, resolve
-from distillery.pipeline.rehearsal import rehearse
 from distillery.records.io import DistilleryError
 from distillery.report.recipes import described, differing
 from distillery.study.blocks import Ema, Method, Recipe
+from distillery.tasks.classification.training import ClassTraining
 from distillery.training.average import Average
 from distillery.training.optimizer import groups, make_optimizer, set_rate
 from distillery.training.trainee import Trainee
@@ -273,7 +273,7 @@ def test_the_average_is_timms(options: dict[str, Any]) -> None:
     """ModelEmaV2 (the same decay from the first weights on) and V3 with its warm-up; batch statistics too."""
     model, objective = network(), build(Method(objective="ce"), context(torch.arange(3), torch.zeros(3, 3)))
     config = Ema(decay=0.9, **options)
-    average = Average(Trainee(model, objective), config)  # type: ignore[arg-type]
+    average = Average(Trainee(model, objective, ClassTraining()), config)  # type: ignore[arg-type]
     expected = {k: v.clone() for k, v in model.state_dict().items()}
     optimizer = make_optimizer(list(model.named_parameters()), Recipe(), CPU)
     for update in range(1, 25):
@@ -290,7 +290,7 @@ def test_the_average_is_timms(options: dict[str, Any]) -> None:
     average.finish()
     assert all(torch.equal(v, found[f"student.{k}"]) for k, v in model.state_dict().items())
     assert set(average.tested()) == {"", "raw_"}
-    raw = Average(Trainee(model, objective), Ema(student="raw"))  # type: ignore[arg-type]
+    raw = Average(Trainee(model, objective, ClassTraining()), Ema(student="raw"))  # type: ignore[arg-type]
     assert set(raw.tested()) == {"", "average_"} and raw.tested()[""].student is model
 
 

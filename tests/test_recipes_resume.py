@@ -20,11 +20,11 @@ from distillery.objectives.base import Batch
 from distillery.pipeline.layout import Layout
 from distillery.records.io import load_tensors, read_json, save_tensors
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
 from distillery.training.history import load_history
 from distillery.training.loop import Preempted, fit
-from distillery.training.trainee import assemble
 
 RECIPE = Recipe(
     epochs=3,
@@ -62,7 +62,7 @@ def train(folder: Path, recipe: Recipe, at: int = 0, how: signal.Signals = signa
     trainee.objective.supervised = interrupted  # type: ignore[method-assign]
     checkpoint = Checkpoint(folder / "run.safetensors", "this run")
     checkpoint.seconds = 0
-    history = fit(trainee, digits, None, recipe, 0, checkpoint)
+    history = fit(trainee, digits.loader(recipe), None, recipe, 0, checkpoint)
     return history, trainee.state_dict()
 
 

@@ -21,9 +21,9 @@ from distillery.objectives.base import Objective
 from distillery.objectives.build import Loss
 from distillery.registry import Registry
 from distillery.study.model import Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
-from distillery.training.trainee import assemble
 
 HEAD = '''"""My loss."""
 
@@ -212,7 +212,7 @@ def test_ordinary_files_are_read_and_trained(case: str, digits: Dataset, teacher
     recipe = Recipe(epochs=1, batch_size=16, lr=0.02, milestones=(), augmentation={"pad": 1, "flip": False})
     trainee = assemble("resnet8_w4", method, digits, [teacher], 0)
     before = {k: v.clone() for k, v in trainee.student.state_dict().items()}
-    fit(trainee, digits, LiveTeachers([teacher], recipe), recipe, 0)
+    fit(trainee, digits.loader(recipe), LiveTeachers([teacher], recipe), recipe, 0)
     assert sum(not torch.equal(v, before[k]) for k, v in trainee.student.state_dict().items()) > 20
     assert all(torch.isfinite(p).all() for p in trainee.parameters())
 

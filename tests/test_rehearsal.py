@@ -19,12 +19,11 @@ from distillery.models import build
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.build import Loss
 from distillery.objectives.plugins import PLUGINS
-from distillery.pipeline.check import check, load
-from distillery.pipeline.rehearsal import rehearse
+from distillery.pipeline.check import check, load, rehearse
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
-from distillery.training.trainee import assemble
 
 STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
 
@@ -207,7 +206,7 @@ def step_fails(method: Method, teacher: str, student: str, data: Dataset) -> str
         networks = [build(teacher, data.num_classes, data.channels).eval().requires_grad_(False)] if loss.needs else []
         trainee = assemble(student, method, data, networks, 0)
         source = LiveTeachers(networks, ONE, preacts="preacts" in loss.needs) if networks else None
-        fit(trainee, data, source, ONE, 0)
+        fit(trainee, data.loader(ONE), source, ONE, 0)
     except (DistilleryError, RuntimeError, ValueError) as error:
         return str(error)
     return ""

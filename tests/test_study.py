@@ -9,8 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from distillery.pipeline.check import check, load
-from distillery.pipeline.rehearsal import rehearse
+from distillery.pipeline.check import check, load, rehearse
 from distillery.records.io import DistilleryError
 from distillery.study.model import expand_seeds
 

@@ -16,24 +16,39 @@ import torch
 
 from distillery import data, models
 from distillery.data.dataset import Dataset
+from distillery.data.loader import Samples
 from distillery.data.views import Views
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
 from distillery.records.io import DistilleryError, StaleInput, load_tensors
 from distillery.study.blocks import Cache, Method, Recipe
+from distillery.tasks.classification.training import ClassTraining, assemble
 from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.view_table import ViewTable
 from distillery.teachers.view_table import build as build_table
-from distillery.training import loop
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit
 from distillery.training.optimizer import make_optimizer
-from distillery.training.step import Plan, Step
-from distillery.training.trainee import Trainee, assemble
+from distillery.training.step import Step
+from distillery.training.trainee import Trainee
 
 CPU = torch.device("cpu")
 KD = Method(objective="kd", temperature=4.0)
 SHORT = Recipe(epochs=3, milestones=(2,), augmentation={"pad": 1, "flip": False})
+
+
+class Fixed:
+    """An epoch that is one batch, as it is."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self.samples = Samples(images, labels, torch.arange(len(labels)))
+
+    def batch(self, rows: slice) -> Samples:
+        assert rows == slice(0, len(self.samples.index))
+        return self.samples
+
+    def tensors(self) -> list[torch.Tensor]:
+        return []
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +62,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def teacher(digits: Dataset) -> models.base.Network:
     torch.manual_seed(0)
     network = models.build("resnet8_w4", digits.num_classes, digits.channels)
-    trainee = Trainee(network, build(Method(objective="ce"), _context(digits, network)))
-    fit(trainee, digits, None, SHORT, 0)
+    trainee = Trainee(network, build(Method(objective="ce"), _context(digits, network)), ClassTraining())
+    fit(trainee, digits.loader(SHORT), None, SHORT, 0)
     return network
 
 
@@ -100,15 +115,13 @@ def test_three_steps_equal_the_reference(case: dict[str, Any]) -> None:
     context = Context(100, labels, models.base.Outputs(torch.zeros(1, 100)))
     objective = build(Method(objective=case["method"], **hyper), context)
     optimizer = make_optimizer(list(student.named_parameters()), recipe, CPU)
-    step = Step(
-        student, objective, optimizer, labels, lambda index, view: images[index], lambda x: x, live.teach, recipe
-    )
+    step = Step(Trainee(student, objective, ClassTraining()), optimizer, live.teach, recipe, CPU)
     norms, losses, terms = [], [], []
     same(live.teach(images, [])[0].logits, "teacher_logits")
     logits = []
     student.register_forward_hook(lambda module, args, out: logits.append(out.logits.detach().clone()))
     for _ in range(case["steps"]):
-        step.begin(Plan(torch.arange(8), torch.zeros(8, dtype=torch.int64)), case["hyper"].get("epoch", case["epoch"]))
+        step.begin(Fixed(images, labels), case["hyper"].get("epoch", case["epoch"]))
         step(0, 8)
         losses.append(step.totals["loss"] / 8)
         terms.append(step.totals["loss_ce"] / 8)
@@ -157,7 +170,7 @@ def test_table_and_live_teacher_train_alike(
 
     def curve(source: Any) -> list[float]:
         trainee = assemble("resnet8_w2", KD, digits, [teacher], 3)
-        return [record["loss"] for record in fit(trainee, digits, source, SHORT, 3)]
+        return [record["loss"] for record in fit(trainee, digits.loader(SHORT), source, SHORT, 3)]
 
     assert curve(TableTeachers([table])) == pytest.approx(curve(LiveTeachers([teacher], SHORT)), rel=1e-4)
 
@@ -221,10 +234,10 @@ class Interrupting(Objective):
 def _run(digits: Dataset, folder: Path, at: int = 0, do: Any = None) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     network = models.build("resnet8_w2", digits.num_classes, digits.channels)
-    trainee = Trainee(network, Interrupting(_context(digits, network), at, do))
+    trainee = Trainee(network, Interrupting(_context(digits, network), at, do), ClassTraining())
     checkpoint = Checkpoint(folder / "run.safetensors", "this run")
     checkpoint.seconds = 0
-    fit(trainee, digits, None, SHORT, 1, checkpoint)
+    fit(trainee, digits.loader(SHORT), None, SHORT, 1, checkpoint)
     return network.state_dict()
 
 
@@ -244,7 +257,7 @@ def test_a_signal_after_the_last_step_is_obeyed(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Or the next run of a block of seeds would begin. Everything is saved; the next start has nothing to train."""
-    undisturbed, measure = _run(digits, tmp_path / "a"), loop.test
+    undisturbed, measure = _run(digits, tmp_path / "a"), ClassTraining.test
 
     def interrupted(*args: Any, **keys: Any) -> dict[str, float]:
         calls.append(signal.raise_signal(signal.SIGINT) if len(calls) == SHORT.epochs - 1 else None)
@@ -252,7 +265,7 @@ def test_a_signal_after_the_last_step_is_obeyed(
 
     calls: list[None] = []
     with monkeypatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(loop, "test", interrupted)
+        patch.setattr(ClassTraining, "test", interrupted)
         _run(digits, tmp_path / "b")
     assert "by Ctrl-C (SIGINT): the state is saved" in capsys.readouterr().out
     resumed = _run(digits, tmp_path / "b", 1, lambda: pytest.fail("it trained on"))
@@ -289,16 +302,16 @@ def test_a_checkpoint_of_another_run_is_not_resumed(digits: Dataset, tmp_path: P
 def test_not_a_number_stops_the_run_with_a_sentence(digits: Dataset) -> None:
     trainee = assemble("resnet8_w2", Method(objective="ce", ce_weight=1e30), digits, [], 0)
     with pytest.raises(DistilleryError, match=r"loss is .* in epoch \d: lower `recipe.lr`"):
-        fit(trainee, digits, None, SHORT, 0)
+        fit(trainee, digits.loader(SHORT), None, SHORT, 0)
 
 
 def test_history_and_seeds(digits: Dataset) -> None:
     """The student's first weights depend on the seed alone; the history holds what the tables need."""
     first, second = (assemble("resnet8_w2", m, digits, [], 5).student for m in (Method(objective="ce"), KD))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    trainee = Trainee(first, build(Method(objective="ce"), _context(digits, first)))
+    trainee = Trainee(first, build(Method(objective="ce"), _context(digits, first)), ClassTraining())
     held = digits.hold_out(0.1)
-    history = fit(trainee, held, None, SHORT, 5)
+    history = fit(trainee, held.loader(SHORT), None, SHORT, 5)
     assert [r["epoch"] for r in history] == [1, 2, 3]
     assert {"lr", "loss", "loss_ce", "train_top1", "test_top1", "test_top5", "test_loss", "val_top1"} <= history[
         0

@@ -31,10 +31,10 @@ from distillery.records.header import Header
 from distillery.students.classifier import Classifier
 from distillery.students.formats import open_torch, write_torch
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.teachers.source import LiveTeachers
 from distillery.training.loop import fit
 from distillery.training.norm import share_norms
-from distillery.training.trainee import assemble
 
 pytestmark = pytest.mark.slow
 
@@ -257,7 +257,8 @@ def stepped(teacher: str, student: str, method: Method, data: Dataset) -> None:
     trainee = assemble(student, method, data, [master], 0)
     before = {k: v.clone() for k, v in trainee.student.state_dict().items()}
     kept = {k: v.clone() for k, v in master.state_dict().items()}
-    history = fit(trainee, data, LiveTeachers([master], recipe, "preacts" in trainee.objective.needs), recipe, 0)
+    source = LiveTeachers([master], recipe, "preacts" in trainee.objective.needs)
+    history = fit(trainee, data.loader(recipe), source, recipe, 0)
     assert len(history[-1]) > 5
     assert sum(not torch.equal(v, before[k]) for k, v in trainee.student.state_dict().items()) > 20
     assert all(torch.isfinite(p).all() for p in trainee.parameters())
@@ -443,7 +444,7 @@ def test_a_module_without_a_linear_head_gives_logits_alone(place: str, noise: Da
     teacher = network.eval().requires_grad_(False)
     fit(
         assemble(f"{place}:Headless", Method(objective="kd"), noise, [teacher], 0),
-        noise,
+        noise.loader(recipe),
         LiveTeachers([teacher], recipe),
         recipe,
         0,
@@ -465,7 +466,7 @@ def test_the_adapter_is_part_of_what_decides_results(place: str, monkeypatch: py
 
     def code(name: str) -> str:
         module._closure.cache_clear()
-        return fingerprint("cache", {"architecture": name})
+        return fingerprint("cache", {"task": {"name": "classification"}, "architecture": name})
 
     names = [f"{place}:Net", "torchvision/resnet18", "timm/resnet18", "resnet8x4"]
     before = {name: code(name) for name in names}

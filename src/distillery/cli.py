@@ -192,8 +192,7 @@ def export(
 @app.command(rich_help_panel=DAILY)
 def check(params: Params = PARAMS) -> None:
     """Check params.yaml, build every cell once without numbers, and say what the study would train."""
-    from distillery.pipeline.check import load
-    from distillery.pipeline.rehearsal import rehearse
+    from distillery.pipeline.check import load, rehearse
 
     study = load(params)
     rehearse(study, str(params))

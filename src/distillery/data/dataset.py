@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillery.data.resident import Resident
 from distillery.data.views import normalise, seed_for
 from distillery.records.io import StaleInput, load_tensors, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
+from distillery.study.blocks import Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -91,6 +93,10 @@ class Dataset:
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Map uint8 (B, C, H, W) images to zero mean and unit deviation per channel."""
         return normalise(images, self.mean, self.std, self.scale, dtype)
+
+    def loader(self, recipe: Recipe) -> Resident:
+        """What a run by this recipe reads its batches from."""
+        return Resident(self, recipe)
 
     def evaluation_splits(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return images and labels of "test" and, where one is held out, of "val"."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 
-def best(history: list[dict[str, Any]], by: str) -> dict[str, Any] | None:
-    """Return test accuracy at the epoch with the highest `by` ("test_top1": selected on the test set; "val_top1":
-    on held-out training images), the first such epoch if several; None if no epoch has it.
+def best(history: list[dict[str, Any]], split: str, measure: str, higher: bool = True) -> dict[str, Any] | None:
+    """Return test scores at the epoch with the best `measure` on a split: "test" (selected on the test set) or "val"
+    (on held-out samples). It is the first such epoch if several are alike; None if no epoch was tested so.
     """
+    by = f"{split}_{measure}"
     measured = [record for record in history if record.get(by) is not None]
     if not measured:
         return None
-    chosen = max(measured, key=lambda record: (record[by], -record["epoch"]))
-    facts = {"epoch": chosen["epoch"], "top1": chosen["test_top1"], "top5": chosen["test_top5"]}
-    return facts if by == "test_top1" else facts | {by: chosen[by]}
+    sign = 1 if higher else -1
+    chosen = max(measured, key=lambda record: (sign * record[by], -record["epoch"]))
+    scores = {k.removeprefix("test_"): v for k, v in chosen.items() if k.startswith("test_") and k != "test_loss"}
+    facts = {"epoch": chosen["epoch"]} | scores
+    return facts if split == "test" else facts | {by: chosen[by]}
 
 
 def curves(history: list[dict[str, Any]]) -> dict[str, list[float | None]]:

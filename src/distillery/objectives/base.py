@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,8 @@ class Batch:
     """One training batch. Student and teacher have seen the same view of every image.
 
     Attributes:
-        labels: (B,) int64 classes; -1 marks an unlabelled image (ensemble distillation only).
+        targets: what the loss compares with. Of classes (B,) int64, where -1 marks an unlabelled image (ensemble
+            distillation only), or soft ones (B, C) while images are mixed; other tasks have their own.
         student: the student's outputs, with gradient.
         teachers: the teachers' outputs, without gradient; empty for methods that need no teacher.
         epoch: () float tensor, the running epoch counted from 1. A tensor, so that a captured graph sees it move.
@@ -37,13 +38,21 @@ class Batch:
         strong_student, strong_teacher: outputs on a second, strongly augmented view (methods with need "strong").
     """
 
-    labels: Tensor
+    targets: Any
     student: Outputs
     teachers: tuple[Outputs, ...]
     epoch: Tensor
     index: Tensor
     strong_student: Outputs | None = None
     strong_teacher: Outputs | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """(B,) int64 classes. Raises Incompatible where images are mixed, since none of them has one class."""
+        if self.targets.ndim > 1:
+            raise Incompatible("it asks for one class per image, and mixed images (mixup, cutmix) have two")
+        classes: Tensor = self.targets
+        return classes
 
     @property
     def teacher(self) -> Outputs:
@@ -64,7 +73,7 @@ class Batch:
         assert student is not None
         return replace(
             self,
-            labels=self.labels[keep],
+            targets=self.targets[keep],
             student=student,
             teachers=tuple(t for t in map(cut, self.teachers) if t is not None),
             index=self.index[keep],
@@ -188,11 +197,17 @@ class Objective(nn.Module):
         """Return the weighted cross-entropy of the raw student logits."""
         if self.config.ce_weight == 0:
             return {}
-        return {"ce": self.config.ce_weight * self.cross_entropy(batch.student.logits, batch.labels)}
+        return {"ce": self.config.ce_weight * self.cross_entropy(batch.student.logits, batch.targets)}
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of (B, C) raw logits with the labels, smoothed if the recipe says so."""
-        return F.cross_entropy(full_precision(logits), labels, label_smoothing=self.smoothing)
+    def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of (B, C) raw logits with classes, smoothed if the recipe says so.
+
+        `targets` are (B,) classes or (B, C) soft ones, which whoever mixed the images has smoothed.
+        """
+        smoothing = self.smoothing if targets.ndim == 1 else 0.0
+        return F.cross_entropy(
+            full_precision(logits), targets.to(logits.dtype) if targets.ndim > 1 else targets, label_smoothing=smoothing
+        )
 
     def smooth(self, amount: float) -> None:
         """Take the labels of the supervised term for (1 - amount) of the truth, and the rest for any class alike.
@@ -221,7 +236,7 @@ class Objective(nn.Module):
                 share = selected / len(keep)
                 rows = batch.rows(keep) if selected else None
                 terms = {**self.supervised(rows), **self.distill(rows)} if rows is not None else {}
-                plain = self.cross_entropy(batch.student.logits[~keep], batch.labels[~keep])
+                plain = self.cross_entropy(batch.student.logits[~keep], batch.targets[~keep])
                 return {name: share * term for name, term in terms.items()} | {"ce_unselected": (1 - share) * plain}
         return {**self.supervised(batch), **self.distill(batch)}
 

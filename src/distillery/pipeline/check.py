@@ -1,6 +1,6 @@
 """Checks on params.yaml that name the mistake, the place and the nearest known name. Nothing here imports torch.
 
-What only the components themselves know (keys of a method, whether it fits a network) `pipeline.rehearsal` checks.
+What only the components themselves know (keys of a method, whether it fits a network) the task's rehearsal checks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from distillery.registry import Registry, nearest
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
+from distillery.task import task_of
 from distillery.teachers.released import DATA as RELEASED_FOR
 from distillery.teachers.released import RELEASED, by_name, is_remote, places, released
 
@@ -43,6 +44,16 @@ def check(params: dict[str, Any], where: str = "params.yaml") -> Study:
     return study
 
 
+def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:
+    """Build every cell of a study once. Raises DistilleryError that lists what would fail, one line each.
+
+    With `images` the data must be there, where they are the user's own; otherwise nothing is said about them.
+    """
+    problems = list(dict.fromkeys(task_of(study.task).part("rehearsal")(study, images)))
+    if problems:
+        raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
+
+
 def _unknown(registry: Registry, name: str, where: str) -> list[str]:
     try:
         registry[name]
@@ -52,6 +63,10 @@ def _unknown(registry: Registry, name: str, where: str) -> list[str]:
 
 
 def _names(study: Study) -> Iterable[str]:
+    try:
+        task_of(study.task)
+    except DistilleryError as error:
+        yield from (line if line.startswith("task") else f"task: {line}" for line in str(error).splitlines())
     try:
         open_source(study.data.source, study.data.options)
     except DistilleryError as error:

@@ -30,6 +30,7 @@ from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.recipe import recipe_components
 from distillery.registry import Component
+from distillery.task import task_of
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 API = "distillery.api"
@@ -52,14 +53,17 @@ def components(stage: str, values: dict[str, Any]) -> list[Component]:
         case "data":
             return [SOURCES[values["source"]]]
         case "teacher":
-            trained = recipe_components(values["recipe"]) if "recipe" in values else []
-            return [*_network(values["architecture"]), OBJECTIVES["ce"], *trained]
+            task, trained = task_of(values["task"]), recipe_components(values["recipe"]) if "recipe" in values else []
+            used = [OBJECTIVES[task.plain], task.component("training")]
+            return [*_network(values["architecture"]), *used, *trained]
         case "cache":
-            return _network(values["architecture"])
+            return [*_network(values["architecture"]), task_of(values["task"]).component("cache")]
         case "distill" | "evaluate":
             networks = [values["student"], *(teacher["architecture"] for teacher in values["teachers"].values())]
             trained = recipe_components(values["recipe"]) if stage == "distill" else []
             used = [component for name in networks for component in _network(name)]
+            task = task_of(values["task"])
+            used += [task.component(part) for part in ("training", *(["evaluation"] if stage == "evaluate" else []))]
             return [*used, *loss_components(values["objective"]), *trained]
     return []
 

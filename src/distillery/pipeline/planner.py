@@ -11,7 +11,7 @@ from typing import Any
 
 from distillery.data import SOURCES, open_source
 from distillery.models import NETWORKS
-from distillery.pipeline.check import check
+from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
@@ -20,6 +20,7 @@ from distillery.records import named
 from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
+from distillery.task import task_of
 from distillery.teachers.released import is_remote, places, source_of
 
 PARAMS = Path("params.yaml")
@@ -43,7 +44,6 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
             found = Plan.read(study.study)
             if sha256_json(found.specs()) == noted.get("plan"):
                 return study, found
-    from distillery.pipeline.rehearsal import rehearse  # torch
 
     rehearse(study, str(params), images=write)
     plan = resolve(study)
@@ -94,13 +94,14 @@ def resolve(study: Study) -> Plan:
 
     source = open_source(study.data.source, study.data.options)
     files = named.absent(source.files()) or content(source.files(), at)
-    values = {"source": study.data.source, "selection": source.selection(), "files": files}
+    task = {"task": task_of(study.task).values()}
+    values: dict[str, Any] = {"source": study.data.source, "selection": source.selection(), "files": files}
     arrays = {"arrays": at.arrays}
     add("data", (), values, reads={}, outputs={"record": at.data, **arrays})
     for name in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
         outputs = {"weights": at.teacher(name), "history": at.teacher_history(name), "record": at.teacher_record(name)}
-        add("teacher", (name,), _teacher(study, name, at), reads=arrays, outputs=outputs)
-        values = {"architecture": study.teachers[name].architecture, "augmentation": augmentation}
+        add("teacher", (name,), task | _teacher(study, name, at), reads=arrays, outputs=outputs)
+        values = task | {"architecture": study.teachers[name].architecture, "augmentation": augmentation}
         values |= study.cache.model_dump(include={"enabled", "dtype", "pooled"})
         outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
         add("cache", (name,), values, reads=arrays | {"weights": at.teacher(name)}, outputs=outputs)
@@ -123,6 +124,7 @@ def resolve(study: Study) -> Plan:
         for m in study.methods:
             method = study.methods[m].for_pair(p)
             trained = {
+                **task,
                 "student": pair.student,
                 "teachers": teachers,
                 "objective": {"objective": method.objective} | Loss(method).effective(),

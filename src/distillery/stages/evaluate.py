@@ -2,119 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from torch import Tensor, nn
 
-from distillery import models
-from distillery.data.dataset import Dataset
+from distillery.data.precision import dtype_of
 from distillery.evaluation import conventions
-from distillery.evaluation.accuracy import accuracy
-from distillery.evaluation.calibration import calibration
-from distillery.evaluation.fidelity import fidelity, logit_scale
-from distillery.evaluation.macs import multiply_accumulates
-from distillery.evaluation.predict import test_logits
+from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
 from distillery.records.schema import RunRecord, read
 from distillery.study.blocks import Method, Recipe
+from distillery.task import task_of
 from distillery.teachers.verified import open_teachers
-from distillery.training.device import dtype_of, set_up
+from distillery.training.device import set_up
 from distillery.training.history import load_history
-from distillery.training.trainee import assemble
-
-BULK = ("predictions", "per_class", "curves")  # of one run or teacher: kept as arrays beside the metrics
+from distillery.training.task import Training
 
 
 def run(work: Work) -> None:
-    values, reads = work.job.values, work.job.reads
+    values, reads, task = work.job.values, work.job.reads, task_of(work.job.values["task"])
+    training, evaluation = task.part("training")(task), task.part("evaluation")(task)
     recipe = Recipe.model_validate(values["recipe"])
     device = set_up(recipe)
     with work.making():
         trained = read(reads["record"], RunRecord)
-        data = Dataset.load(reads["arrays"], sha256=work.sha256("arrays")).to(device)
+        data = training.load(reads["arrays"], work.sha256("arrays"), recipe.updated({"validation": 0.0}), device)
         pair = artifacts.read_json(reads["pair"])["teachers"]
-        teachers = open_teachers(values["teachers"], pair, data, device, recipe)
-        labels = data.test_labels.cpu()
-        outputs = {n: test_logits(t, data, recipe) for n, t in zip(values["teachers"], teachers, strict=True)}
+        teachers = open_teachers(training, values["teachers"], pair, data, device, recipe)
+        outputs = {n: evaluation.outputs(t, data, recipe) for n, t in zip(values["teachers"], teachers, strict=True)}
         weights, histories = artifacts.load_tensors(reads["weights"]), load_history(reads["history"])
         runs = []
         for seed in trained.seeds:
-            logits = _student_logits(seed, weights, values, data, teachers, recipe)
-            runs.append({"seed": seed} | _of_history(histories[str(seed)]) | measure(logits, labels))
-            runs[-1]["fidelity"] = {name: fidelity(logits, teacher) for name, teacher in outputs.items()}
+            found = _student(seed, weights, values, data, teachers, recipe, training, evaluation)
+            chosen = _of_history(histories[str(seed)], task.main.name, task.main.higher_is_better)
+            runs.append({"seed": seed} | chosen | evaluation.measure(found, data))
+            runs[-1]["fidelity"] = {name: evaluation.compare(found, teacher) for name, teacher in outputs.items()}
         known = artifacts.read_json(reads["teachers"])
-        macs = {n: _macs(t, data) for n, t in zip(values["teachers"], teachers, strict=True)}
-        measured = {n: _teacher(known[n], logits, data, macs[n]) for n, logits in outputs.items()}
-        bulk: dict[str, Any] = {"labels": labels.numpy().astype(np.uint16)}
-        for kind, found in (("run", {str(r["seed"]): r for r in runs}), ("teacher", measured)):
-            for name, entry in found.items():
-                bulk |= taken_out(f"{kind}.{name}", entry)
+        measured = {}
+        for (name, found), network in zip(outputs.items(), teachers, strict=True):
+            facts = {k: known[name][k] for k in ("architecture", "parameters", "trained")}
+            facts["macs"] = evaluation.multiply_accumulates(network, data)
+            chosen = _of_history(known[name]["history"], task.main.name, task.main.higher_is_better)
+            measured[name] = facts | chosen | evaluation.measure(found, data)
+        bulk: dict[str, Any] = {**evaluation.truth(data)}
+        for kind, entries in (("run", {str(r["seed"]): r for r in runs}), ("teacher", measured)):
+            for name, entry in entries.items():
+                bulk |= taken_out(f"{kind}.{name}", entry, evaluation.bulk)
         artifacts.save_tensors(work.job.outputs["predictions"], bulk)
         work.write(
             architecture=values["student"],
             objective=values["objective"],
             recipe=values["recipe"],
-            test_images=len(labels),
-            data=data.facts,
-            macs=_macs(models.build(values["student"], data.num_classes, data.channels), data),
+            macs=evaluation.multiply_accumulates(training.network(values["student"], data), data),
             cost=_cost(trained),
             teachers=measured,
             runs=runs,
+            **evaluation.facts(data),
         )
 
 
-def taken_out(name: str, entry: dict[str, Any]) -> dict[str, np.ndarray]:
+def taken_out(name: str, entry: dict[str, Any], bulk: Mapping[str, DTypeLike]) -> dict[str, np.ndarray]:
     """Take the bulk out of what was measured of one run or teacher; return it as arrays named `name.*`."""
-    arrays: dict[str, np.ndarray] = {
-        f"{name}.predictions": np.asarray(entry.pop("predictions"), dtype=np.uint16),
-        f"{name}.per_class": np.array(entry.pop("per_class"), dtype=np.float64),  # None becomes nan
-    }
+    # None becomes nan
+    arrays: dict[str, np.ndarray] = {f"{name}.{key}": np.array(entry.pop(key), dtype=bulk[key]) for key in bulk}
     for quantity, values in entry.pop("curves").items():
         arrays[f"{name}.curves.{quantity}"] = np.array(values, dtype=np.float64)
     return arrays
 
 
-def measure(logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Everything that (N, C) test logits say by themselves; accuracy under `last`, the epoch the weights are from."""
-    scores = accuracy(logits, labels)
-    last = {"top1": scores.pop("top1"), "top5": scores.pop("top5")}
-    return {"last": last} | scores | calibration(logits, labels) | {"logits": logit_scale(logits)}
-
-
-def _teacher(known: dict[str, Any], logits: Tensor, data: Dataset, macs: int) -> dict[str, Any]:
-    """The same measurements of a teacher, so that a table needs to read nothing but metrics."""
-    facts = {k: known[k] for k in ("architecture", "parameters", "trained")} | {"macs": macs}
-    return facts | _of_history(known["history"]) | measure(logits, data.test_labels.cpu())
-
-
-def _macs(network: Network, data: Dataset) -> int:
-    weight = next(network.parameters())
-    return multiply_accumulates(network, data.normalise(data.test_images[:1].to(weight.device), weight.dtype))
-
-
-def _student_logits(
+def _student(
     seed: int,
     weights: dict[str, Tensor],
     values: dict[str, Any],
-    data: Dataset,
+    data: Any,
     teachers: list[Network],
     recipe: Recipe,
-) -> Tensor:
-    """Rebuild one student, with its objective where that predicts in the student's place, and test it."""
+    training: Training,
+    evaluation: Evaluation,
+) -> Any:
+    """The outputs of one student, rebuilt with its objective where that predicts in the student's place."""
     student, objective = (_part(weights, f"{seed}.{name}.") for name in ("student", "objective"))
     if not objective:
-        network = models.build(values["student"], data.num_classes, data.channels)
+        network = training.network(values["student"], data)
         _fill(network, student, seed)
-        return test_logits(network, data, recipe)
-    trainee = assemble(values["student"], Method.model_validate(values["objective"]), data, teachers, seed)
+        return evaluation.outputs(network, data, recipe)
+    trainee = training.assemble(values["student"], Method.model_validate(values["objective"]), data, teachers, seed)
     _fill(trainee.student, student, seed)
     _fill(trainee.objective, objective, seed)
-    trainee.objective.to(data.test_images.device, dtype_of(recipe)).eval()
-    return test_logits(trainee.student, data, recipe, trainee.objective.predict)
+    trainee.objective.to(training.loader(data, recipe).device, dtype_of(recipe)).eval()
+    return evaluation.outputs(trainee.student, data, recipe, trainee.objective.predict)
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -129,8 +111,8 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], seed: int) -> None:
         raise DistilleryError(f"the stored weights of seed {seed} do not fit: {reason}; train the run again") from None
 
 
-def _of_history(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    chosen = {"test_best": conventions.best(epochs, "test_top1"), "val_best": conventions.best(epochs, "val_top1")}
+def _of_history(epochs: list[dict[str, Any]], measure: str, higher: bool) -> dict[str, Any]:
+    chosen = {f"{split}_best": conventions.best(epochs, split, measure, higher) for split in ("test", "val")}
     return {k: v for k, v in chosen.items() if v} | {"curves": conventions.curves(epochs)}
 
 

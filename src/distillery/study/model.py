@@ -82,6 +82,7 @@ class Study(Block):
     """A whole study. `distillery.pipeline.check.load` reads and checks it."""
 
     study: Name
+    task: dict[str, Any] = Field(default_factory=lambda: {"name": "classification"})
     data: Data
     recipe: Recipe = Recipe()
     teachers: dict[Name, Teacher]
@@ -90,6 +91,13 @@ class Study(Block):
     seeds: tuple[int | str, ...] = Field(min_length=1)
     cache: Cache = Cache()
     tables: Tables = Tables()
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _named(cls, task: Any) -> Any:
+        if isinstance(task, dict) and "name" not in task:
+            raise ValueError("name the task, as in `task: {name: classification}`")
+        return {"name": task} if isinstance(task, str) else task
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -14,8 +14,8 @@ from distillery.training.history import load_history
 if TYPE_CHECKING:
     import torch
 
-    from distillery.data.dataset import Dataset
     from distillery.models.base import Network
+    from distillery.training.task import Training
 
 
 def describe(name: str, weights: Path, table_record: Path) -> dict[str, Any]:
@@ -48,24 +48,29 @@ def known_of(record: Path, history: Path, weights: str) -> dict[str, Any]:
 
 
 def open_teachers(
-    teachers: dict[str, dict[str, Any]], pair: dict[str, Any], data: Dataset, device: torch.device, recipe: Recipe
+    training: Training,
+    teachers: dict[str, dict[str, Any]],
+    pair: dict[str, Any],
+    data: Any,
+    device: torch.device,
+    recipe: Recipe,
 ) -> list[Network]:
     """Load teachers, frozen, in the recipe's precision.
 
     Args:
+        training: of the task that they were trained for.
         teachers: architecture and path of the weights, by name.
         pair: what `describe` said when the pair was made, by name.
 
     Raises StaleInput if one of them is not the teacher that the pair was made with.
     """
-    from distillery.teachers.weights import load_network  # the `pair` stage only verifies, and needs no torch
-    from distillery.training.device import dtype_of
+    from distillery.data.precision import dtype_of  # the `pair` stage only verifies, and needs no torch
 
     networks = []
     for name, teacher in teachers.items():
         path = Path(teacher["weights"])
         if artifacts.sha256_file(path) != pair[name]["weights"]:
             raise StaleInput(f"{path} is not the teacher that the pair was made with: run the engine again")
-        network = load_network(teacher["architecture"], data.num_classes, data.channels, path)
+        network = training.trained(teacher["architecture"], data, path)
         networks.append(network.to(device, dtype_of(recipe)).eval().requires_grad_(False))
     return networks

@@ -21,7 +21,7 @@ class Average:
     def __init__(self, raw: Trainee, config: Ema) -> None:
         objective = copy.deepcopy(raw.objective) if raw.objective.predicts else raw.objective
         self.raw, self.config = raw, config
-        self.trainee = Trainee(copy.deepcopy(raw.student), objective)
+        self.trainee = Trainee(copy.deepcopy(raw.student), objective, raw.task)
         pairs = list(zip(self.trainee.state_dict().values(), raw.state_dict().values(), strict=True))
         self._means = [(mean, new) for mean, new in pairs if mean.is_floating_point()]
         self._counts = [(mean, new) for mean, new in pairs if not mean.is_floating_point()]

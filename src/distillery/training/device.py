@@ -81,11 +81,6 @@ def _keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 2**27)
 
 
-def dtype_of(recipe: Recipe) -> torch.dtype:
-    """The type of weights and inputs (bfloat16 is autocast over float32 weights)."""
-    return torch.float64 if recipe.precision == "float64" else torch.float32
-
-
 def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """bfloat16 autocast if the recipe asks for it, else nothing."""
     if recipe.precision == "bfloat16":

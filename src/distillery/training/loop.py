@@ -15,20 +15,19 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from distillery.data.dataset import Dataset
-from distillery.data.views import Views, copied, draw, order, seed_for
+from distillery.data.loader import Epoch, Loader
+from distillery.data.precision import dtype_of, memory_format
+from distillery.data.views import seed_for
 from distillery.models.base import Outputs
-from distillery.objectives.base import Objective
 from distillery.records.io import DistilleryError
 from distillery.records.leaving import SAID, Stopped
 from distillery.study.blocks import Recipe
 from distillery.training.average import Average
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
-from distillery.training.device import autocast, dtype_of
 from distillery.training.norm import share_norms
 from distillery.training.optimizer import make_optimizer, set_rate
 from distillery.training.parallel import ALONE, Ranks
-from distillery.training.step import GraphStep, Plan, Step
+from distillery.training.step import GraphStep, Step
 from distillery.training.teaching import TeacherSource
 from distillery.training.trainee import Trainee
 
@@ -41,7 +40,7 @@ class Preempted(Stopped):
 
 def fit(
     trainee: Trainee,
-    data: Dataset,
+    loader: Loader,
     teacher: TeacherSource | None,
     recipe: Recipe,
     seed: int,
@@ -49,21 +48,20 @@ def fit(
     report: Report | None = None,
     ranks: Ranks = ALONE,
 ) -> list[dict[str, Any]]:
-    """Train for `recipe.epochs` epochs on the device that `data` is on; return the history, one record per epoch.
+    """Train for `recipe.epochs` epochs on the loader's device; return the history, one record per epoch.
 
-    Accuracy is in percent, losses are means over images. Every process of `ranks` makes the same call; the first of
+    Scores are the task's, losses are means over samples. Every process of `ranks` makes the same call; the first of
     them writes. Raises DistilleryError if the loss is not finite, and Preempted on SIGTERM, SIGINT (Ctrl-C) and SIGUSR1
     after writing the checkpoint.
     """
-    device, student, objective = data.train_images.device, trainee.student, trainee.objective
+    device, student, objective = loader.device, trainee.student, trainee.objective
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
     share_norms(student, ranks)
     objective.smooth(recipe.label_smoothing)
     optimizer, schedule = make_optimizer(trainee.named_parameters(), recipe, device), recipe.part("schedule")
     average = Average(trainee, recipe.ema) if recipe.ema else None
-    views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
-    step = make_step(trainee, data, views, teacher, optimizer, recipe, ranks)
+    step = make_step(trainee, loader, teacher, optimizer, recipe, ranks)
     state = State()
     if checkpoint and (found := checkpoint.load()):
         state, tensors = found
@@ -78,15 +76,18 @@ def fit(
             sums = {f"sum.{name}": total for name, total in step.totals.items()}
             checkpoint.save(state, pack(student, objective, optimizer, average) | sums)
 
-    count, size, saved = len(data.train_labels), recipe.batch_size, time.monotonic()
+    count, size, saved = loader.count, recipe.batch_size, time.monotonic()
     steps, tested = math.ceil(count / size), average.tested() if average else {"": trainee}
     rate = math.nan
-    ahead: Plan | None = None
+    ahead: Epoch | None = None
+
+    def lay_out(number: int) -> Epoch:
+        return loader.epoch(seed, number, "strong" in objective.needs, teacher.rows if teacher else None)
+
     with _Stop() as stop:
         while state.epoch < recipe.epochs:
             epoch, began = state.epoch + 1, time.monotonic()
-            plan = ahead or plan_epoch(views, teacher, objective, data, seed, epoch)
-            step.begin(plan, epoch, fresh=state.step == 0)
+            step.begin(ahead or lay_out(epoch), epoch, fresh=state.step == 0)
             if state.step == 0:
                 torch.manual_seed(seed_for(seed, "epoch", epoch))
             student.train()
@@ -102,11 +103,13 @@ def fit(
                     save()
                     stop.leave(f"in epoch {epoch} of {recipe.epochs}", ranks.first)
             if epoch < recipe.epochs:  # laid out now, while a GPU still works off its queue of steps
-                ahead = plan_epoch(views, teacher, objective, data, seed, epoch + 1)
+                ahead = lay_out(epoch + 1)
             record = _record(step, count, epoch, schedule.rate(epoch, (steps - 1) / steps))
             if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
                 for whose, weights in tested.items():
-                    record |= {whose + name: value for name, value in test(weights, data, recipe, ranks).items()}
+                    record |= {
+                        whose + name: value for name, value in trainee.task.test(weights, loader, recipe, ranks).items()
+                    }
             state = State(epoch, 0, [*state.history, record])
             if report:
                 report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
@@ -123,56 +126,22 @@ def fit(
     return state.history
 
 
-def memory_format(recipe: Recipe) -> torch.memory_format:
-    """The layout of images and convolution weights."""
-    return torch.channels_last if recipe.channels_last else torch.contiguous_format
-
-
 def make_step(
     trainee: Trainee,
-    data: Dataset,
-    views: Views,
+    loader: Loader,
     teacher: TeacherSource | None,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     ranks: Ranks = ALONE,
 ) -> Step:
-    """Join student, objective, views and teachers into one step: captured for one process on CUDA, else eager."""
-    padded, device = views.pad(data.train_images), data.train_images.device
-
-    def normalise(images: Tensor) -> Tensor:
-        return data.normalise(images, dtype_of(recipe)).contiguous(memory_format=memory_format(recipe))
-
-    def view(index: Tensor, drawn: Tensor) -> Tensor:
-        return normalise(views.take(padded, index, drawn))
-
-    captured = device.type == "cuda" and recipe.graph and trainee.objective.static and ranks.size == 1
-    kind = GraphStep if captured else Step
-    teach = teacher.teach if teacher else _nobody
-    return kind(trainee.student, trainee.objective, optimizer, data.train_labels, view, normalise, teach, recipe, ranks)
+    """Join student, objective and teachers into one step: captured for one process on CUDA, else eager."""
+    graph = loader.device.type == "cuda" and recipe.graph and ranks.size == 1
+    kind = GraphStep if graph and loader.static and trainee.objective.static else Step
+    return kind(trainee, optimizer, teacher.teach if teacher else _nobody, recipe, loader.device, ranks)
 
 
-def _nobody(images: Tensor, targets: list[Tensor]) -> tuple[Outputs, ...]:
+def _nobody(inputs: Any, cached: list[Tensor]) -> tuple[Outputs, ...]:
     return ()
-
-
-def plan_epoch(
-    views: Views, teacher: TeacherSource | None, objective: Objective, data: Dataset, seed: int, epoch: int
-) -> Plan:
-    """Lay out one epoch: an order of the training set, one view per image, the cached targets of just these views.
-
-    Nothing here waits for the device, which may have an epoch's steps to do still.
-    """
-    count, device = len(data.train_labels), data.train_images.device
-    index = order(seed, epoch, count)
-    drawn = draw(seed, epoch, count, views.count)[index]
-    targets = teacher.rows(data.rows[index], drawn) if teacher else []
-    strong = None
-    if "strong" in objective.needs:
-        from distillery.data.strong import strong_views
-
-        strong = strong_views(data.train_images, index, seed, epoch, views.margin, views.flip)
-    return Plan(copied(index, device), copied(drawn, device), [copied(t, device) for t in targets], strong)
 
 
 def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
@@ -181,33 +150,10 @@ def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
         raise DistilleryError(
             f"the training loss is {sums['loss'] / count} in epoch {epoch}: lower `recipe.lr` or the method's weights"
         )
-    record: dict[str, Any] = {"epoch": epoch, "lr": rate, "train_top1": 100 * sums.pop("correct") / count}
+    seen = {name.removeprefix("seen_"): sums.pop(name) for name in [*sums] if name.startswith("seen_")}
+    record: dict[str, Any] = {"epoch": epoch, "lr": rate}
+    record |= {f"train_{name}": value for name, value in step.task.scores(seen, count).items()}
     return record | {name: total / count for name, total in sums.items()}
-
-
-@torch.no_grad()
-def test(
-    trainee: Trainee, data: Dataset, recipe: Recipe, ranks: Ranks = ALONE, batch_size: int = 1000
-) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent and cross-entropy, on the test set and (if held out) the validation set."""
-    trainee.student.eval()
-    trainee.objective.eval()
-    record: dict[str, float] = {}
-    for split, (images, labels) in data.evaluation_splits().items():
-        right1 = right5 = loss = torch.zeros((), dtype=torch.float64, device=images.device)
-        for start in range(0, len(labels), batch_size)[ranks.rank :: ranks.size]:
-            target = labels[start : start + batch_size]
-            with autocast(recipe, images.device):
-                batch = data.normalise(images[start : start + batch_size], dtype_of(recipe))
-                logits = trainee.objective.predict(trainee.student(batch)).float()
-            hits = logits.topk(min(5, logits.shape[1])).indices == target[:, None]
-            right1, right5 = right1 + hits[:, 0].sum(), right5 + hits.sum()
-            loss = loss + torch.nn.functional.cross_entropy(logits, target, reduction="sum")
-        right1, right5, loss = ranks.total(torch.stack([right1, right5, loss]))
-        size = len(labels) / 100
-        record |= {f"{split}_top1": right1.item() / size, f"{split}_top5": right5.item() / size}
-        record[f"{split}_loss"] = loss.item() / len(labels)
-    return record
 
 
 class _Stop:

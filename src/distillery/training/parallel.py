@@ -97,7 +97,7 @@ class Ranks:
         assert student is not None
         return replace(
             batch,
-            labels=self._rows(batch.labels, count),
+            targets=self._rows(batch.targets, count),
             student=student,
             teachers=tuple(t for t in map(whole, batch.teachers) if t is not None),
             index=self._rows(batch.index, count),

@@ -1,98 +1,73 @@
-"""One training step: view, forward, loss, backward, update. Eager on the CPU, one captured graph on CUDA."""
+"""One training step: samples, forward, loss, backward, update. Eager on the CPU, one captured graph on CUDA."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from distillery.models.base import Network, Outputs
-from distillery.objectives.base import Batch, Objective
+from distillery.data.loader import Epoch
+from distillery.models.base import Outputs
+from distillery.objectives.base import Batch
 from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
 from distillery.training.checkpoint import pack
 from distillery.training.device import autocast
 from distillery.training.optimizer import trained
 from distillery.training.parallel import ALONE, Ranks
-
-
-@dataclass
-class Plan:
-    """One epoch laid out on the device, in the order of training.
-
-    Attributes:
-        index, view: (N,) int64: which image, in which of its views.
-        targets: per teacher, the cached outputs of just these views, (N, columns); empty with live teachers.
-        strong: (N, C, H, W) uint8 strongly augmented images, for methods that need a second view.
-    """
-
-    index: Tensor
-    view: Tensor
-    targets: list[Tensor] = field(default_factory=list)
-    strong: Tensor | None = None
-
-    def tensors(self) -> list[Tensor]:
-        return [self.index, self.view, *self.targets, *([] if self.strong is None else [self.strong])]
+from distillery.training.trainee import Trainee
 
 
 class Step:
-    """A training step on a range of the epoch's plan. Sums of metrics stay on the device: nothing here waits for it.
+    """A training step on rows of an epoch. Sums of metrics stay on the device: nothing here waits for it.
 
     Args:
-        view: (index, view) -> (B, C, H, W) normalised images.
-        normalise: uint8 images -> normalised images (for the strong view).
-        teach: (images, cached rows per teacher or []) -> the teachers' outputs.
+        teach: (inputs, cached rows per teacher or []) -> the teachers' outputs.
         ranks: the processes that share each batch; the networks see this process's rows, the objective sees all.
     """
 
     def __init__(
         self,
-        student: Network,
-        objective: Objective,
+        trainee: Trainee,
         optimizer: torch.optim.Optimizer,
-        labels: Tensor,
-        view: Callable[[Tensor, Tensor], Tensor],
-        normalise: Callable[[Tensor], Tensor],
-        teach: Callable[[Tensor, list[Tensor]], tuple[Outputs, ...]],
+        teach: Callable[[Any, list[Tensor]], tuple[Outputs, ...]],
         recipe: Recipe,
+        device: torch.device,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.student, self.objective, self.optimizer, self.labels = student, objective, optimizer, labels
-        self.view, self.normalise, self.teach, self.recipe, self.ranks = view, normalise, teach, recipe, ranks
-        self.epoch = torch.ones((), device=labels.device)
+        self.student, self.objective, self.task = trainee.student, trainee.objective, trainee.task
+        self.optimizer, self.teach, self.recipe, self.ranks, self.device = optimizer, teach, recipe, ranks, device
+        self.number = torch.ones((), device=device)
         self.totals: dict[str, Tensor] = {}
-        self.plan: Plan | None = None
-        self.preacts = recipe.tap_preacts or "preacts" in objective.needs
+        self.epoch: Epoch | None = None
+        self.preacts = recipe.tap_preacts or "preacts" in self.objective.needs
 
-    def begin(self, plan: Plan, epoch: int, fresh: bool = True) -> None:
-        """Start an epoch: take its plan, set the epoch that objectives see, clear the sums (if it starts afresh)."""
-        self.plan = plan
-        self.epoch.fill_(epoch)
+    def begin(self, epoch: Epoch, number: int, fresh: bool = True) -> None:
+        """Start an epoch: set the number that objectives see, clear the sums (if it starts afresh)."""
+        self.epoch = epoch
+        self.number.fill_(number)
         if fresh:
             for total in self.totals.values():
                 total.zero_()
 
     def __call__(self, start: int, size: int) -> None:
-        """Train on rows [start, start + size) of the plan."""
+        """Train on rows [start, start + size) of the epoch."""
         self.optimizer.zero_grad(set_to_none=True)
         self.compute(slice(start, start + size))
 
     def compute(self, rows: slice | Tensor) -> None:
-        plan, mine = self.plan, self.ranks.share(rows)
-        assert plan is not None
-        index, targets = plan.index[mine], [t[mine] for t in plan.targets]
-        labels = self.labels[index]
-        images = self.view(index, plan.view[mine])
-        strong = None if plan.strong is None else self.normalise(plan.strong[mine])
-        teachers = self.teach(images, targets)
-        strong_teacher = None if strong is None else self.teach(strong, [])[0]
-        with autocast(self.recipe, labels.device):
-            student = self.student(images, preacts=self.preacts)
-            strong_student = None if strong is None else self.student(strong, preacts=self.preacts)
-        batch = Batch(labels, student, teachers, self.epoch, index, strong_student, strong_teacher)
+        """Take the optimiser's step on these rows. Gradients are to be gone before."""
+        assert self.epoch is not None
+        mine = self.epoch.batch(self.ranks.share(rows))
+        teachers = self.teach(mine.inputs, mine.cached)
+        strong_teacher = None if mine.strong is None else self.teach(mine.strong, [])[0]
+        with autocast(self.recipe, self.device):
+            student = self.student(mine.inputs, preacts=self.preacts)
+            strong_student = None if mine.strong is None else self.student(mine.strong, preacts=self.preacts)
+        batch = Batch(mine.targets, student, teachers, self.number, mine.index, strong_student, strong_teacher)
         batch = self.ranks.gather(batch, rows, self.objective.needs)
         terms = self.objective(batch)
         loss = torch.stack(list(terms.values())).sum()
@@ -105,13 +80,14 @@ class Step:
 
     @torch.no_grad()
     def _count(self, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
-        labels = batch.labels
-        correct = (self.objective.predict(batch.student).argmax(1) == labels).sum()
-        sums = {"loss": loss * len(labels), "correct": correct}
-        sums |= {f"loss_{name}": term * len(labels) for name, term in terms.items()}
+        sums = {"loss": loss * len(batch.index)}
+        sums |= {
+            f"seen_{n}": v for n, v in self.task.seen(self.objective.predict(batch.student), batch.targets).items()
+        }
+        sums |= {f"loss_{name}": term * len(batch.index) for name, term in terms.items()}
         for name, value in sums.items():
             if name not in self.totals:
-                self.totals[name] = torch.zeros((), dtype=torch.float64, device=labels.device)
+                self.totals[name] = torch.zeros((), dtype=torch.float64, device=self.device)
             self.totals[name] += value.detach().reshape(())
 
 
@@ -121,17 +97,17 @@ class GraphStep(Step):
     The rows come from a cursor on the device that the graph itself advances, so an epoch is nothing but replays.
     """
 
-    def begin(self, plan: Plan, epoch: int, fresh: bool = True) -> None:
-        if self.plan is None:
-            super().begin(plan, epoch, fresh)
-            self.cursor = torch.zeros((), dtype=torch.int64, device=self.labels.device)
+    def begin(self, epoch: Epoch, number: int, fresh: bool = True) -> None:
+        if self.epoch is None:
+            super().begin(epoch, number, fresh)
+            self.cursor = torch.zeros((), dtype=torch.int64, device=self.device)
             self.at: int | None = None  # where the cursor stands, as far as the host knows
             self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
             return
-        kept = self.plan  # the graphs read from these very tensors
-        for mine, new in zip(kept.tensors(), plan.tensors(), strict=True):
+        kept = self.epoch  # the graphs read from these very tensors
+        for mine, new in zip(kept.tensors(), epoch.tensors(), strict=True):
             mine.copy_(new)
-        super().begin(kept, epoch, fresh)
+        super().begin(kept, number, fresh)
 
     def __call__(self, start: int, size: int) -> None:
         if size not in self.graphs:
@@ -143,7 +119,7 @@ class GraphStep(Step):
         self.at = start + size
 
     def _advance(self, size: int) -> None:
-        self.compute(self.cursor + torch.arange(size, device=self.labels.device))
+        self.compute(self.cursor + torch.arange(size, device=self.device))
         self.cursor += size
 
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:

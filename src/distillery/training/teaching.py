@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -12,8 +12,8 @@ from distillery.models.base import Outputs
 class TeacherSource(Protocol):
     """What the fit loop asks of teachers."""
 
-    def rows(self, index: Tensor, view: Tensor) -> list[Tensor]:
-        """Cached outputs of an epoch's (image, view) pairs, (N, columns) per teacher; [] if none are cached."""
+    def rows(self, index: Tensor, view: Tensor, epoch: int) -> list[Tensor]:
+        """Cached outputs of an epoch's (sample, view) pairs, (N, columns) per teacher; [] if none are cached."""
 
-    def teach(self, images: Tensor, rows: list[Tensor]) -> tuple[Outputs, ...]:
-        """Outputs of every teacher for one batch, from the cached rows where there are any, else from the images."""
+    def teach(self, inputs: Any, rows: list[Tensor]) -> tuple[Outputs, ...]:
+        """Outputs of every teacher for one batch, from the cached rows where there are any, else from the inputs."""

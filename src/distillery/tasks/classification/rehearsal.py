@@ -32,16 +32,14 @@ from distillery.training.optimizer import make_optimizer
 _BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over it exist
 
 
-def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:
-    """Raise DistilleryError that lists what would fail, one line each.
+def rehearse(study: Study, images: bool) -> list[str]:
+    """Return what would fail, one clause each.
 
     With `images` the data must be there, where they are the user's own; otherwise nothing is said about them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        problems = list(dict.fromkeys(_problems(study, images)))
-    if problems:
-        raise DistilleryError("\n".join(f"{where}: {problem}" for problem in problems))
+        return list(_problems(study, images))
 
 
 def _problems(study: Study, images: bool) -> Iterator[str]:

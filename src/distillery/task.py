@@ -1,0 +1,103 @@
+"""What a task is: the names of its parts and of what is measured. `TASKS` lists them; each is a folder of `tasks/`.
+
+Nothing here imports torch: whoever only plans or reads results pays for nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from distillery.config import Config as BaseConfig
+from distillery.registry import Component, Registry
+
+DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
+
+TASKS = Registry(
+    "task",
+    "distillery.task:Task",
+    {"classification": "distillery.tasks.classification:Classification"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number that is measured about a student.
+
+    Attributes:
+        name: its key in histories, records and tables: "top1".
+        label: in words: "test accuracy".
+        unit: "%", "points", or "" for a plain number.
+        higher_is_better: the direction of improvement.
+        digits: decimals in a table.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    higher_is_better: bool = True
+    digits: int = 2
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether `value` is better than `other`."""
+        return value > other if self.higher_is_better else value < other
+
+
+class Task:
+    """Base of every task's declaration. A nested `Config` declares the keys of the study's `task:` block.
+
+    Sources, networks and objectives belong to a task (their `task`), and a study may name those of its own task only.
+
+    Attributes:
+        name: as a study says it.
+        measures: what every student is judged by. The first is the column of the main table.
+        plain: the objective that trains without a teacher; teachers are trained by it.
+        parts: "module:Class" of what does the work, imported when it is asked for: "training" (a
+            `distillery.training.task.Training`: what is trained, and how it is tested), "evaluation" (an
+            `distillery.evaluation.task.Evaluation`: what is measured in the end), "cache" (`run(work)`: what is kept of
+            a teacher), "rehearsal" (`rehearse(study, images)`: what would fail).
+    """
+
+    class Config(BaseConfig):
+        """Keys of the `task:` block besides `name`."""
+
+    name: ClassVar[str]
+    measures: ClassVar[tuple[Measure, ...]]
+    plain: ClassVar[str]
+    parts: ClassVar[Mapping[str, str]]
+    config: Config
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config if config is not None else type(self).Config()
+
+    @property
+    def main(self) -> Measure:
+        """What the main table shows."""
+        return self.measures[0]
+
+    def part(self, name: str) -> Any:
+        """Import one of the parts."""
+        module, _, attribute = self.parts[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def component(self, part: str) -> Component:
+        """A part as the fingerprint of a job sees it."""
+        module, _, attribute = self.parts[part].partition(":")
+        return Component("task", self.name, module, attribute, "distillery.task:Task")
+
+    def values(self) -> dict[str, Any]:
+        """What the spec of a job says about its task."""
+        return {"name": self.name} | self.config.effective()
+
+
+def task_of(block: Mapping[str, Any]) -> Task:
+    """Return the task of a block of name and options, or of a job's values.
+
+    Raises DistilleryError naming an unknown task or option and the nearest.
+    """
+    kind = TASKS[block["name"]].load()
+    options = {key: value for key, value in block.items() if key != "name"}
+    task: Task = kind(kind.Config.read(options, "task."))
+    return task

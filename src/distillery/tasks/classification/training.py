@@ -1,0 +1,105 @@
+"""Training of classifiers: what is counted while training and testing, and where teacher outputs come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distillery import models
+from distillery.data.dataset import Dataset
+from distillery.data.loader import Loader
+from distillery.models.base import Network
+from distillery.objectives.build import needs as needs_of
+from distillery.records.header import Header
+from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.building import built
+from distillery.teachers.source import LiveTeachers, TableTeachers
+from distillery.teachers.view_table import ViewTable
+from distillery.teachers.weights import load_network
+from distillery.training.parallel import ALONE, Ranks
+from distillery.training.task import Training
+from distillery.training.teaching import TeacherSource
+from distillery.training.testing import additive
+from distillery.training.trainee import Trainee
+
+if TYPE_CHECKING:
+    from distillery.pipeline.job import Job
+
+
+class ClassTraining(Training):
+    """Networks give logits (B, C); targets are classes (B,), or soft ones (B, C) while images are mixed."""
+
+    def seen(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        classes = targets if targets.ndim == 1 else targets.argmax(1)
+        return {"top1": (prediction.argmax(1) == classes).sum()}
+
+    def counted(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        logits = prediction.float()
+        hits = logits.topk(min(5, logits.shape[1])).indices == targets[:, None]
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        return {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss}
+
+    def scores(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
+        return {name: value / count if name == "loss" else value / (count / 100) for name, value in sums.items()}
+
+    def test(self, trainee: Trainee, loader: Loader, recipe: Recipe, ranks: Ranks = ALONE) -> dict[str, float]:
+        """Top-1 and top-5 accuracy in percent and cross-entropy in nats."""
+        return additive(trainee, loader, recipe, ranks, ("top1", "top5", "loss"))
+
+    def load(self, path: Path, sha256: str, recipe: Recipe, device: torch.device) -> Dataset:
+        return Dataset.load(path, sha256=sha256).hold_out(recipe.validation).to(device)
+
+    def loader(self, data: Dataset, recipe: Recipe) -> Loader:
+        return data.loader(recipe)
+
+    def network(self, architecture: str, data: Dataset) -> Network:
+        return models.build(architecture, data.num_classes, data.channels)
+
+    def trained(self, architecture: str, data: Dataset, path: Path) -> Network:
+        return load_network(architecture, data.num_classes, data.channels, path)
+
+    def assemble(self, student: str, method: Method, data: Dataset, teachers: list[Network], seed: int) -> Trainee:
+        return Trainee(*built(student, method, data, teachers, seed), self)
+
+    def teaching(
+        self, job: Job, described: Mapping[str, Any], networks: list[Network], recipe: Recipe, data: Dataset
+    ) -> tuple[TeacherSource | None, str]:
+        """View tables if they hold what the method needs and were made for this augmentation; else live teachers."""
+        if not networks:
+            return None, "none"
+        cached, needs = job.values["cached"], needs_of(Method.model_validate(job.values["objective"]))
+        why = next((teacher["live"] for teacher in described.values() if "live" in teacher), None)
+        if needs & {"maps", "preacts"}:
+            why = "the method needs feature maps"
+        elif "strong" in needs:
+            why = "the strong view cannot be enumerated"
+        elif "pooled" in needs and not cached["pooled"]:
+            why = "the table holds no pooled features (cache.pooled)"
+        elif recipe.augmentation.model_dump() != cached["augmentation"]:
+            why = why or "the table was built for another augmentation"
+        if why is not None:
+            return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
+        tables = []
+        for name, teacher in job.values["teachers"].items():
+            path = Path(teacher["table"])
+            table = ViewTable.open(path, described[name]["table"], job.layout.hash_note(path))
+            tables.append(table.place(data.train_images.device))
+        return TableTeachers(tables), "view table"
+
+    def header(self, data: Dataset, **facts: Any) -> Header:
+        return Header.of(data, **facts)
+
+    def beside(self, networks: list[Network], data: Dataset) -> dict[str, Tensor]:
+        """The first teacher, and an image."""
+        teacher = {f"teacher.{k}": v.cpu() for n in networks[:1] for k, v in n.state_dict().items()}
+        return teacher | {"example": data.test_images[:1].cpu()}
+
+
+def assemble(student: str, method: Method, data: Dataset, teachers: list[Network], seed: int) -> Trainee:
+    """Build what one run trains, for whoever has no study: see `ClassTraining.assemble`."""
+    return ClassTraining().assemble(student, method, data, teachers, seed)
