@@ -21,6 +21,7 @@ from synthetic_study import Synthetic, params
 from distillery.pipeline.layout import Layout
 from distillery.report import results, table
 from distillery.report.figures import FIGURES, curves
+from distillery.tasks.classification import Classification
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -81,7 +82,7 @@ def test_curves_are_the_mean_over_seeds(synthetic: Synthetic) -> None:
 def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     epochs = list(range(1, 241))
     run = {"curves": {"epoch": epochs, "test_top1": [float(e) for e in epochs]}}
-    found, values = curves.curve(results.Cell("p", "m", (0, 1), {0: run, 1: run}))
+    found, values = curves.curve(results.Cell("p", "m", Classification.measures[0], (0, 1), {0: run, 1: run}))
     assert len(found) == curves.POINTS
     assert (found[0], found[-1]) == (1, 240)
     assert values.shape == (2, curves.POINTS)

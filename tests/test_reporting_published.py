@@ -23,8 +23,11 @@ from distillery.pipeline.layout import Layout
 from distillery.report import ledger, published, terminal
 from distillery.report.ledger import Comparison
 from distillery.report.protocol import differences, hyper_parameters
-from distillery.report.published import Published, accuracies, method_name, settings
+from distillery.report.published import Published, method_name, numbers, settings
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification import Classification
+
+TOP1 = Classification.measures[0]
 
 
 def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:
@@ -32,11 +35,11 @@ def test_every_fact_of_the_reference_is_there(shared_dir: Path) -> None:
     facts = [f for f in facts if f["metric"] == "top1"]
     assert len(facts) > 1000
     for fact in facts:
-        found = published.accuracies(fact["dataset"])[fact["teacher"], fact["student"], fact["method"]]
+        found = published.numbers(fact["dataset"], "top1")[fact["teacher"], fact["student"], fact["method"]]
         source = tuple(fact[k] for k in ("paper", "table", "kind", "report", "lineage", "source"))
         same = [(p.value, p.sd) for p in found if (p.paper, p.table, p.kind, p.report, p.lineage, p.source) == source]
         assert (fact["value"], fact.get("std")) in same
-    total = sum(len(p) for d in {f["dataset"] for f in facts} for p in published.accuracies(d).values())
+    total = sum(len(p) for d in {f["dataset"] for f in facts} for p in published.numbers(d, "top1").values())
     assert total == len(facts) + 2 * 61  # and both accuracies of every released log
 
 
@@ -44,14 +47,14 @@ def test_every_released_log_is_there() -> None:
     with (golden.VECTORS / "settings" / "released_logs.csv").open() as file:
         logs = list(csv.DictReader(file))
     for log in logs:
-        found = published.accuracies("cifar100")[log["teacher"], log["student"], log["method"]]
+        found = published.numbers("cifar100", "top1")[log["teacher"], log["student"], log["method"]]
         values = {(p.report, p.value) for p in found if p.table.startswith("released training logs")}
         assert {("best", float(log["best_test_acc"])), ("last", float(log["last_test_acc"]))} <= values
 
 
 def test_the_file_is_small_and_sourced() -> None:
     assert published.FILE.stat().st_size < 200_000
-    numbers = [p for found in published.accuracies("cifar100").values() for p in found]
+    numbers = [p for found in published.numbers("cifar100", "top1").values() for p in found]
     assert all(p.source and p.paper and p.table for p in numbers)
     students = {p.student for p in numbers if p.lineage == "mdistiller"}
     assert students <= set(NETWORKS)  # our networks go by the same names
@@ -85,11 +88,11 @@ def number(**changes: Any) -> Published:
 def test_verdict_without_a_published_spread_is_a_prediction_interval() -> None:
     ours = Summary(71.0, 0.2, 5, 0.25)
     bound = stats.t.ppf(0.975, 4) * 0.2 * (1 / 5 + 1) ** 0.5
-    assert ledger._verdict(ours, number(value=71.0 - bound)) == "agrees"
-    assert ledger._verdict(ours, number(value=71.0 - bound - 0.01)) == "above"
-    assert ledger._verdict(ours, number(value=71.0 + bound + 0.01)) == "below"
+    assert ledger._verdict(ours, number(value=71.0 - bound), TOP1) == "agrees"
+    assert ledger._verdict(ours, number(value=71.0 - bound - 0.01), TOP1) == "above"
+    assert ledger._verdict(ours, number(value=71.0 + bound + 0.01), TOP1) == "below"
     tighter = stats.t.ppf(0.975, 4) * 0.2 * (1 / 5 + 1 / 4) ** 0.5  # the mean of four trials scatters less
-    assert ledger._verdict(ours, number(value=71.0 - tighter - 0.01, trials=4)) == "above"
+    assert ledger._verdict(ours, number(value=71.0 - tighter - 0.01, trials=4), TOP1) == "above"
 
 
 def test_verdict_with_a_published_spread_is_welchs() -> None:
@@ -97,17 +100,17 @@ def test_verdict_with_a_published_spread_is_welchs() -> None:
     summary = Summary(sum(ours) / 3, float(stats.tstd(ours)), 3, None)
     p = stats.ttest_ind_from_stats(summary.mean, summary.sd, 3, 70.66, 0.24, 5, equal_var=False).pvalue
     assert p > 0.05
-    assert ledger._verdict(summary, theirs) == "agrees"
+    assert ledger._verdict(summary, theirs, TOP1) == "agrees"
     p = stats.ttest_ind_from_stats(summary.mean, summary.sd, 3, 70.3, 0.24, 5, equal_var=False).pvalue
     assert p < 0.05
-    assert ledger._verdict(summary, replace(theirs, value=70.3)) == "above"
+    assert ledger._verdict(summary, replace(theirs, value=70.3), TOP1) == "above"
 
 
 def test_one_run_needs_a_published_spread() -> None:
     one = Summary(71.0, None, 1, None)
-    assert ledger._verdict(one, number()) is None
-    assert ledger._verdict(one, number(sd=0.24, trials=5)) == "agrees"
-    assert ledger._verdict(one, number(value=69.0, sd=0.24, trials=5)) == "above"
+    assert ledger._verdict(one, number(), TOP1) is None
+    assert ledger._verdict(one, number(sd=0.24, trials=5), TOP1) == "agrees"
+    assert ledger._verdict(one, number(value=69.0, sd=0.24, trials=5), TOP1) == "above"
 
 
 PAIR = "resnet56-resnet20"
@@ -242,7 +245,7 @@ def test_the_published_file_is_read_where_it_is_installed() -> None:
 def test_the_papers_studies_use_the_published_settings(study: str, lineage: str) -> None:
     """No cell of the ready-made studies is "not comparable" for its hyper-parameters."""
     loaded = check.load(ROOT / "workflow" / "studies" / f"{study}.yaml")
-    known, compared = accuracies("cifar100"), 0
+    known, compared = numbers("cifar100", "top1"), 0
     for pair, spec in loaded.pairs.items():
         for method in (m.for_pair(pair) for m in loaded.methods.values()):
             name = method_name(method)

@@ -51,7 +51,7 @@ def hyper(name: str, method: str, pair: str) -> dict[str, Any]:
 
 def in_tables(paper: str, *tables: str) -> list[Published]:
     """The published numbers of some tables of one paper."""
-    entries = chain.from_iterable(published.accuracies("cifar100").values())
+    entries = chain.from_iterable(published.numbers("cifar100", "top1").values())
     return [e for e in entries if e.paper.startswith(paper) and e.table in tables]
 
 
@@ -142,7 +142,7 @@ def test_settings_are_those_of_the_ledger(name: str) -> None:
     for pair, method, _ in study.cells():
         spec, names = study.methods[method].for_pair(pair), study.pairs[pair]
         key = (names.teachers[0], names.student, str(published.method_name(spec)))
-        for entry in published.accuracies("cifar100").get(key, ()):
+        for entry in published.numbers("cifar100", "top1").get(key, ()):
             if entry.lineage not in lineages or entry.kind == "reproduction":
                 continue
             values, recipe = published.settings("cifar100", entry)

@@ -32,6 +32,7 @@ class Measure:
         unit: "%", "points", or "" for a plain number.
         higher_is_better: the direction of improvement.
         digits: decimals in a table.
+        short: what figures call it: "top-1".
     """
 
     name: str
@@ -39,10 +40,53 @@ class Measure:
     unit: str = ""
     higher_is_better: bool = True
     digits: int = 2
+    short: str = ""
 
-    def better(self, value: float, other: float) -> bool:
-        """Whether `value` is better than `other`."""
-        return value > other if self.higher_is_better else value < other
+    @property
+    def title(self) -> str:
+        """The label with its unit."""
+        return (
+            f"{self.label} in percent"
+            if self.unit == "%"
+            else f"{self.label}, {self.unit}"
+            if self.unit
+            else self.label
+        )
+
+    @property
+    def axis(self) -> str:
+        """Name and unit, for the axis of a figure."""
+        return f"test {self.short or self.name}" + (f", {self.unit}" if self.unit else "")
+
+    def gain(self, difference: float) -> float:
+        """A difference of two values as an improvement: positive where the first is better."""
+        return difference if self.higher_is_better else -difference
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of runs.csv: a number that was measured about every run.
+
+    Attributes:
+        name: its header.
+        label: in words.
+        path: where it lies in a run's results: keys joined by dots, `*` for the first entry of a mapping.
+        shown: whether the report's table of measures shows it.
+    """
+
+    name: str
+    label: str
+    path: str
+    shown: bool = False
+
+    def of(self, run: Mapping[str, Any]) -> Any:
+        """Its value for a run; None where there is none."""
+        found: Any = run
+        for key in self.path.split("."):
+            if not isinstance(found, Mapping):
+                return None
+            found = next(iter(found.values()), None) if key == "*" else found.get(key)
+        return found
 
 
 class Task:
@@ -52,7 +96,9 @@ class Task:
 
     Attributes:
         name: as a study says it.
-        measures: what every student is judged by. The first is the column of the main table.
+        measures: what every student is judged by, each under `last` in a run's results. The first is what the main
+            table shows, and what a best epoch is chosen by.
+        columns: what else the results of a run hold, for runs.csv and the report.
         plain: the objective that trains without a teacher; teachers are trained by it.
         parts: "module:Class" of what does the work, imported when it is asked for: "training" (a
             `distillery.training.task.Training`: what is trained, and how it is tested), "evaluation" (an
@@ -65,6 +111,7 @@ class Task:
 
     name: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]]
+    columns: ClassVar[tuple[Column, ...]] = ()
     plain: ClassVar[str]
     parts: ClassVar[Mapping[str, str]]
     config: Config

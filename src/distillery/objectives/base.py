@@ -49,10 +49,7 @@ class Batch:
     @property
     def labels(self) -> Tensor:
         """(B,) int64 classes. Raises Incompatible where images are mixed, since none of them has one class."""
-        if self.targets.ndim > 1:
-            raise Incompatible("it asks for one class per image, and mixed images (mixup, cutmix) have two")
-        classes: Tensor = self.targets
-        return classes
+        return one_class(self.targets)
 
     @property
     def teacher(self) -> Outputs:
@@ -107,6 +104,13 @@ class Incompatible(DistilleryError):
     """These networks, or this data, give the method not what it needs."""
 
 
+def one_class(targets: Tensor) -> Tensor:
+    """Return (B,) classes as they are. Raises Incompatible for soft targets (B, C)."""
+    if targets.ndim > 1:
+        raise Incompatible("it asks for one class per image, and mixed images (mixup, cutmix) have two")
+    return targets
+
+
 class Plugin(nn.Module):
     """What a method's `plugins:` block adds to its objective: a `Transform` or a `Selector`."""
 
@@ -128,6 +132,7 @@ class Transform(Plugin):
     """
 
     order: ClassVar[int] = 1
+    reads_labels: ClassVar[bool] = True  # False: it works on mixed images too, which have no single class
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C) student and teacher logits to the pair that the distillation term compares."""
@@ -186,11 +191,11 @@ class Objective(nn.Module):
     def static(self) -> bool:
         return self.selector is None
 
-    def logits(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def logits(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distill` compares these."""
         student, teacher = full_precision(student), full_precision(teacher)
         for plugin in self.plugins:
-            student, teacher = plugin(student, teacher, labels)
+            student, teacher = plugin(student, teacher, one_class(targets) if plugin.reads_labels else targets)
         return student, teacher
 
     def supervised(self, batch: Batch) -> dict[str, Tensor]:

@@ -74,6 +74,6 @@ class CLKD(Objective):
     config: Config
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        c, pair = self.config, self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        c, pair = self.config, self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         weights = {"instance": c.kd_weight, "class": c.kd_weight * c.class_weight, "correlation": c.correlation_weight}
         return {name: weights[name] * term for name, term in clkd_terms(*pair, c.form).items()}

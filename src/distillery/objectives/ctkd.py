@@ -65,7 +65,7 @@ class CTKD(Objective):
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         factor = curriculum(batch.epoch.to(self.raw_temperature.dtype), c.decay_epochs, c.decay_max, c.decay_min)
         temperature = learned_temperature(scale_gradient(self.raw_temperature, factor), c.t_start, c.t_end)
         return {"kd": c.kd_weight * kd_loss(student, teacher, temperature)}

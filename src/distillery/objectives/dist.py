@@ -37,7 +37,7 @@ class DIST(Objective):
     config: Config
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         c = self.config
         inter, intra = dist_terms(student, teacher, c.temperature)
         return {"inter": c.kd_weight * c.beta * inter, "intra": c.kd_weight * c.gamma * intra}

@@ -50,7 +50,7 @@ class DKD(Objective):
     config: Config
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         tckd, nckd = dkd_terms(student, teacher, batch.labels, self.config.temperature)
         factor = warmup(batch.epoch, self.config.warmup_epochs, nckd.dtype)
         return {"tckd": factor * self.config.alpha * tckd, "nckd": factor * self.config.beta * nckd}

@@ -79,7 +79,7 @@ class Ensemble(Objective):
         return {"ce": self.config.ce_weight * total / labelled.sum().clamp(min=1)}
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        pairs = [self.logits(batch.student.logits, teacher.logits, batch.labels) for teacher in batch.teachers]
+        pairs = [self.logits(batch.student.logits, teacher.logits, batch.targets) for teacher in batch.teachers]
         teachers = torch.stack([teacher for _, teacher in pairs])
         return {
             "kd": self.config.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, self.config.temperature)

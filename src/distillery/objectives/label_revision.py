@@ -59,6 +59,6 @@ class LabelRevision(Objective):
         return {"ce": self.config.ce_weight * mean_over(rows, right)}
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         mse_logits, mse_probs = revision_terms(student, teacher, batch.labels, self.config.eta)
         return {"mse_right": self.config.lambda1 * mse_logits, "mse_wrong": self.config.lambda2 * mse_probs}

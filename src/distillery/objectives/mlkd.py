@@ -107,8 +107,8 @@ class MLKD(Objective):
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.strong_student is not None and batch.strong_teacher is not None
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
-        weak = self.logits(student, teacher, batch.labels)
-        strong = self.logits(batch.strong_student.logits, batch.strong_teacher.logits, batch.labels)
+        weak = self.logits(student, teacher, batch.targets)
+        strong = self.logits(batch.strong_student.logits, batch.strong_teacher.logits, batch.targets)
         kl = [instance_rows(*weak, t) for t in (self.config.temperature, *WEAK)]
         kl_strong = [instance_rows(*strong, t) for t in (self.config.temperature, *STRONG)] + kl[1 + len(STRONG) :]
         terms = weak_terms(student, teacher, kl, self.config.temperature, self.config.masks)

@@ -28,7 +28,7 @@ class MLKDLevels(Objective):
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student.logits, batch.teacher.logits
         by_batch, by_class = correlation_rows(student, teacher, self.config.temperature)
-        instance = instance_rows(*self.logits(student, teacher, batch.labels), self.config.temperature)
+        instance = instance_rows(*self.logits(student, teacher, batch.targets), self.config.temperature)
         return {
             "instance": self.config.instance_weight * instance.mean(),
             "batch": self.config.batch_weight * by_batch.mean(),

@@ -22,7 +22,7 @@ class MLKDSingle(Objective):
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = full_precision(batch.student.logits), full_precision(batch.teacher.logits)
-        pair = self.logits(student, teacher, batch.labels)
+        pair = self.logits(student, teacher, batch.targets)
         kl = [instance_rows(*pair, t) for t in (self.config.temperature, *WEAK)]
         terms = weak_terms(student, teacher, kl, self.config.temperature, self.config.masks)
         return {name: self.config.kd_weight * term for name, term in terms.items()}

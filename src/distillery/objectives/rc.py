@@ -36,7 +36,7 @@ class RC(Objective):
     config: Config
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         return {
             "kd": self.config.kd_weight * kd_loss(student, teacher, self.config.temperature),
             "rc": self.config.rc_weight * rc_loss(student, batch.labels, self.config.temperature),

@@ -60,7 +60,7 @@ class RLD(Objective):
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         confidence_temperature = c.temperature if c.same_temperature else c.alpha_temperature
         scd = sample_confidence(student, teacher, batch.labels, confidence_temperature)
         mcd = masked_correlation(student, teacher, batch.labels, c.temperature)

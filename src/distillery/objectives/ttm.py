@@ -45,5 +45,5 @@ class TTM(Objective):
     config: Config
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         return {"ttm": self.config.beta * ttm_loss(student, teacher, self.config.gamma)}

@@ -102,6 +102,6 @@ class VkD(Objective):
         loss = vkd_loss(self.projector(student), teacher, self.config.normalise, self.config.beta)
         terms = {"feature": self.config.feat_weight * loss}
         if self.config.kd_weight:
-            pair = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+            pair = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
             terms["kd"] = self.config.kd_weight * kd_loss(*pair, self.config.temperature)
         return terms

@@ -32,5 +32,5 @@ class WTTM(Objective):
     config: Config
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.targets)
         return {"wttm": self.config.beta * wttm_loss(student, teacher, self.config.gamma)}

@@ -28,7 +28,7 @@ def across_pairs(results: Results) -> list[Aggregate]:
     if len(study.pairs) < 2:
         return []
     scores = {
-        m: [list(results.cells[p, m].top1(tables.convention).values()) for p in study.pairs] for m in study.methods
+        m: [list(results.cells[p, m].scores(tables.convention).values()) for p in study.pairs] for m in study.methods
     }
     baseline = scores.get(tables.baseline or "", [])
     found = []
@@ -39,9 +39,9 @@ def across_pairs(results: Results) -> list[Aggregate]:
         enough = min(map(len, runs)) >= SMALLEST
         chance = interval = None
         if method != tables.baseline and baseline and all(baseline):
-            chance = float(probability_of_improvement(runs, baseline))
+            chance = float(probability_of_improvement(*_higher(results, runs, baseline)))
             if enough and min(map(len, baseline)) >= SMALLEST:
-                interval = bootstrap(probability_of_improvement, runs, baseline)
+                interval = bootstrap(probability_of_improvement, *_higher(results, runs, baseline))
         found.append(
             Aggregate(
                 method,
@@ -53,3 +53,8 @@ def across_pairs(results: Results) -> list[Aggregate]:
             )
         )
     return found
+
+
+def _higher(results: Results, *cells: list[list[float]]) -> list[list[list[float]]]:
+    """Scores as numbers of which more is better."""
+    return [[[results.task.main.gain(value) for value in runs] for runs in scores] for scores in cells]

@@ -40,7 +40,11 @@ class ClassEffect:
 def alone(results: Results, pair: str) -> Cell | None:
     """The cell of the student trained without a teacher, if the study has one with runs."""
     methods = results.study.methods
-    found = (c for c in results.column(pair) if methods[c.method].objective == "ce" and not methods[c.method].plus)
+    found = (
+        c
+        for c in results.column(pair)
+        if methods[c.method].objective == results.task.plain and not methods[c.method].plus
+    )
     return next((cell for cell in found if cell.runs), None)
 
 
@@ -86,7 +90,7 @@ def effects(results: Results) -> list[ClassEffect]:
     """Class-wise effects of all cells that have runs."""
     found = []
     for cell in results:
-        if not cell.runs:
+        if not cell.runs or "per_class" not in next(iter(cell.runs.values())):
             continue
         sc, tc = against_alone(results, cell), against_teacher(cell)
         matrices = disagreement_with_alone(results, cell), disagreement_with_teacher(cell)

@@ -48,8 +48,9 @@ def latex(table: Table) -> str:
 def _entry(entry: Entry) -> str:
     if entry.mean is None:
         return f"{escape(MISSING)} {count_text(entry)}"
-    mean = f"\\textbf{{{entry.mean:.2f}}}" if entry.best else f"{entry.mean:.2f}"
-    spread = "" if entry.sd is None else f" $\\pm$ {entry.sd:.2f}"
+    mean = f"{entry.mean:.{entry.digits}f}"
+    mean = f"\\textbf{{{mean}}}" if entry.best else mean
+    spread = "" if entry.sd is None else f" $\\pm$ {entry.sd:.{entry.digits}f}"
     return f"{mean}{spread} {count_text(entry)}{_MARKS[entry.mark]}"
 
 

@@ -10,11 +10,11 @@ from scipy import special
 
 from distillery.evaluation.statistics import ALPHA, Summary
 from distillery.report.protocol import obstacles
-from distillery.report.published import Published, accuracies, method_name
+from distillery.report.published import Published, method_name, numbers
 from distillery.report.results import Cell, Results
+from distillery.task import Measure
 
 AGREES, ABOVE, BELOW, NOT_COMPARABLE = "agrees", "above", "below", "not comparable"
-_ROUNDING = 0.005  # points; papers print two digits
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def ledger(results: Results) -> list[Comparison]:
         teachers = [t["architecture"] for t in cell.facts["teachers"].values()]
         if name is None or (len(teachers) != 1 and name != "student_ce"):
             continue
-        numbers = accuracies(cell.facts["data"]["source"])
+        published = numbers(cell.facts["data"]["source"], cell.measure.name)
         key = (teachers[0] if teachers else "", cell.facts["architecture"], name)
-        found += [compare(cell, entry) for entry in numbers.get(key, ())]
+        found += [compare(cell, entry) for entry in published.get(key, ())]
     return found
 
 
@@ -64,7 +64,7 @@ def compare(cell: Cell, entry: Published) -> Comparison:
 
     if why := obstacles(cell, entry):
         return result(NOT_COMPARABLE, "; ".join(why))
-    verdicts = {_verdict(s, entry) for s in summaries}
+    verdicts = {_verdict(s, entry, cell.measure) for s in summaries}
     if None in verdicts:
         return result(NOT_COMPARABLE, "a single run without a published spread has no interval")
     if len(verdicts) > 1:
@@ -72,7 +72,7 @@ def compare(cell: Cell, entry: Published) -> Comparison:
     return result(str(verdicts.pop()), "" if len(conventions) == 1 else "under either convention")
 
 
-def _verdict(ours: Summary, entry: Published) -> str | None:
+def _verdict(ours: Summary, entry: Published, measure: Measure) -> str | None:
     """Above or below where the difference leaves its 95 % interval; None if no interval can be made.
 
     With a published spread the interval is Welch's. Without one, their number is taken as the mean of `trials` runs
@@ -92,7 +92,9 @@ def _verdict(ours: Summary, entry: Published) -> str | None:
         error, df = sd * math.sqrt(1 + 1 / trials), trials - 1
     else:
         return None
-    bound = float(special.stdtrit(df, 1 - ALPHA / 2)) * error + _ROUNDING
+    bound = (
+        float(special.stdtrit(df, 1 - ALPHA / 2)) * error + 0.5 * 10**-measure.digits
+    )  # they print as many digits as we do
     difference = ours.mean - entry.value
     return AGREES if abs(difference) <= bound else ABOVE if difference > 0 else BELOW
 

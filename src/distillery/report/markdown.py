@@ -9,7 +9,6 @@ from distillery.report.table import Entry, Table
 from distillery.report.text import (
     LEDGER_HEADER,
     MARKS,
-    accuracy_text,
     aggregate_header,
     aggregate_rows,
     classwise_header,
@@ -19,6 +18,7 @@ from distillery.report.text import (
     difference_text,
     label_of,
     ledger_row,
+    score_text,
     tally_text,
 )
 
@@ -31,7 +31,7 @@ def markdown(table: Table) -> str:
     header = ["method"] + [f"{c.teacher} → {c.student}" for c in table.columns]
 
     def cell(entry: Entry) -> str:
-        text = accuracy_text(entry)
+        text = score_text(entry)
         return f"{f'**{text}**' if entry.best else text} {count_text(entry)}{MARKS[entry.mark]}"
 
     rows = []

@@ -20,7 +20,6 @@ from distillery.report.text import (
     LEDGER_HEADER,
     MARKS,
     MISSING,
-    accuracy_text,
     aggregate_header,
     aggregate_rows,
     classwise_header,
@@ -30,6 +29,7 @@ from distillery.report.text import (
     difference_text,
     label_of,
     ledger_row,
+    score_text,
     tally_text,
 )
 
@@ -89,7 +89,7 @@ def _label(row: Row) -> Cell:
 def _main(table: Table) -> str:
     def cell(row: Row, column: Column) -> Cell:
         entry = row.entries[column.pair]
-        text = escape(accuracy_text(entry))
+        text = escape(score_text(entry))
         text = f"<b>{text}</b>" if entry.best else text
         mark = f'<span class="{entry.mark}">{MARKS[entry.mark]}</span>' if entry.mark else ""
         html = f"{text} {escape(count_text(entry))}{mark}"
@@ -140,18 +140,16 @@ def _aggregates(table: Table) -> str:
 
 
 def _measures(results: Results, table: Table) -> str:
-    rows = []
+    rows, columns = [], measures.shown(results.task)
     for cell in (c for c in results if c.runs):
         line: list[Cell] = [(escape(text), text) for text in (label_of(table, cell.method), cell.pair)]
-        for name in measures.SHOWN:
-            s = measures.of_cell(cell, name)
+        for column in columns:
+            s = measures.of_cell(cell, column)
             text = MISSING if s.mean is None else f"{s.mean:.3g}" + ("" if s.sd is None else f" ± {s.sd:.2g}")
             line.append((text, _sortable(s.mean)))
         rows.append(("", line))
-    names = [name.replace("_", " ") for name in measures.SHOWN]
-    legend = "; ".join(
-        f"{short}: {measures.MEASURES[key][0]}" for short, key in zip(names, measures.SHOWN, strict=True)
-    )
+    names = [column.name.replace("_", " ") for column in columns]
+    legend = "; ".join(f"{short}: {column.label}" for short, column in zip(names, columns, strict=True))
     table_ = grid(["method", "pair", *names], rows, text_columns=(1,))
     return f'{table_}<p class="small">Mean ± standard deviation over runs. {escape(legend)}.</p>' if rows else ""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from distillery.objectives import OBJECTIVES
-from distillery.report.published import Published, settings, teacher_accuracy
+from distillery.report.published import Published, settings, teacher_score
 from distillery.report.recipes import described, differing
-from distillery.report.results import Cell, accuracy
+from distillery.report.results import Cell, score
 from distillery.study.blocks import Method
 
 # The CIFAR-100 protocol that these code bases share (240 epochs of SGD, batch 64, crop and flip).
@@ -85,8 +85,8 @@ def _defaults(objective: str) -> dict[str, Any]:
 
 
 def _other_teacher(cell: Cell, entry: Published) -> list[str]:
-    theirs = teacher_accuracy("cifar100", entry)
-    ours = [v for t in cell.facts["teachers"].values() if (v := accuracy(t, "last")) is not None]
+    theirs = teacher_score("cifar100", cell.measure.name, entry)
+    ours = [v for t in cell.facts["teachers"].values() if (v := score(t, "last", cell.measure)) is not None]
     if theirs is None or not ours or abs(ours[0] - theirs) <= TEACHER_TOLERANCE:
         return []
     return [f"another teacher ({ours[0]:.2f} % instead of {theirs:.2f} %)"]

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from distillery.pipeline.layout import Layout
-from distillery.report.measures import MEASURES
+from distillery.report import measures
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
 from distillery.report.text import LEDGER_HEADER, label_of, ledger_row
-
-RUN_COLUMNS = ("seed", "top1_last", "top1_test_best", "epoch_test_best", "top1_val_best", "nll", "ece", "agreement")
+from distillery.task import Column
 
 
 def plain(value: dict[str, Any]) -> str:
@@ -43,18 +42,34 @@ class _Pool:
 def cells(results: Results, table: Table, record: dict[str, Any]) -> dict[str, Any]:
     """Everything that the page shows on click, by "pair method"."""
     recipes, environments = _Pool(), _Pool()
-    found = {f"{c.pair} {c.method}": _cell(c, table, record, recipes, environments) for c in results}
+    columns = _run_columns(results)
+    found = {f"{c.pair} {c.method}": _cell(c, table, record, columns, recipes, environments) for c in results}
     found |= {f"{pair} teacher": _teacher(results, pair) for pair in results.study.pairs}
     return {
         "cells": found,
-        "run_columns": [name.replace("_", " ") for name in RUN_COLUMNS],
+        "run_columns": ["seed", *(column.name.replace("_", " ") for column in columns)],
         "published_columns": LEDGER_HEADER[2:],
         "recipes": list(recipes.texts),
         "environments": list(environments.texts),
     }
 
 
-def _cell(cell: Cell, table: Table, record: dict[str, Any], recipes: _Pool, environments: _Pool) -> dict[str, Any]:
+def _run_columns(results: Results) -> list[Column]:
+    """What the dialog says of every run: the main measure under every convention, then a few of the shown ones."""
+    main = results.task.main.name
+    every = measures.measured(results.task)
+    conventions = [c for c in every if c.name == "epoch_test_best" or c.name.startswith(f"{main}_")]
+    return conventions + [c for c in results.task.columns if c.name in ("nll", "ece", "agreement")]
+
+
+def _cell(
+    cell: Cell,
+    table: Table,
+    record: dict[str, Any],
+    columns: list[Column],
+    recipes: _Pool,
+    environments: _Pool,
+) -> dict[str, Any]:
     layout = Layout(table.study)
     jobs = [
         {
@@ -70,10 +85,7 @@ def _cell(cell: Cell, table: Table, record: dict[str, Any], recipes: _Pool, envi
     facts = cell.facts
     return {
         "title": f"{label_of(table, cell.method)}, {cell.pair}",
-        "runs": [
-            [str(seed), *(_short(MEASURES[name][1](run, facts)) for name in RUN_COLUMNS[1:])]
-            for seed, run in cell.runs.items()
-        ],
+        "runs": [[str(seed), *(_short(column.of(run)) for column in columns)] for seed, run in cell.runs.items()],
         "missing": [f"Seed {seed} is missing: {why}" for seed, why in cell.missing.items()],
         "published": [
             ledger_row(table, c)[2:] for c in table.published if (c.pair, c.method) == (cell.pair, cell.method)

@@ -40,11 +40,11 @@ def _content() -> dict[str, Any]:
 
 
 @cache
-def accuracies(dataset: str) -> dict[tuple[str, str, str], tuple[Published, ...]]:
-    """All published top-1 accuracies of a data set by (teacher, student, method)."""
+def numbers(dataset: str, measure: str) -> dict[tuple[str, str, str], tuple[Published, ...]]:
+    """All published numbers for a measure on a data set, by (teacher, student, method)."""
     found: dict[tuple[str, str, str], tuple[Published, ...]] = {}
     for table in _content()["tables"]:
-        if (table["dataset"], table["metric"]) != (dataset, "top1"):
+        if (table["dataset"], table["metric"]) != (dataset, measure):
             continue
         head = {k: table[k] for k in ("paper", "table", "source", "lineage", "kind", "report")}
         head |= {k: table.get(k) for k in ("trials", "note")}
@@ -82,11 +82,11 @@ def settings(dataset: str, entry: Published) -> tuple[dict[str, Any], dict[str, 
     return values, recipe
 
 
-def teacher_accuracy(dataset: str, entry: Published) -> float | None:
-    """The published accuracy of an entry's teacher: from its own table if that prints it, else its lineage, or any."""
+def teacher_score(dataset: str, measure: str, entry: Published) -> float | None:
+    """The published number of an entry's teacher: from its own table if that prints it, else its lineage, or any."""
     rows = [
         e
-        for (teacher, _, method), es in accuracies(dataset).items()
+        for (teacher, _, method), es in numbers(dataset, measure).items()
         if (teacher, method) == (entry.teacher, "teacher")
         for e in es
     ]

@@ -15,6 +15,7 @@ from distillery.pipeline.job import Job
 from distillery.records.io import load_arrays
 from distillery.records.schema import Metrics, read
 from distillery.study.model import Study
+from distillery.task import Measure, Task, task_of
 
 
 @dataclass(eq=False)  # compared and hashed by identity
@@ -22,6 +23,7 @@ class Cell:
     """One entry of a table: the runs of one pair and method.
 
     Attributes:
+        measure: what the table shows of it.
         expected: the seeds that the study declares.
         runs: what `evaluate` measured, by seed, in the order of `expected`.
         missing: for each seed without a result, the reason.
@@ -31,19 +33,20 @@ class Cell:
 
     pair: str
     method: str
+    measure: Measure
     expected: tuple[int, ...]
     runs: dict[int, dict[str, Any]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def top1(self, convention: str) -> dict[int, float]:
-        """Test accuracy in percent by seed: of the last epoch ("last"), or of the best one on the test set ("best")."""
-        found = {seed: accuracy(run, convention) for seed, run in self.runs.items()}
+    def scores(self, convention: str) -> dict[int, float]:
+        """The measure by seed: of the last epoch ("last"), or of the best one on the test set ("best")."""
+        found = {seed: score(run, convention, self.measure) for seed, run in self.runs.items()}
         return {seed: value for seed, value in found.items() if value is not None}
 
     def summary(self, convention: str) -> Summary:
-        return summarise(list(self.top1(convention).values()))
+        return summarise(list(self.scores(convention).values()))
 
 
 def label_of_method(study: Study, method: str) -> str:
@@ -52,9 +55,10 @@ def label_of_method(study: Study, method: str) -> str:
     return "".join(c for c in text if unicodedata.category(c) != "Cc")
 
 
-def accuracy(measured: dict[str, Any], convention: str) -> float | None:
-    """Top-1 of a run or teacher under a convention; None if it has none (a fetched teacher has no best epoch)."""
-    return measured.get("last" if convention == "last" else "test_best", {}).get("top1")
+def score(measured: dict[str, Any], convention: str, measure: Measure) -> float | None:
+    """A measure of a run or teacher under a convention; None if it has none (a fetched teacher has no best epoch)."""
+    found: float | None = measured.get("last" if convention == "last" else "test_best", {}).get(measure.name)
+    return found
 
 
 @dataclass(eq=False)
@@ -62,6 +66,7 @@ class Results:
     """A study and its cells, in the order of params.yaml."""
 
     study: Study
+    task: Task
     cells: dict[tuple[str, str], Cell]
 
     def __iter__(self) -> Iterator[Cell]:
@@ -84,7 +89,8 @@ def load(study: Study, judge: Judge) -> Results:
 
     Files of cells or seeds that the study does not declare are not looked at.
     """
-    cells = {(p, m): Cell(p, m, ()) for p in study.pairs for m in study.methods}
+    task = task_of(study.task)
+    cells = {(p, m): Cell(p, m, task.main, ()) for p in study.pairs for m in study.methods}
     for pair, method, block in study.cells():
         cell, job = cells[pair, method], judge.plan.job("evaluate", pair=pair, method=method, seed=block)
         cell.expected += job.seeds
@@ -93,7 +99,7 @@ def load(study: Study, judge: Judge) -> Results:
             why = "no result yet" if verdict.state == MISSING else f"out of date ({verdict.why}): run the study again"
             cell.missing |= dict.fromkeys(job.seeds, why)
             continue
-        facts, runs = _read(job)
+        facts, runs = _read(job, task.main)
         cell.runs |= runs
         cell.missing |= {seed: f"{job.record} holds no seed {seed}" for seed in job.seeds if seed not in runs}
         cell.facts = cell.facts or facts
@@ -104,23 +110,28 @@ def load(study: Study, judge: Judge) -> Results:
             "inputs": facts["inputs"],
             "environment": facts["environment"],
         }
-    return Results(study, cells)
+    return Results(study, task, cells)
 
 
-def _read(job: Job) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+def _read(job: Job, measure: Measure) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
     """Return what a job measured: the facts that its runs share, and the runs by seed, their arrays among them."""
     facts = read(job.record, Metrics).model_dump()
     arrays = load_arrays(job.outputs["predictions"])
-    facts["labels"] = arrays["labels"].astype(int)
+    facts |= {name: _signed(values) for name, values in arrays.items() if "." not in name}
     for name, teacher in facts["teachers"].items():
-        teacher |= _arrays(arrays, f"teacher.{name}")
-    runs = {run["seed"]: run | _arrays(arrays, f"run.{run['seed']}") for run in facts.pop("runs")}
+        teacher |= _arrays(arrays, f"teacher.{name}.", measure)
+    runs = {run["seed"]: run | _arrays(arrays, f"run.{run['seed']}.", measure) for run in facts.pop("runs")}
     return facts, runs
 
 
-def _arrays(arrays: dict[str, Any], name: str) -> dict[str, Any]:
+def _arrays(arrays: dict[str, Any], of: str, measure: Measure) -> dict[str, Any]:
     """The arrays of one run or teacher; of its curves what is drawn, so that thousands of runs fit into memory."""
     nothing = np.zeros(0)  # a fetched teacher has no curves
-    curves = {key: arrays.get(f"{name}.curves.{key}", nothing) for key in ("epoch", "test_top1")}
-    found = {"predictions": arrays[f"{name}.predictions"].astype(int), "per_class": arrays[f"{name}.per_class"]}
-    return found | {"curves": curves}
+    curves = {key: arrays.get(f"{of}curves.{key}", nothing) for key in ("epoch", f"test_{measure.name}")}
+    own = {name.removeprefix(of): values for name, values in arrays.items() if name.startswith(of)}
+    return {n: _signed(v) for n, v in own.items() if not n.startswith("curves.")} | {"curves": curves}
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """Stored unsigned to be small; whoever counts with them wants ordinary integers."""
+    return values.astype(int) if values.dtype.kind == "u" else values

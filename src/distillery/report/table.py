@@ -12,8 +12,9 @@ from distillery.report.aggregate import Aggregate, across_pairs
 from distillery.report.classwise import ClassEffect, effects
 from distillery.report.ledger import Comparison, ledger
 from distillery.report.published import Published
-from distillery.report.results import Cell, Results, accuracy, label_of_method
+from distillery.report.results import Cell, Results, label_of_method, score
 from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
+from distillery.task import Measure
 
 CONVENTIONS = {
     "last": "the last epoch",
@@ -26,12 +27,13 @@ class Entry:
     """One cell as it is shown.
 
     Attributes:
-        mean, sd, n, ci95: accuracy in percent over the n runs of the `expected` ones; `values` by `seeds`.
+        mean, sd, n, ci95: of the task's main measure, over the n runs of the `expected` ones; `values` by `seeds`.
         difference, difference_ci95: to the baseline, over the seeds that both have, and half its 95 % interval.
         p: of the paired test of that difference, corrected over the table; None if it was not tested.
         mark: "better" or "worse" than the baseline where the test supports it.
         best: it beats every other method of its column, tested likewise.
-        seeds_needed: to detect a difference of `tables.resolve` points from the baseline.
+        seeds_needed: to detect a difference of `tables.resolve` from the baseline.
+        digits: decimals that are shown.
     """
 
     mean: float | None
@@ -47,6 +49,7 @@ class Entry:
     mark: str | None = None
     best: bool = False
     seeds_needed: int | None = None
+    digits: int = 2
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Table:
     title: str
     study: str
     convention: str
+    measure: Measure
     baseline: str | None
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -102,13 +106,13 @@ class Table:
             Comparison(**{**c, "published": Published(**c["published"])}) for c in content["published"]
         )
         lists["classwise"] = tuple(ClassEffect(**effect) for effect in content["classwise"])
-        return cls(**{**content, **lists, "rows": rows})
+        return cls(**{**content, **lists, "rows": rows, "measure": Measure(**content["measure"])})
 
 
 def build(results: Results) -> Table:
     """Lay out a study's results: the teacher, students trained without one, then the methods, in the study's order."""
     study, convention = results.study, results.study.tables.convention
-    alone = [m for m, spec in study.methods.items() if spec.objective == "ce" and not spec.plus]
+    alone = [m for m, spec in study.methods.items() if spec.objective == results.task.plain and not spec.plus]
     order = alone + [m for m in study.methods if m not in alone]
     verdicts, best, notes = against_baseline(results), best_of_columns(results), budget.footnotes(results)
     letters = {method: _letter(i) for i, method in enumerate(m for m in order if m in notes)}
@@ -121,9 +125,10 @@ def build(results: Results) -> Table:
         kind = "alone" if method in alone else "method"
         rows.append(Row(method, label_of_method(study, method), kind, entries, letters.get(method, "")))
     return Table(
-        title=f"{study.study}: test accuracy in percent, {CONVENTIONS[convention].partition(' (')[0]}",
+        title=f"{study.study}: {results.task.main.title}, {CONVENTIONS[convention].partition(' (')[0]}",
         study=study.study,
         convention=convention,
+        measure=results.task.main,
         baseline=study.tables.baseline,
         columns=tuple(Column(n, " + ".join(p.teachers), p.student) for n, p in study.pairs.items()),
         rows=tuple(rows),
@@ -141,20 +146,22 @@ def _letter(i: int) -> str:
 
 
 def _teacher_row(results: Results) -> Row:
-    convention, entries = results.study.tables.convention, {}
+    convention, entries = results.study.tables.convention, dict[str, Entry]()
+    measure = results.task.main
     for pair in results.study.pairs:
         teachers = results.first(pair).get("teachers", {})
-        # A fetched teacher has one accuracy, that of its file, whatever the convention.
-        found = (accuracy(t, convention if "test_best" in t else "last") for t in teachers.values())
+        # A fetched teacher has one score, that of its file, whatever the convention.
+        found = (score(t, convention if "test_best" in t else "last", measure) for t in teachers.values())
         values = [value for value in found if value is not None]
         s = summarise(values)
-        entries[pair] = Entry(s.mean, s.sd, s.n, len(results.study.pairs[pair].teachers))
+        entries[pair] = Entry(s.mean, s.sd, s.n, len(results.study.pairs[pair].teachers), digits=measure.digits)
     return Row("teacher", "teacher", "teacher", entries)
 
 
 def _entry(cell: Cell, convention: str, verdict: Verdict | None, best: bool) -> Entry:
-    values, s = cell.top1(convention), cell.summary(convention)
+    values, s = cell.scores(convention), cell.summary(convention)
     entry = Entry(s.mean, s.sd, s.n, len(cell.expected), s.ci95, tuple(values.values()), tuple(values), best=best)
+    entry = replace(entry, digits=cell.measure.digits)
     if verdict is None:
         return entry
     d = verdict.difference.summary
@@ -171,20 +178,27 @@ def _entry(cell: Cell, convention: str, verdict: Verdict | None, best: bool) -> 
 def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[str]:
     """What a reader must know to read the numbers."""
     study, tables = results.study, results.study.tables
-    notes = [f"Test accuracy of {CONVENTIONS[tables.convention]}; mean ± standard deviation (n runs, one per seed)."]
-    if count := results.first().get("test_images"):
+    main = results.task.main
+    label = main.label[0].upper() + main.label[1:]
+    direction = "" if main.higher_is_better else " (lower is better)"
+    notes = [
+        f"{label}{direction} of {CONVENTIONS[tables.convention]}; mean ± standard deviation (n runs, one per seed)."
+    ]
+    if main.unit == "%" and (count := results.first().get("test_images")):
         notes.append(f"{count:,} test images: one image is {100 / count:.2g} points.")
     if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
         notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
     if tables.baseline:
-        notes += _about_differences(label_of_method(study, tables.baseline), tables.resolve, verdicts)
+        notes += _about_differences(label_of_method(study, tables.baseline), tables.resolve, verdicts, main)
     notes.append(
         "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
     )
     return notes
 
 
-def _about_differences(baseline: str, resolve: float, verdicts: dict[tuple[str, str], Verdict]) -> list[str]:
+def _about_differences(
+    baseline: str, resolve: float, verdicts: dict[tuple[str, str], Verdict], measure: Measure
+) -> list[str]:
     tested = [v for v in verdicts.values() if v.p is not None]
     untested = len(verdicts) - len(tested)
     why = f"{untested} of {len(verdicts)} could not be tested (fewer than 3 common seeds, or no spread)"
@@ -195,9 +209,10 @@ def _about_differences(baseline: str, resolve: float, verdicts: dict[tuple[str, 
         f"Differences are to {baseline}, paired by seed. ▲/▼: significantly better/worse than {baseline} "
         f"(paired t-test, Holm-corrected p < 0.05, {comparisons})."
     ]
+    points = "-point" if measure.unit == "%" else ""
     if needed := [v.seeds_needed for v in tested if v.seeds_needed]:
         notes.append(
-            f"Detecting a {resolve:g}-point difference from {baseline} with 80 % power needs {round(median(needed))} "
+            f"Detecting a {resolve:g}{points} difference from {baseline} with 80 % power needs {round(median(needed))} "
             f"seeds per method (median over the cells, {min(needed)} to {max(needed)}; for a single comparison)."
         )
     return notes

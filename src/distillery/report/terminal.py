@@ -15,11 +15,11 @@ from distillery.report.table import Entry, Table
 from distillery.report.text import (
     LEDGER_HEADER,
     MARKS,
-    accuracy_text,
     aggregate_header,
     aggregate_rows,
     count_text,
     ledger_row,
+    score_text,
     tally_text,
 )
 from distillery.study.model import Study
@@ -102,6 +102,6 @@ def _rich(table: Table) -> RichTable:
 
 
 def _entry(entry: Entry) -> str:
-    difference = "" if entry.difference is None else f"{entry.difference:+.2f}"
-    text = f"[bold]{accuracy_text(entry)}[/]" if entry.best else accuracy_text(entry)
+    difference = "" if entry.difference is None else f"{entry.difference:+.{entry.digits}f}"
+    text = f"[bold]{score_text(entry)}[/]" if entry.best else score_text(entry)
     return f"{text} {count_text(entry)} {difference:>6}{MARKS[entry.mark]:2}"

@@ -17,19 +17,19 @@ def count_text(entry: Entry) -> str:
     return f"({entry.n})" if entry.n == entry.expected else f"({entry.n} of {entry.expected})"
 
 
-def accuracy_text(entry: Entry, plus_minus: str = " ± ") -> str:
+def score_text(entry: Entry, plus_minus: str = " ± ") -> str:
     """`mean ± sd`; the mean alone for a single run; a dash without any."""
     if entry.mean is None:
         return MISSING
-    return f"{entry.mean:.2f}" + ("" if entry.sd is None else f"{plus_minus}{entry.sd:.2f}")
+    return f"{entry.mean:.{entry.digits}f}" + ("" if entry.sd is None else f"{plus_minus}{entry.sd:.{entry.digits}f}")
 
 
 def difference_text(entry: Entry) -> str:
     """Difference to the baseline with its 95 % interval and the corrected p value, as far as they are known."""
     if entry.difference is None:
         return MISSING
-    interval = "" if entry.difference_ci95 is None else f" ± {entry.difference_ci95:.2f}"
-    return f"{entry.difference:+.2f}{interval}" + ("" if entry.p is None else f", p = {p_text(entry.p)}")
+    interval = "" if entry.difference_ci95 is None else f" ± {entry.difference_ci95:.{entry.digits}f}"
+    return f"{entry.difference:+.{entry.digits}f}{interval}" + ("" if entry.p is None else f", p = {p_text(entry.p)}")
 
 
 def p_text(p: float) -> str:
@@ -57,19 +57,24 @@ def aggregate_rows(table: Table) -> list[list[str]]:
     def row(a: Aggregate) -> list[str]:
         return [
             a.label,
-            interval_text(a.iqm, a.iqm_interval, 2),
+            interval_text(a.iqm, a.iqm_interval, table.measure.digits),
             interval_text(a.improvement, a.improvement_interval, 2),
         ]
 
     return [row(a) for a in table.aggregates]
 
 
+def _spread(mean: float, sd: float | None, digits: int) -> str:
+    return f"{mean:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
 def ledger_row(table: Table, c: Comparison) -> list[str]:
     """One comparison as plain text under `LEDGER_HEADER`."""
-    theirs = f"{c.published.value:.2f}" + ("" if c.published.sd is None else f" ± {c.published.sd:.2f}")
+    digits = table.measure.digits
+    theirs = _spread(c.published.value, c.published.sd, digits)
     trials = "" if c.published.trials is None else f" ({c.published.trials})"
-    ours = MISSING if c.mean is None else f"{c.mean:.2f}" + ("" if c.sd is None else f" ± {c.sd:.2f}") + f" ({c.n})"
-    difference = MISSING if c.difference is None else f"{c.difference:+.2f}"
+    ours = MISSING if c.mean is None else _spread(c.mean, c.sd, digits) + f" ({c.n})"
+    difference = MISSING if c.difference is None else f"{c.difference:+.{digits}f}"
     verdict = f"{c.verdict}: {c.reason}" if c.reason else c.verdict
     source = f"{c.published.paper}, {c.published.table}"
     return [label_of(table, c.method), c.pair, c.convention, ours, theirs + trials, difference, verdict, source]

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from distillery.evaluation.statistics import ALPHA, Difference, holm, paired, seeds_needed
 from distillery.report.results import Results
+from distillery.task import Measure
 
 Key = tuple[str, str]  # pair, method
 K = TypeVar("K")
@@ -20,13 +21,14 @@ class Verdict:
     difference: Difference
     p: float | None
     seeds_needed: int | None
+    measure: Measure
 
     @property
     def mark(self) -> str | None:
         """ "better" or "worse" where the corrected test supports it."""
         if self.p is None or self.p >= ALPHA or self.difference.summary.mean is None:
             return None
-        return "better" if self.difference.summary.mean > 0 else "worse"
+        return "better" if self.measure.gain(self.difference.summary.mean) > 0 else "worse"
 
 
 def against_baseline(results: Results) -> dict[Key, Verdict]:
@@ -37,9 +39,10 @@ def against_baseline(results: Results) -> dict[Key, Verdict]:
     for cell in results:
         if cell.method != tables.baseline:
             other = results.cells[cell.pair, tables.baseline]
-            found[cell.pair, cell.method] = paired(cell.top1(tables.convention), other.top1(tables.convention))
+            found[cell.pair, cell.method] = paired(cell.scores(tables.convention), other.scores(tables.convention))
     corrected = _corrected(found)
-    return {key: Verdict(d, corrected.get(key), _seeds(d, tables.resolve)) for key, d in found.items()}
+    main = results.task.main
+    return {key: Verdict(d, corrected.get(key), _seeds(d, tables.resolve), main) for key, d in found.items()}
 
 
 def _seeds(difference: Difference, resolve: float) -> int | None:
@@ -54,13 +57,13 @@ def best_of_columns(results: Results) -> set[Key]:
     convention, found = results.study.tables.convention, {}
     for pair in results.study.pairs:
         for a, b in combinations(results.column(pair), 2):
-            found[pair, a.method, b.method] = paired(a.top1(convention), b.top1(convention))
+            found[pair, a.method, b.method] = paired(a.scores(convention), b.scores(convention))
     corrected = _corrected(found)
     wins: dict[Key, int] = {}
     for key, p in corrected.items():
         mean, (pair, first, second) = found[key].summary.mean, key
         if p < ALPHA and mean is not None:
-            winner = (pair, first if mean > 0 else second)
+            winner = (pair, first if results.task.main.gain(mean) > 0 else second)
             wins[winner] = wins.get(winner, 0) + 1
     return {key for key, count in wins.items() if count == len(results.study.methods) - 1}
 

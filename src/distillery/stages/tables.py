@@ -27,7 +27,7 @@ def run(work: Work) -> None:
         _write(files["csv"], comma_separated.cells(main))
         _write(files["latex"], latex.latex(main))
         _write(files["report"], page(found, main, work.head, files["figures"], drawn))
-        _write(files["runs"], comma_separated.rows(measures.COLUMNS, measures.by_run(found)))
+        _write(files["runs"], comma_separated.rows(measures.columns(found.task), measures.by_run(found)))
         _write(files["curves"], comma_separated.rows(curves.COLUMNS, curves.points(found)))
         _write(files["ledger"], comma_separated.ledger(main))
         artifacts.write_json(files["summary"], summary(main))
@@ -51,7 +51,7 @@ def summary(main: table.Table) -> dict[str, Any]:
     for column in main.columns:
         for row in main.rows:
             entry = row.entries[column.pair]
-            numbers = {"top1": entry.mean, "sd": entry.sd, "n": entry.n}
+            numbers = {main.measure.name: entry.mean, "sd": entry.sd, "n": entry.n}
             kept = {k: round(v, 4) for k, v in numbers.items() if v is not None}
             rows.setdefault(column.pair, {})[row.name] = kept
     return rows

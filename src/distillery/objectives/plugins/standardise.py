@@ -29,6 +29,7 @@ class Standardise(Transform):
     """
 
     order = 2
+    reads_labels = False
 
     class Config(Transform.Config):
         std: Literal["unbiased", "biased"] = "unbiased"

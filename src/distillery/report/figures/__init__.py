@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -15,7 +16,7 @@ from distillery.report.table import Table
 # file name -> (caption, drawing); a drawing gives None where the study has nothing of the kind to show
 FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
     "curves": (
-        "Test accuracy while training: mean over seeds; band of one standard deviation, for up to ten methods.",
+        "Test scores while training: mean over seeds; band of one standard deviation, for up to ten methods.",
         curves.draw,
     ),
     "cost": ("Accuracy against what training cost, in multiply-accumulates of student and live teacher.", cost.draw),
@@ -41,10 +42,17 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
 }
 
 
+# What the results of every run must hold, where a task may not measure it.
+ASKS = {"classwise": "per_class", "disagreement": "predictions", "logits": "logits", "reliability": "reliability"}
+
+
 def draw_all(results: Results, table: Table, folder: Path) -> list[str]:
     """Write every figure that the study has something to show in, and return their names."""
     drawn = []
+    run: dict[str, Any] = next((run for cell in results for run in cell.runs.values()), {})
     for name, (_, draw) in FIGURES.items():
+        if name in ASKS and ASKS[name] not in run:
+            continue
         figure = draw(results, table)
         if figure is not None:
             save(figure, folder / f"{name}.svg")

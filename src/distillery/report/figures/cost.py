@@ -35,6 +35,6 @@ def draw(results: Results, table: Table) -> Figure | None:
                 )
         axis.set_xscale("log")
         axis.set_xlabel("10⁹ multiply-accumulates of training")
-        axis.set_ylabel("test top-1, %")
+        axis.set_ylabel(results.task.main.axis)
     legend(figure, axes, table)
     return figure

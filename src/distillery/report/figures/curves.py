@@ -21,7 +21,9 @@ def curve(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     """Epochs at which every run of a cell was tested, and the (runs, epochs) values there."""
     if not cell.runs:
         return np.array([]), np.empty((0, 0))
-    epochs, values = (np.array([run["curves"][n] for run in cell.runs.values()]) for n in ("epoch", "test_top1"))
+    epochs, values = (
+        np.array([run["curves"][n] for run in cell.runs.values()]) for n in ("epoch", f"test_{cell.measure.name}")
+    )
     tested = np.flatnonzero(~np.isnan(values).any(axis=0))
     if len(tested) > POINTS:
         tested = tested[np.linspace(0, len(tested) - 1, POINTS).round().astype(int)]
@@ -58,6 +60,6 @@ def draw(results: Results, table: Table) -> Figure | None:
                 sd = values.std(axis=0, ddof=1)
                 axis.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
         axis.set_xlabel("epoch")
-        axis.set_ylabel("test top-1, %")
+        axis.set_ylabel(results.task.main.axis)
     legend(figure, axes, table)
     return None if empty else figure

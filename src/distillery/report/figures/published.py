@@ -24,7 +24,7 @@ def draw(results: Results, table: Table) -> Figure | None:
     if not ends:
         return None
     axis.plot([min(ends), max(ends)], [min(ends), max(ends)], color="#888888", linewidth=0.8)
-    axis.set_xlabel("published top-1, %")
-    axis.set_ylabel("ours, same convention, %")
+    axis.set_xlabel(results.task.main.axis.replace("test", "published"))
+    axis.set_ylabel(results.task.main.axis.replace("test", "our") + ", same convention")
     legend(figure, [axis], table)
     return figure

@@ -17,7 +17,7 @@ def families(results: Results, pair: str) -> list[list[tuple[float, str]]]:
     for cell in results.column(pair):
         block = dict(cell.facts.get("objective", {}))  # as it was run, defaults filled in
         temperature = block.pop("temperature", None)
-        if temperature is not None and cell.top1(results.study.tables.convention):
+        if temperature is not None and cell.scores(results.study.tables.convention):
             same = json.dumps([block, cell.facts["recipe"]], sort_keys=True)
             groups.setdefault(same, []).append((float(temperature), cell.method))
     return [sorted(group) for group in groups.values() if len(group) > 1]
@@ -44,7 +44,7 @@ def draw(results: Results, table: Table) -> Figure | None:
                     count = "classes against this one teacher" if one else f"#{name.upper()}"
                     right.plot(temperatures, values, dash, color=colour, label=f"{label}: {count}")
         axis.set_xlabel("temperature")
-        axis.set_ylabel("test top-1, %")
+        axis.set_ylabel(results.task.main.axis)
         right.set_ylabel("significant classes")
         right.grid(False)
         right.spines["right"].set_visible(True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from distillery.task import Measure, Task
+from distillery.task import Column, Measure, Task
 
 DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 _HERE = "distillery.tasks.classification"
@@ -16,10 +16,25 @@ class Classification(Task):
 
     name = "classification"
     measures = (
-        Measure("top1", "test accuracy", "%"),
-        Measure("top5", "top-5 test accuracy", "%"),
-        Measure("nll", "negative log-likelihood", "nats", higher_is_better=False, digits=3),
-        Measure("ece", "expected calibration error", "points", higher_is_better=False),
+        Measure("top1", "test accuracy", "%", short="top-1"),
+        Measure("top5", "top-5 test accuracy", "%", short="top-5"),
+    )
+    columns = (
+        Column("nll", "negative log-likelihood, nats", "nll", shown=True),
+        Column("ece", "expected calibration error, points", "ece", shown=True),
+        Column("entropy", "mean entropy of the output, nats", "entropy", shown=True),
+        # of the first teacher, which is the only one outside ensembles
+        Column("agreement", "same prediction as the teacher, %", "fidelity.*.agreement", shown=True),
+        Column("kl_teacher", "KL(teacher || student), nats", "fidelity.*.kl", shown=True),
+        Column(
+            "logit_correlation",
+            "correlation of standardised logits with the teacher's",
+            "fidelity.*.logit_correlation",
+            shown=True,
+        ),
+        Column("logit_mean", "mean logit", "logits.mean"),
+        Column("logit_std", "standard deviation of an image's logits", "logits.std", shown=True),
+        Column("logit_range", "range of an image's logits", "logits.range", shown=True),
     )
     plain = "ce"
     parts: ClassVar[Mapping[str, str]] = {

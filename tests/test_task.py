@@ -1,0 +1,100 @@
+"""What a task declares, and what the report makes of a measure whose lower values are better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from synthetic_study import Synthetic, params
+
+from distillery.errors import DistilleryError
+from distillery.models.base import Outputs
+from distillery.objectives.base import Batch, Context, Incompatible
+from distillery.objectives.build import build
+from distillery.objectives.kd import KD
+from distillery.pipeline.check import check
+from distillery.report import table
+from distillery.report.table import Table
+from distillery.report.text import score_text
+from distillery.study.blocks import Method
+from distillery.task import TASKS, Column, Measure, task_of
+from distillery.tasks.classification import Classification
+
+LESS = Measure("top1", "a distance", higher_is_better=False, digits=1)
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_declaration_is_complete(name: str) -> None:
+    task = task_of({"name": name})
+    assert task.values() == {"name": name} and len({m.name for m in task.measures}) == len(task.measures) > 0
+    for part in ("training", "evaluation", "cache", "rehearsal"):
+        assert callable(task.part(part)) and task.component(part).get() is task.part(part)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("clasification", "params.yaml: task: unknown task 'clasification': did you mean 'classification'?"),
+        ({"name": "classification", "classes": 3}, "params.yaml: task: unknown key 'task.classes'"),
+        ({"classes": 3}, "name the task, as in `task: {name: classification}`"),
+    ],
+)
+def test_mistakes_in_the_block(block: object, said: str) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"task": block}
+    with pytest.raises(DistilleryError) as refused:
+        check(params)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_task_may_be_named_or_be_a_block() -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    written = [
+        check(content | more).task for more in ({}, {"task": "classification"}, {"task": {"name": "classification"}})
+    ]
+    assert written == [{"name": "classification"}] * 3
+
+
+def test_columns_are_found_by_their_path() -> None:
+    run = {"last": {"top1": 3.0}, "fidelity": {"a": {"kl": 1.0}, "b": {"kl": 2.0}}, "nll": 0.5}
+    found = [
+        Column("x", "", path).of(run) for path in ("last.top1", "fidelity.*.kl", "nll", "nll.deep", "test_best.top1")
+    ]
+    assert found == [3.0, 1.0, 0.5, None, None]
+    assert Column("x", "", "fidelity.*.kl").of({"fidelity": {}}) is None
+
+
+def test_mixed_images_have_no_single_class() -> None:
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    soft = torch.tensor([[0.7, 0.3, 0.0]]).expand(4, 3)
+    rows = Batch(soft, Outputs(logits), (Outputs(logits.detach().roll(1, 0)),), torch.ones(()), torch.arange(4))
+    objective = KD(Context(3, torch.arange(4) % 3, Outputs(logits[:1])))
+    terms = objective(rows)
+    assert terms["ce"].item() == pytest.approx(-0.1 * (soft * logits.log_softmax(1)).sum(1).mean().item(), rel=1e-6)
+    with pytest.raises(Incompatible, match="one class per image"):
+        _ = rows.labels
+    revised = build(
+        Method(objective="kd", plugins={"revise": {}}), Context(3, torch.arange(4) % 3, Outputs(logits[:1]))
+    )
+    with pytest.raises(Incompatible, match="one class per image"):
+        revised(rows)
+    assert torch.equal(rows.rows(torch.tensor([True, False, True, False])).targets, soft[:2])
+
+
+def test_lower_may_be_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers under a measure of which less is better: what was better is worse, and the best is another."""
+    monkeypatch.chdir(tmp_path)
+    methods = {"ce": {"objective": "ce"}, "kd": {"objective": "kd"}}
+    made = Synthetic(tmp_path, params(methods=methods, tables={"baseline": "ce"}))
+    made.cell("a-b", "ce", "0-2", [70.0, 71.0, 70.5])
+    made.cell("a-b", "kd", "0-2", [75.0, 75.75, 75.75])
+    usual = table.build(made.results)
+    monkeypatch.setattr(Classification, "measures", (LESS,))
+    lower = table.build(made.results)
+    (_, alone, kd), (_, alone_lower, kd_lower) = ([r.entries["a-b"] for r in t.rows] for t in (usual, lower))
+    assert (kd.mark, kd_lower.mark) == ("better", "worse")
+    assert (alone.best, kd.best, alone_lower.best, kd_lower.best) == (False, True, True, False)
+    assert lower.title == "digits: a distance, the last epoch" and "lower is better" in lower.notes[0]
+    assert score_text(kd_lower) == "75.5 ± 0.4" and Table.from_json(lower.to_json()) == lower
