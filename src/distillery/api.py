@@ -19,6 +19,7 @@ from distillery.data.arrays import Arrays as Arrays
 from distillery.data.arrays import Shape as Shape
 from distillery.data.arrays import Source as Source
 from distillery.errors import DistilleryError as DistilleryError
+from distillery.evaluation.task import Evaluation as Evaluation
 from distillery.models.base import Network as Network
 from distillery.models.base import Outputs as Outputs
 from distillery.models.staged import Stage as Stage
@@ -49,3 +50,12 @@ from distillery.students.classifier import Teacher as Teacher
 from distillery.students.classifier import load_student as load_student
 from distillery.students.classifier import load_teacher as load_teacher
 from distillery.students.export import export as export
+from distillery.task import Column as Column
+from distillery.task import Measure as Measure
+from distillery.task import Task as Task
+from distillery.tasks.classification import Classification as Classification
+from distillery.tasks.classification.evaluation import ClassEvaluation as ClassEvaluation
+from distillery.tasks.classification.training import ClassTraining as ClassTraining
+from distillery.training.task import Training as Training
+from distillery.training.testing import additive as additive
+from distillery.training.trainee import Trainee as Trainee

@@ -5,7 +5,6 @@ Nothing here imports torch: whoever only plans or reads results pays for nothing
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -95,21 +94,22 @@ class Task:
     Sources, networks and objectives belong to a task (their `task`), and a study may name those of its own task only.
 
     Attributes:
-        name: as a study says it.
+        name: as the study says it: a row of `TASKS`, or `path/to/file.py:Class`.
         measures: what every student is judged by, each under `last` in a run's results. The first is what the main
             table shows, and what a best epoch is chosen by.
         columns: what else the results of a run hold, for runs.csv and the report.
         plain: the objective that trains without a teacher; teachers are trained by it.
-        parts: "module:Class" of what does the work, imported when it is asked for: "training" (a
+        parts: "module:Class", or "path/to/file.py:Class", of what does the work, imported when it is asked for: "training" (a
             `distillery.training.task.Training`: what is trained, and how it is tested), "evaluation" (an
             `distillery.evaluation.task.Evaluation`: what is measured in the end), "cache" (`run(work)`: what is kept of
-            a teacher), "rehearsal" (`rehearse(study, images)`: what would fail).
+            a teacher), "rehearsal" (`rehearse(study, images)`: what would fail). For the last two `distillery.tasks.plain`
+            has ones that keep and rehearse nothing.
     """
 
     class Config(BaseConfig):
         """Keys of the `task:` block besides `name`."""
 
-    name: ClassVar[str]
+    name: str
     measures: ClassVar[tuple[Measure, ...]]
     columns: ClassVar[tuple[Column, ...]] = ()
     plain: ClassVar[str]
@@ -125,14 +125,13 @@ class Task:
         return self.measures[0]
 
     def part(self, name: str) -> Any:
-        """Import one of the parts."""
-        module, _, attribute = self.parts[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        """Import one of the parts. Raises DistilleryError if it cannot be imported."""
+        return self.component(name).get()
 
     def component(self, part: str) -> Component:
         """A part as the fingerprint of a job sees it."""
-        module, _, attribute = self.parts[part].partition(":")
-        return Component("task", self.name, module, attribute, "distillery.task:Task")
+        module, _, attribute = self.parts[part].rpartition(":")
+        return Component("part of task", self.name, module, attribute, "distillery.task:Task")
 
     def values(self) -> dict[str, Any]:
         """What the spec of a job says about its task."""
@@ -147,4 +146,5 @@ def task_of(block: Mapping[str, Any]) -> Task:
     kind = TASKS[block["name"]].load()
     options = {key: value for key, value in block.items() if key != "name"}
     task: Task = kind(kind.Config.read(options, "task."))
+    task.name = block["name"]
     return task

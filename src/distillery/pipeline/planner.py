@@ -20,7 +20,7 @@ from distillery.records import named
 from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
-from distillery.task import task_of
+from distillery.task import TASKS, task_of
 from distillery.teachers.released import is_remote, places, source_of
 
 PARAMS = Path("params.yaml")
@@ -58,7 +58,13 @@ def named_files(study: Study) -> list[Path]:
     found = [*open_source(study.data.source, study.data.options).files()]
     for teacher in study.teachers.values():
         found += local_files(teacher)
-    components = [SOURCES[study.data.source], *(NETWORKS[t.architecture] for t in study.teachers.values())]
+    task = task_of(study.task)
+    components = [
+        TASKS[task.name],
+        *(task.component(part) for part in task.parts),
+        SOURCES[study.data.source],
+        *(NETWORKS[t.architecture] for t in study.teachers.values()),
+    ]
     components += [NETWORKS[pair.student] for pair in study.pairs.values()]
     components += [c for method in study.methods.values() for c in loss_components(method.model_dump())]
     recipes = [study.recipe_for_teacher(t) for t in study.teachers]

@@ -14,7 +14,6 @@ _HERE = "distillery.tasks.classification"
 class Classification(Task):
     """Networks give logits (B, C); targets are classes (B,), or soft ones (B, C) while images are mixed."""
 
-    name = "classification"
     measures = (
         Measure("top1", "test accuracy", "%", short="top-1"),
         Measure("top5", "top-5 test accuracy", "%", short="top-5"),
