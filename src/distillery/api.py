@@ -39,6 +39,7 @@ from distillery.objectives.soft import kl_rows as kl_rows
 from distillery.objectives.soft import kl_rows_without as kl_rows_without
 from distillery.objectives.soft import one_against_rest as one_against_rest
 from distillery.objectives.soft import tempered as tempered
+from distillery.recipe.base import Augment as Augment
 from distillery.recipe.base import Falling as Falling
 from distillery.recipe.base import Optimizer as Optimizer
 from distillery.recipe.base import Schedule as Schedule
