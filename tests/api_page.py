@@ -37,8 +37,9 @@ SECTIONS = {
         "A source of your own: `data: {source: path/to/file.py:Class}`.",
     ),
     "A recipe": (
-        ("Optimizer", "Schedule", "Falling"),
-        "Parts of your own: `optimizer: {name: path/to/file.py:Class}` and `schedule: {name: ...}` in a recipe.",
+        ("Optimizer", "Schedule", "Falling", "Augment", "Draw"),
+        "Parts of your own: `optimizer: {name: path/to/file.py:Class}`, `schedule: {name: ...}` and "
+        "`augmentation: {then: [{name: ...}]}` in a recipe.",
     ),
     "Results": (
         ("load_student", "load_teacher", "Student", "Teacher", "Classifier", "Header", "export"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from photographs import photographs
 from PIL import Image, ImageFilter, ImageOps
 from scipy import stats
+from small_study import STUDY, make, write
 from timm.data import auto_augment as timm_auto
 from timm.data.mixup import Mixup as TimmMixup
 from timm.data.mixup import mixup_target
@@ -33,7 +35,13 @@ from distillery.imaging.erasing import rectangles
 from distillery.imaging.mixing import cut, mixed, soft_targets
 from distillery.imaging.policy import NAMES, changed, colour_jitter, interpolating, perform
 from distillery.imaging.randaugment import of_timm, timm_arguments, torchvision_arguments
+from distillery.pipeline import fingerprint as code
+from distillery.pipeline.check import check
+from distillery.pipeline.fingerprint import components, fingerprint
+from distillery.pipeline.planner import named_files, resolve
+from distillery.pipeline.rehearsal import rehearse
 from distillery.recipe import AUGMENTATIONS
+from distillery.records.io import read_json
 from distillery.study.blocks import Recipe
 
 SIZE = (32, 24)
@@ -603,3 +611,88 @@ def test_identity_holds_what_acts_and_nothing_else() -> None:
     assert other.effective() != short
     assert other.updated({"augmentation": {"pad": 4}}).effective() == plain
     assert Recipe().augmentation.enumerable and not other.augmentation.enumerable
+
+
+# --- in a study -------------------------------------------------------------------------------------------------------
+
+OWN = """
+from distillery.api import Augment, Share
+
+class Dark(Augment):
+    class Config(Augment.Config):
+        prob: Share = 0.5
+
+    config: Config
+
+    def __call__(self, images, targets, draw):
+        keep = draw.uniform() < self.config.prob
+        return images * ~keep[:, None, None, None], targets
+
+class Lost(Dark):
+    def __call__(self, images, targets, draw):
+        return images[1:], targets[1:]
+
+class Failing(Dark):
+    def __call__(self, images, targets, draw):
+        raise ValueError("no such thing")
+"""
+
+
+def study(*then: dict[str, Any], source: str = "cifar100") -> dict[str, Any]:
+    recipe = STUDY["recipe"] | {"augmentation": {"then": list(then)}}
+    return STUDY | {"data": {"source": source}, "recipe": recipe, "methods": {"ce": {"objective": "ce"}}, "tables": {}}
+
+
+def test_a_study_is_refused_for_what_its_augmentations_cannot_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    sentences = {
+        "Lost": "teachers.t: augmentation makes torch.float32 images of (3, 3, 32, 32) with targets of (3,) out of "
+        "(4, 3, 32, 32): it must keep their type and shape",
+        "Failing": "teachers.t: augmentation raises ValueError: no such thing",
+    }
+    rehearse(check(study({"name": "own.py:Dark", "prob": 0.1})))
+    for name, sentence in sentences.items():
+        with pytest.raises(DistilleryError) as refused:
+            rehearse(check(study({"name": f"own.py:{name}"})))
+        assert str(refused.value) == f"params.yaml: {sentence}"
+    with pytest.raises(DistilleryError, match=r"recipe.augmentation.then.0: unknown key 'p': known: prob"):
+        check(study({"name": "own.py:Dark", "p": 1}))
+    with pytest.raises(DistilleryError, match=r"three_augment works on .* have 1 of 0 to 16: drop it"):
+        rehearse(check(study({"name": "three_augment"}, source="digits")))
+
+
+def test_jobs_depend_on_the_code_of_the_augmentations_that_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    checked = check(study({"name": "own.py:Dark"}, {"name": "mixup"}))
+    assert Path("own.py") in named_files(checked)
+    (distill,) = [job for job in resolve(checked) if job.stage == "distill"]
+    used = [component.module for component in components("distill", distill.values)]
+    assert {"own.py", "distillery.recipe.mixing"} <= {*used}
+    assert "distillery.recipe.random_erasing" not in used
+    before = fingerprint("distill", distill.values)
+    code._parsed.cache_clear() if hasattr(code._parsed, "cache_clear") else None
+    code._module.cache_clear(), code._closure.cache_clear()
+    Path("own.py").write_text(OWN.replace("~keep", "keep"))
+    assert fingerprint("distill", distill.values) != before
+
+
+def test_a_view_table_is_not_made_where_images_are_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher runs live, and the records say why."""
+    monkeypatch.chdir(tmp_path)
+    recipe = STUDY["recipe"] | {"epochs": 1, "milestones": [], "augmentation": {"pad": 1, "flip": False}}
+    erased = {"augmentation": {"pad": 1, "flip": False, "then": [{"name": "random_erasing"}]}}
+    methods = {"kd": {"objective": "kd"}, "erased": {"objective": "kd", "recipe": erased}}
+    write(STUDY | {"recipe": recipe, "methods": methods})
+    make()
+    said = {m: read_json(Path(f"artifacts/small/runs/t-s/{m}/0/runs.json"))["teacher_outputs"] for m in methods}
+    assert said["kd"] == "view table"
+    assert said["erased"] == "live teacher: what random_erasing makes of an image cannot be enumerated"
+    write(STUDY | {"recipe": recipe | erased, "methods": methods})
+    make()
+    assert read_json(Path("artifacts/small/cache/t/cache.json"))["live"] == "what random_erasing makes of an image cannot be enumerated"

@@ -19,6 +19,7 @@ from distillery.data.arrays import Arrays as Arrays
 from distillery.data.arrays import Shape as Shape
 from distillery.data.arrays import Source as Source
 from distillery.errors import DistilleryError as DistilleryError
+from distillery.imaging.draw import Draw as Draw
 from distillery.models.base import Network as Network
 from distillery.models.base import Outputs as Outputs
 from distillery.models.staged import Stage as Stage
