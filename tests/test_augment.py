@@ -564,6 +564,60 @@ def test_images_that_are_not_grey_levels_are_refused() -> None:
             Augmentations(recipe, 10, normalise, channels, scale)
 
 
+EVERYTHING = (
+    "randaugment",
+    "randaugment_torchvision",
+    "three_augment",
+    "color_jitter",
+    "random_erasing",
+    "mixup_cutmix",
+)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_nothing_asks_for_a_number_on_the_device(name: str) -> None:
+    """On torch's meta device there are no numbers: what could not be captured in a graph fails here."""
+    ours = augmentations({"name": name})
+    assert ours.capturable
+    index = torch.arange(6, device="meta")
+    images = torch.empty(6, 3, 16, 12, dtype=torch.uint8, device="meta")
+    found, targets = ours(images, index, index, 0, torch.ones((), device="meta"))
+    assert found.is_meta and found.shape == images.shape and len(targets) == 6
+    with pytest.raises(RuntimeError):
+        index.sum().item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_captured_graph_replays_them_with_the_numbers_of_the_moment(
+    name: str, deterministic: bool, images: Tensor
+) -> None:
+    """It gives what eager steps give, and those what a CPU gives, but for the last bit of sine and logarithm."""
+    ours, count = augmentations({"name": name}), len(images)
+    some, labels = images.cuda(), torch.arange(count).cuda() % 10
+    index, epoch = torch.arange(count).cuda(), torch.ones((), device="cuda")
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            ours(some, labels, index, 0, epoch)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            replayed = ours(some, labels, index, 0, epoch)
+        for number, shift in ((1, 0), (2, 0), (7, 1000)):
+            epoch.fill_(number)
+            index.copy_(torch.arange(count) + shift)
+            graph.replay()
+            eager = ours(some, labels, index, 0, number)
+            assert all(torch.equal(a, b) for a, b in zip(replayed, eager, strict=True))
+            there = ours(images, labels.cpu(), index.cpu(), 0, number)
+            off = [(a.cpu().double() - b.double()).abs() for a, b in zip(eager, there, strict=True)]
+            assert all((o > 1e-5).double().mean() < 2e-3 for o in off)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 # --- in a recipe ------------------------------------------------------------------------------------------------------
 
 
@@ -695,4 +749,5 @@ def test_a_view_table_is_not_made_where_images_are_mixed(tmp_path: Path, monkeyp
     assert said["erased"] == "live teacher: what random_erasing makes of an image cannot be enumerated"
     write(STUDY | {"recipe": recipe | erased, "methods": methods})
     make()
-    assert read_json(Path("artifacts/small/cache/t/cache.json"))["live"] == "what random_erasing makes of an image cannot be enumerated"
+    why = "what random_erasing makes of an image cannot be enumerated"
+    assert read_json(Path("artifacts/small/cache/t/cache.json"))["live"] == why
