@@ -36,10 +36,9 @@ from distillery.imaging.mixing import cut, mixed, soft_targets
 from distillery.imaging.policy import NAMES, changed, colour_jitter, interpolating, perform
 from distillery.imaging.randaugment import of_timm, timm_arguments, torchvision_arguments
 from distillery.pipeline import fingerprint as code
-from distillery.pipeline.check import check
+from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import components, fingerprint
 from distillery.pipeline.planner import named_files, resolve
-from distillery.pipeline.rehearsal import rehearse
 from distillery.recipe import AUGMENTATIONS
 from distillery.records.io import read_json
 from distillery.study.blocks import Recipe

@@ -18,11 +18,10 @@ from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
 from distillery.models.drop_path import rate_of, set_drop_path
-from distillery.pipeline.check import check
-from distillery.pipeline.rehearsal import rehearse
+from distillery.pipeline.check import check, rehearse
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.training import assemble
 from distillery.training.loop import fit
-from distillery.training.trainee import assemble
 
 
 def rates(module: nn.Module) -> dict[str, float]:
@@ -161,7 +160,7 @@ def test_training_drops_at_this_rate_and_the_same_again(tmp_path: Path, monkeypa
     def trained(**changes: Any) -> tuple[Tensor, list[float]]:
         trainee = assemble("own.py:Own", Method(objective="ce"), data, [], 0)
         plain = Recipe(epochs=2, batch_size=8, milestones=(), augmentation={"pad": 0, "flip": False}, **changes)
-        fit(trainee, data, None, plain, 0)
+        fit(trainee, data.loader(plain), None, plain, 0)
         return trainee.student.head.weight.detach(), [*rates(trainee.student).values()]
 
     (first, rate), (again, _) = trained(drop_path=0.5), trained(drop_path=0.5)
