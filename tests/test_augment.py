@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from torchvision.transforms import functional as tv
 from torchvision.transforms.functional import InterpolationMode
 
 from distillery.data.augment import Augmentations
+from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
 from distillery.imaging import policy
 from distillery.imaging.blur import gaussian_blur
@@ -35,13 +38,20 @@ from distillery.imaging.erasing import rectangles
 from distillery.imaging.mixing import cut, mixed, soft_targets
 from distillery.imaging.policy import NAMES, changed, colour_jitter, interpolating, perform
 from distillery.imaging.randaugment import of_timm, timm_arguments, torchvision_arguments
+from distillery.objectives import OBJECTIVES
+from distillery.objectives.base import Batch
+from distillery.objectives.plugins import PLUGINS
 from distillery.pipeline import fingerprint as code
 from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import components, fingerprint
 from distillery.pipeline.planner import named_files, resolve
 from distillery.recipe import AUGMENTATIONS
 from distillery.records.io import read_json
-from distillery.study.blocks import Recipe
+from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification.training import assemble
+from distillery.training.checkpoint import Checkpoint
+from distillery.training.device import set_up
+from distillery.training.loop import Preempted, fit
 
 SIZE = (32, 24)
 MEAN_COLOUR = (124, 116, 104)
@@ -666,6 +676,62 @@ def test_identity_holds_what_acts_and_nothing_else() -> None:
     assert Recipe().augmentation.enumerable and not other.augmentation.enumerable
 
 
+# --- in training ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def few() -> Dataset:
+    facts: dict[str, Any] = {"class_names": tuple("abcde"), "scale": 255.0, "mean": (0.5,) * 3, "std": (0.3,) * 3}
+    whole, labels = photographs(40)[..., :8, :8].contiguous(), torch.arange(40) % 5
+    return Dataset(whole, labels, whole, labels, rows=torch.arange(40), **facts)
+
+
+SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 16, "lr": 0.01, "milestones": (), "label_smoothing": 0.1}
+
+
+def train(data: Dataset, recipe: Recipe, at: int = 0, checkpoint: Checkpoint | None = None) -> tuple[Any, list[Batch]]:
+    """The weights, and the batches that the loss has seen; with SIGTERM in step `at`."""
+    set_up(recipe)
+    trainee, seen = assemble("resnet8_w2", Method(objective="ce"), data, [], 0), []
+    supervised = trainee.objective.supervised
+
+    def noted(batch: Batch) -> dict[str, Tensor]:
+        seen.append(batch)
+        if len(seen) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return supervised(batch)
+
+    trainee.objective.supervised = noted  # type: ignore[method-assign]
+    fit(trainee, data.loader(recipe), None, recipe, 0, checkpoint)
+    return [p.detach() for p in trainee.student.parameters()], seen
+
+
+def test_training_sees_soft_targets_and_is_the_same_again(few: Dataset) -> None:
+    recipe = Recipe(augmentation={"pad": 1, "flip": True, "then": DEIT}, **SHORT)
+    (weights, seen), (again, _) = train(few, recipe), train(few, recipe)
+    assert all(torch.equal(a, b) for a, b in zip(weights, again, strict=True))
+    for batch in seen:
+        one, two = batch.targets, soft_targets(few.train_labels[batch.index], 5, 0.1)
+        share = (one - two.flip(0)).norm(dim=1) / (two - two.flip(0)).norm(dim=1)
+        share = share[~share.isnan() & ~share.isinf()]
+        assert torch.allclose(share, share[0].expand_as(share), atol=1e-5)  # one share for the whole batch, smoothed
+    plain = train(few, Recipe(augmentation={"pad": 1, "flip": True}, **SHORT))
+    assert all(batch.targets.dtype == torch.int64 for batch in plain[1])
+    assert [b.index.tolist() for b in plain[1]] == [b.index.tolist() for b in seen]  # in the same order
+    assert not torch.equal(plain[0][0], weights[0])
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_stopped_in_mid_epoch_a_run_ends_with_the_same_bits(few: Dataset, at: int, tmp_path: Path) -> None:
+    recipe = Recipe(augmentation={"pad": 1, "flip": True, "then": DEIT}, **SHORT)
+    weights, _ = train(few, recipe)
+    with pytest.raises(Preempted):
+        train(few, recipe, at, Checkpoint(tmp_path / "run.safetensors", "key"))
+    resumed, seen = train(few, recipe, 0, Checkpoint(tmp_path / "run.safetensors", "key"))
+    assert len(seen) == 6 - at
+    assert all(torch.equal(a, b) for a, b in zip(weights, resumed, strict=True))
+
+
 # --- in a study -------------------------------------------------------------------------------------------------------
 
 OWN = """
@@ -715,6 +781,23 @@ def test_a_study_is_refused_for_what_its_augmentations_cannot_do(
         check(study({"name": "own.py:Dark", "p": 1}))
     with pytest.raises(DistilleryError, match=r"three_augment works on .* have 1 of 0 to 16: drop it"):
         rehearse(check(study({"name": "three_augment"}, source="digits")))
+
+
+ONE_CLASS = {"crd", "dkd", "ensemble", "label_revision", "mlkd", "rc", "rld", "kd with revise", "kd with swap"}
+BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in OBJECTIVES}
+BLOCKS |= {f"kd with {name}": {"objective": "kd", "plugins": {name: {}}} for name in PLUGINS}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_methods_that_ask_for_one_class_are_refused_where_images_are_mixed(name: str) -> None:
+    mixing = study({"name": "mixup"}) | {"methods": {"m": BLOCKS[name]}}
+    mixing["teachers"] = {"t": {"architecture": "resnet8_w8", "recipe": {"augmentation": {"pad": 1}}}}
+    if name not in ONE_CLASS:
+        rehearse(check(mixing))
+        return
+    with pytest.raises(DistilleryError, match=r"methods.m for t-s: it asks for one class per image, .* override"):
+        rehearse(check(mixing))
+    rehearse(check(mixing | {"methods": {"m": BLOCKS[name] | {"recipe": {"augmentation": {"pad": 1}}}}}))
 
 
 def test_jobs_depend_on_the_code_of_the_augmentations_that_they_name(

@@ -84,7 +84,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 yield from problems
                 if not problems and teachers.keys() >= {*pair.teachers}:
                     roles = tuple(teachers[t] for t in pair.teachers)
-                    yield from stage.plays(f"methods.{m} for {p}", method, loss, student, roles)
+                    yield from stage.plays(f"methods.{m} for {p}", method, loss, student, roles, recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,20 +236,25 @@ class _Stage:
             except DistilleryError as error:
                 yield f"{where}: drop_path: {error}"
 
-    def plays(self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> list[str]:
+    def plays(
+        self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], recipe: Recipe
+    ) -> list[str]:
         """Build the objective as a run does, and compute its loss."""
+        soft = any(part.mixes for part in recipe.augmentations())
         try:
-            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers)]
+            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers, soft)]
         except DistilleryError as error:
             return [f"{where}: {error}"]
         except Exception as error:  # whatever the author's code raises
             return [f"{where}: {method.objective} raises {type(error).__name__}: {_said(error)}"]
 
-    def _plays(self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> Iterator[str]:
+    def _plays(
+        self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool
+    ) -> Iterator[str]:
         names = teachers if loss.needs else ()
         context = self._context(student, names)
         objective = loss.build(context)
-        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs))
+        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft))
         if loss.needs and not terms:
             yield f"every term of {method.objective} has weight 0"
         for name, (kind, _) in loss.plugins.items():
@@ -273,12 +278,13 @@ class _Stage:
         pooled = torch.randn(count, width) if width is not None else None
         return Outputs(torch.randn(count, self.shape.num_classes), pooled)
 
-    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str]) -> Batch:
+    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str], soft: bool) -> Batch:
         strong = "strong" in needs
         ours, theirs = self.outputs(student, _BATCH), tuple(self.outputs(t, _BATCH) for t in teachers)
         index = torch.arange(_BATCH)
+        labels = index % self.shape.num_classes
         return Batch(
-            index % self.shape.num_classes,
+            torch.eye(self.shape.num_classes)[labels] if soft else labels,
             ours,
             theirs,
             torch.ones(()),
