@@ -25,11 +25,11 @@ def gaussian_blur(images: Tensor, radius: Tensor, largest: float) -> Tensor:
     values = images.long()
     for axis in (3, 2):
         size = images.shape[axis]
-        places = (torch.arange(size, device=images.device) + offsets[:, None]).clamp(0, size - 1)
+        places = torch.arange(-reach, size + reach, device=images.device).clamp(0, size - 1)
         for _ in range(PASSES):
-            total = torch.full_like(values, _UNIT // 2)
-            for place, weight in zip(places, weights.T, strict=True):
-                total += weight[:, None, None, None] * values.index_select(axis, place)
+            padded, total = values.index_select(axis, places), torch.full_like(values, _UNIT // 2)
+            for first, weight in enumerate(weights.T):
+                total.addcmul_(padded.narrow(axis, first, size), weight[:, None, None, None])
             values = total >> 24
     return values.to(torch.uint8)
 

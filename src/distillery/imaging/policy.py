@@ -1,12 +1,12 @@
 """Another operation on every image of a batch: the engine of RandAugment, in both its readings, and of colour jitter.
 
-The operations are those of Pillow, value for value. They fall into three families (tables, mixtures, affine maps), and
-each family is computed once for all its images, whichever operation of it they get.
+The operations are those of Pillow, value for value. They fall into three families: tables, mixtures, affine maps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,13 +42,21 @@ MAPS: dict[str, Callable[[Tensor, int, int], list[Tensor | float]]] = {
 NAMES = ("identity", *TABLES, *MIXTURES, *MAPS)
 
 
+def at_once(images: Tensor) -> bool:
+    """Whether operations are done on all images and chosen from, not each on its own ones: everywhere but on a CPU.
+
+    To know which rows an operation gets would be to wait for the device, and shapes that depend on the data cannot be
+    captured in a graph.
+    """
+    return not images.is_cpu
+
+
 def changed(images: Tensor, keep: Tensor, change: Callable[[Rows], Tensor]) -> Tensor:
     """Replace the images where the (B,) boolean `keep` holds by `change(rows)`, the changed images of some rows.
 
-    On a CPU these are just the rows in question. Elsewhere they are all rows: to know which would be to wait for the
-    device, and shapes that depend on the data cannot be captured in a graph.
+    These are the rows in question, or all of them where everything is done at once.
     """
-    if not images.is_cpu:
+    if at_once(images):
         return torch.where(keep.view(-1, 1, 1, 1), change(slice(None)), images)
     rows = keep.nonzero().squeeze(1)
     if not len(rows):
@@ -70,32 +78,34 @@ def perform(images: Tensor, operation: Tensor, argument: Tensor, warp: Warp | No
     """
     numbers = {name: number for number, name in enumerate(NAMES)}
 
-    def tables(rows: Rows) -> Tensor:
+    def tables(names: list[str], rows: Rows) -> Tensor:
         some, which, value = images[rows], operation[rows], argument[rows]
         table = colour.levels(some)
-        for name, make in TABLES.items():
-            table = torch.where((which == numbers[name])[:, None, None], make(some, value), table)
+        for name in names:
+            table = torch.where((which == numbers[name])[:, None, None], TABLES[name](some, value), table)
         return colour.look_up(some, table)
 
-    def mixtures(rows: Rows) -> Tensor:
+    def mixtures(names: list[str], rows: Rows) -> Tensor:
         some, which = images[rows], operation[rows]
         base = some.int()
-        for name, make in MIXTURES.items():
-            base = torch.where((which == numbers[name])[:, None, None, None], make(some), base)
+        for name in names:
+            base = torch.where((which == numbers[name])[:, None, None, None], MIXTURES[name](some), base)
         return colour.blend(base, some, argument[rows])
 
-    def maps(rows: Rows) -> Tensor:
+    def maps(names: list[str], rows: Rows) -> Tensor:
         some, which, value = images[rows], operation[rows], argument[rows]
         matrix: list[Tensor | float] = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-        for name, make in MAPS.items():
+        for name in names:
             of_this = which == numbers[name]
-            entries = zip(make(value, *some.shape[-2:]), matrix, strict=True)
+            entries = zip(MAPS[name](value, *some.shape[-2:]), matrix, strict=True)
             matrix = [torch.where(of_this, new, old) for new, old in entries]
         return warp(some, matrix, rows) if warp else affine(some, matrix)
 
-    for family, change in ((TABLES, tables), (MIXTURES, mixtures), (MAPS, maps)):
-        first, last = (numbers[name] for name in (next(iter(family)), list(family)[-1]))
-        images = changed(images, (operation >= first) & (operation <= last), change)
+    together = [(list(TABLES), tables), (list(MIXTURES), mixtures), (list(MAPS), maps)]
+    apart = [([name], change) for names, change in together[:2] for name in names]
+    for names, change in together if at_once(images) else [*apart, together[2]]:
+        mine = (operation >= numbers[names[0]]) & (operation <= numbers[names[-1]])
+        images = changed(images, mine, partial(change, names))
     return images
 
 
