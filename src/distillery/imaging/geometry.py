@@ -46,25 +46,26 @@ def affine_smooth(images: Tensor, matrix: Matrix, cubic: Tensor | bool, fill: Co
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     x, y = x - 0.5, y - 0.5
     left, top = x.floor(), y.floor()
-    cubic = cubic[:, None, None, None] if isinstance(cubic, Tensor) else torch.full((), cubic, device=images.device)
-    flat, columns = images.flatten(2), [(left.long() + step).clamp(0, width - 1) for step in range(-1, 3)]
+    cubic = cubic[:, None, None, None] if isinstance(cubic, Tensor) else cubic
+    first = torch.arange(len(images), device=images.device)[:, None, None] * (height * width)
+    flat = images.permute(0, 2, 3, 1).flatten(0, 2)  # all channels of a pixel at once, which is the fastest way here
+    columns = [(left.long() + step).clamp(0, width - 1) for step in range(-1, 3)]
     lines = []
     for step in range(-1, 3):
-        start = (top.long() + step).clamp(0, height - 1) * width
-        places = [(start + column)[:, None].expand_as(images).flatten(2) for column in columns]
-        values = [flat.gather(2, place).view_as(images).double() for place in places]
-        lines.append(_between(values, (x - left)[:, None], cubic))
-    found = _between(lines, (y - top)[:, None], cubic).clamp(0, 255).to(torch.uint8)
-    return torch.where(inside[:, None], found, _colour(images, fill))
+        start = first + (top.long() + step).clamp(0, height - 1) * width
+        values = [flat.index_select(0, (start + column).flatten()).view(*x.shape, -1).double() for column in columns]
+        lines.append(_between(values, (x - left)[..., None], cubic))
+    found = _between(lines, (y - top)[..., None], cubic).clamp(0, 255).to(torch.uint8).permute(0, 3, 1, 2)
+    return torch.where(inside[:, None], found, _colour(images, fill)).contiguous()
 
 
-def _between(values: list[Tensor], t: Tensor, cubic: Tensor) -> Tensor:
+def _between(values: list[Tensor], t: Tensor, cubic: Tensor | bool) -> Tensor:
     """Interpolate between four neighbours, at t behind the second; in Pillow's order, so that equal ones stay exact."""
     v1, v2, v3, v4 = values
-    slope = torch.where(cubic, v3 - v1, v3 - v2)
-    square = torch.where(cubic, 2 * (v1 - v2) + v3 - v4, 0.0)
-    cube = torch.where(cubic, v2 - v1 - v3 + v4, 0.0)
-    return v2 + t * (slope + t * (square + t * cube))
+    if cubic is False:
+        return v2 + t * (v3 - v2)
+    curved = v2 + t * (v3 - v1 + t * (2 * (v1 - v2) + v3 - v4 + t * (v2 - v1 - v3 + v4)))
+    return curved if cubic is True else torch.where(cubic, curved, v2 + t * (v3 - v2))
 
 
 def _colour(images: Tensor, fill: Colour) -> Tensor:
