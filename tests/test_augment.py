@@ -106,6 +106,15 @@ def test_an_entry_draws_the_same_whatever_else_is_there(images: Tensor) -> None:
     assert torch.equal(beside(images, labels, labels, 0, 1)[1], alone)
 
 
+def test_a_process_without_images_gets_none(images: Tensor) -> None:
+    """Several processes may share a last batch that is smaller than they are many."""
+    nothing = torch.arange(0)
+    found, targets = augmentations(*DEIT)(images[:0], nothing, nothing, 0, 1)
+    assert found.shape == (0, 3, 32, 24) and targets.shape == (0, 10)
+    found, targets = augmentations(*DEIT)(images[:1], torch.tensor([4]), torch.tensor([7]), 0, 1)
+    assert found.shape == (1, 3, 32, 24) and targets.argmax() == 4 and targets.sum().item() == pytest.approx(1)
+
+
 def test_grey_images_stay_grey(images: Tensor) -> None:
     grey = images[:, :1].contiguous()
     ours = augmentations({"name": "three_augment"}, {"name": "color_jitter"}, {"name": "random_erasing"})

@@ -3,6 +3,8 @@
 The order is that of the released DeiT and VkD: crop and flip, entries of stage "image" on grey levels, normalisation,
 entries of stage "batch". What an image gets depends on (seed, epoch, image) alone, and what a batch shares on its first
 image: it is the same for every method, and after a resume.
+
+Where several processes share a batch, each mixes its own part of it, as timm's do: there is no other image at hand.
 """
 
 from __future__ import annotations
@@ -71,8 +73,8 @@ class Augmentations:
             Normalised images, and the targets: as they came, or (B, C) in float32 if something mixes; float64 with
             images in float64.
         """
-        channels = images.shape[1]
-        for name, part in self.parts:
+        channels, parts = images.shape[1], self.parts if len(images) else []  # one of several processes may have none
+        for name, part in parts:
             if part.stage == "image":
                 colour = images.expand(-1, 3, -1, -1).contiguous()
                 images, targets = part(colour, targets, _draw(name, index, seed, epoch))
@@ -80,7 +82,7 @@ class Augmentations:
         if self.soft:
             dtype = torch.promote_types(images.dtype, torch.float32)
             targets = soft_targets(targets, self.classes, self.smoothing, dtype)
-        for name, part in self.parts:
+        for name, part in parts:
             if part.stage == "batch":
                 images, targets = part(images, targets, _draw(name, index, seed, epoch))
         return images, targets
