@@ -167,8 +167,8 @@ def test_jobs_depend_on_the_code_of_the_augmentations_that_they_name(
     assert {"own.py", "distillery.recipe.mixing"} <= {*used}
     assert "distillery.recipe.random_erasing" not in used
     before = fingerprint("distill", distill.values)
-    code._parsed.cache_clear() if hasattr(code._parsed, "cache_clear") else None
-    code._module.cache_clear(), code._closure.cache_clear()
+    for cached in (code._module, code._closure):
+        cached.cache_clear()
     Path("own.py").write_text(OWN.replace("~keep", "keep"))
     assert fingerprint("distill", distill.values) != before
 
