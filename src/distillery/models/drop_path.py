@@ -21,9 +21,10 @@ RATES = {"DropPath": "drop_prob", "StochasticDepth": "p"}
 def set_drop_path(network: Network, rate: float) -> None:
     """Set the highest rate of a network, 0 <= rate < 1.
 
-    How the rates of the blocks rise to it is the network's own affair. One of timm's gets what timm gives it for this
-    `drop_path_rate`. One that has rates already, as torchvision's do, keeps their proportions. Any other one's rise
-    linearly with the depth, from 0 in the first block: blocks are the modules that a `DropPath` belongs to.
+    How the rates of the blocks rise to it is the network's own affair: it may define `spread_drop_path(rate)`. One of
+    timm's gets what timm gives it for this `drop_path_rate`. One that has rates already, as torchvision's do, keeps
+    their proportions. Any other one's rise linearly with the depth, from 0 in the first block: blocks are the modules
+    that a `DropPath` belongs to.
 
     Raises DistilleryError if it has no drop path.
     """
