@@ -37,8 +37,17 @@ SECTIONS = {
         "A source of your own: `data: {source: path/to/file.py:Class}`.",
     ),
     "A recipe": (
-        ("Optimizer", "Schedule", "Falling"),
-        "Parts of your own: `optimizer: {name: path/to/file.py:Class}` and `schedule: {name: ...}` in a recipe.",
+        ("Optimizer", "Schedule", "Falling", "Augment", "Draw"),
+        "Parts of your own: `optimizer: {name: path/to/file.py:Class}`, `schedule: {name: ...}` and "
+        "`augmentation: {then: [{name: ...}]}` in a recipe.",
+    ),
+    "A metric, a task": (
+        (
+            *("Task", "Measure", "Column", "Training", "Evaluation", "Trainee", "build_objective", "additive"),
+            *("Classification", "ClassTraining", "ClassEvaluation"),
+        ),
+        "A task of your own, or the usual one with more measures: `task: path/to/file.py:Class`. "
+        "[your-own.md](your-own.md) has both.",
     ),
     "Results": (
         ("load_student", "load_teacher", "Student", "Teacher", "Classifier", "Header", "export"),

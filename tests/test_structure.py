@@ -47,7 +47,11 @@ GRAPH = {module: {name for name in imports(path) if name != module} for module, 
 
 def table() -> dict[str, set[str]]:
     text = (ROOT / "docs" / "design.md").read_text()
-    rows = re.findall(r"^\| (\w+) \| [^|]+ \| ([\w, ]*)\|$", text.partition("## Who may import whom")[2], re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\w+) \| [^|]+ \| ([\w, ]*)\|$",
+        text.partition("## Who may import whom")[2].partition("| --- |")[2],
+        re.MULTILINE,
+    )
     return {package: {name for name in re.split(r"[,\s]+", allowed) if name} for package, allowed in rows}
 
 

@@ -20,6 +20,7 @@ from distillery.data.arrays import Shape as Shape
 from distillery.data.arrays import Source as Source
 from distillery.errors import DistilleryError as DistilleryError
 from distillery.evaluation.task import Evaluation as Evaluation
+from distillery.imaging.draw import Draw as Draw
 from distillery.models.base import Network as Network
 from distillery.models.base import Outputs as Outputs
 from distillery.models.staged import Stage as Stage
@@ -31,6 +32,7 @@ from distillery.objectives.base import Objective as Objective
 from distillery.objectives.base import Selector as Selector
 from distillery.objectives.base import Transform as Transform
 from distillery.objectives.base import warmup as warmup
+from distillery.objectives.build import build as build_objective  # noqa: F401
 from distillery.objectives.features import align as align
 from distillery.objectives.features import stage_taps as stage_taps
 from distillery.objectives.soft import binary_kl_rows as binary_kl_rows
@@ -40,6 +42,7 @@ from distillery.objectives.soft import kl_rows as kl_rows
 from distillery.objectives.soft import kl_rows_without as kl_rows_without
 from distillery.objectives.soft import one_against_rest as one_against_rest
 from distillery.objectives.soft import tempered as tempered
+from distillery.recipe.base import Augment as Augment
 from distillery.recipe.base import Falling as Falling
 from distillery.recipe.base import Optimizer as Optimizer
 from distillery.recipe.base import Schedule as Schedule

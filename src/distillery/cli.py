@@ -236,16 +236,17 @@ def _first_comment(path: Path) -> str:
 
 @app.command(rich_help_panel=DAILY)
 def methods() -> None:
-    """List every method, plug-in, optimizer and schedule: its source, what it needs, its parameters and defaults."""
+    """List every method, plug-in and part of a recipe: its source, what it needs, its parameters and defaults."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from distillery.objectives import OBJECTIVES
     from distillery.objectives.plugins import PLUGINS
-    from distillery.recipe import OPTIMIZERS, SCHEDULES
+    from distillery.recipe import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 
     parts = {"Objectives": OBJECTIVES, "Plug-ins": PLUGINS, "Optimizers": OPTIMIZERS, "Schedules": SCHEDULES}
+    parts["Augmentations"] = AUGMENTATIONS
     for title, registry in parts.items():
         table = Table("name", "what and where from", "needs", "parameters and defaults", title=title, show_lines=True)
         for name, component in registry.items():

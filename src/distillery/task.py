@@ -99,11 +99,11 @@ class Task:
             table shows, and what a best epoch is chosen by.
         columns: what else the results of a run hold, for runs.csv and the report.
         plain: the objective that trains without a teacher; teachers are trained by it.
-        parts: "module:Class", or "path/to/file.py:Class", of what does the work, imported when it is asked for: "training" (a
-            `distillery.training.task.Training`: what is trained, and how it is tested), "evaluation" (an
+        parts: "module:Class", or "path/to/file.py:Class", of what does the work, imported when it is asked for:
+            "training" (a `distillery.training.task.Training`: what is trained, and how it is tested), "evaluation" (an
             `distillery.evaluation.task.Evaluation`: what is measured in the end), "cache" (`run(work)`: what is kept of
-            a teacher), "rehearsal" (`rehearse(study, images)`: what would fail). For the last two `distillery.tasks.plain`
-            has ones that keep and rehearse nothing.
+            a teacher), "rehearsal" (`rehearse(study, images)`: what would fail). Of the last two there are ones that
+            do nothing in `distillery.tasks.plain`.
     """
 
     class Config(BaseConfig):

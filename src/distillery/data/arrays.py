@@ -40,7 +40,7 @@ class Arrays:
 class Shape:
     """What networks must fit: images (channels, height, width), classes, and how many training images there are.
 
-    `test_images` counts for the memory only; 0 where nobody has counted.
+    `test_images` counts for the memory only; 0 where nobody has counted. `scale` is the pixel value of full brightness.
     """
 
     channels: int
@@ -49,6 +49,7 @@ class Shape:
     num_classes: int
     train_images: int
     test_images: int = 0
+    scale: float = 255.0
 
 
 class Source:

@@ -31,7 +31,8 @@ class Digits(Source):
     config: Config
 
     def shape(self) -> Shape:
-        return Shape(1, 8, 8, len(COUNTS), sum(n - round(n * self.config.test_fraction) for n in COUNTS))
+        train = sum(n - round(n * self.config.test_fraction) for n in COUNTS)
+        return Shape(1, 8, 8, len(COUNTS), train, scale=SCALE)
 
     def load(self) -> Arrays:
         return _split(self.config.test_fraction)

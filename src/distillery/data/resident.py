@@ -1,4 +1,7 @@
-"""Training data that live on the device as uint8 tensors, seen through the enumerable views: CIFAR and its like."""
+"""Training data that live on the device as uint8 tensors, seen through the enumerable views: CIFAR and its like.
+
+What else a recipe does to images comes after the view, in the step: see `distillery.data.augment`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from distillery.data.augment import Augmentations
 from distillery.data.loader import Cached, Samples
 from distillery.data.precision import dtype_of, memory_format
 from distillery.data.views import Views, copied, draw, order
@@ -21,12 +26,12 @@ if TYPE_CHECKING:
 class Resident:
     """A `Loader` of whole arrays: a batch is two gathers, which a CUDA graph may hold."""
 
-    static = True
-
     def __init__(self, data: Dataset, recipe: Recipe) -> None:
         self.data, self.device, self.count = data, data.train_images.device, len(data.train_labels)
         self.dtype, self.layout = dtype_of(recipe), memory_format(recipe)
         self.views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
+        self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
+        self.static = self.augment.capturable
 
     @cached_property
     def padded(self) -> Tensor:
@@ -43,9 +48,9 @@ class Resident:
 
             images = strong_views(self.data.train_images, index, seed, epoch, self.views.margin, self.views.flip)
         device = self.device
-        return ResidentEpoch(
-            self, copied(index, device), copied(drawn, device), [copied(r, device) for r in rows], images
-        )
+        number = torch.full((), epoch, device=device)
+        laid_out = copied(index, device), copied(drawn, device), [copied(r, device) for r in rows]
+        return ResidentEpoch(self, seed, number, *laid_out, images)
 
     def splits(self) -> dict[str, ResidentSplit]:
         return {name: ResidentSplit(self, *of) for name, of in self.data.evaluation_splits().items()}
@@ -60,27 +65,30 @@ class ResidentEpoch:
     """One epoch laid out on the device.
 
     Attributes:
+        seed, number: of the run, and () int64 of the epoch.
         index, view: (N,) int64: which image, in which of its views.
         cached: per teacher, the cached outputs of just these views, (N, columns); empty with live teachers.
         strong: (N, C, H, W) uint8 strongly augmented images, for methods that need a second view.
     """
 
     loader: Resident
+    seed: int
+    number: Tensor
     index: Tensor
     view: Tensor
     cached: list[Tensor] = field(default_factory=list)
     strong: Tensor | None = None
 
     def tensors(self) -> list[Tensor]:
-        return [self.index, self.view, *self.cached, *([] if self.strong is None else [self.strong])]
+        return [self.number, self.index, self.view, *self.cached, *([] if self.strong is None else [self.strong])]
 
     def batch(self, rows: slice | Tensor) -> Samples:
         loader, index = self.loader, self.index[rows]
         cached = [c[rows] for c in self.cached]
-        labels = loader.data.train_labels[index]
-        images = loader.normalise(loader.views.take(loader.padded, index, self.view[rows]))
+        views = loader.views.take(loader.padded, index, self.view[rows])
+        images, targets = loader.augment(views, loader.data.train_labels[index], index, self.seed, self.number)
         strong = None if self.strong is None else loader.normalise(self.strong[rows])
-        return Samples(images, labels, index, cached, strong)
+        return Samples(images, targets, index, cached, strong)
 
 
 class ResidentSplit:

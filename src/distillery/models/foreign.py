@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from distillery.errors import DistilleryError
@@ -42,6 +43,20 @@ class Timm(Wrapped):
             _known(full, [f"timm/{k}" for k in timm.list_pretrained(f"{plain}.*")])
         module = timm.create_model(name, pretrained=False, num_classes=num_classes)
         super().__init__(module, full, num_classes, RGB, in_channels)
+
+    def spread_drop_path(self, rate: float) -> None:
+        """Put timm's `DropPath` modules where it has them for this `drop_path_rate`, with its rates."""
+        timm = import_timm()
+        _, _, name = self.name.partition("/")
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            try:
+                twin = timm.create_model(name, pretrained=False, drop_path_rate=rate or 0.5)  # at 0 it has none
+            except TypeError:  # an architecture that does not know the argument
+                return
+        for path, module in twin.named_modules():
+            if type(module).__name__ == "DropPath":
+                parent, _, own = path.rpartition(".")
+                setattr(self.module.get_submodule(parent), own, timm.layers.DropPath(module.drop_prob if rate else 0.0))
 
 
 def import_timm() -> Any:

@@ -165,7 +165,7 @@ def _origins() -> dict[str, str]:
     """The module that each name of `distillery.api` comes from."""
     body = ast.parse((PACKAGE / "api.py").read_bytes()).body
     passed = [node for node in body if isinstance(node, ast.ImportFrom) and node.module]
-    return {alias.name: str(node.module) for node in passed for alias in node.names}
+    return {alias.asname or alias.name: str(node.module) for node in passed for alias in node.names}
 
 
 class _Meaning(ast.NodeTransformer):

@@ -93,7 +93,7 @@ def resolve(study: Study) -> Plan:
     from distillery.objectives.build import Loss  # torch
 
     at, jobs = Layout(study.study), []
-    augmentation = study.recipe.augmentation.model_dump()
+    augmentation = study.recipe.effective()["augmentation"]
 
     def add(stage: str, keys: tuple[str, ...], values: dict[str, Any], **more: Any) -> None:
         jobs.append(Job(study.study, stage, keys, values, fingerprint(stage, values), **more))

@@ -1,7 +1,8 @@
-"""Parts of a recipe, one file each: optimisers and learning-rate schedules. Importing this imports none of them.
+"""Parts of a recipe: optimisers, learning-rate schedules, augmentations. Importing this imports none of them.
 
-`optimizer: {name: adamw, ...}` and `schedule: {name: cosine, ...}` in params.yaml name them; the block's other keys are
-those of the component's `Config`. A class of one's own is named by its place, `path/to/file.py:Class`.
+`optimizer: {name: adamw, ...}`, `schedule: {name: cosine, ...}` and the list `augmentation: {then: [{name: mixup}]}` in
+params.yaml name them; the block's other keys are those of the component's `Config`. A class of one's own is named by
+its place, `path/to/file.py:Class`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,21 @@ SCHEDULES = Registry(
     },
 )
 
+AUGMENTATIONS = Registry(
+    "augmentation",
+    "distillery.recipe.base:Augment",
+    {
+        "randaugment": "distillery.recipe.randaugment:RandAugment",
+        "randaugment_torchvision": "distillery.recipe.randaugment:TorchvisionRandAugment",
+        "three_augment": "distillery.recipe.three_augment:ThreeAugment",
+        "color_jitter": "distillery.recipe.color_jitter:ColorJitter",
+        "random_erasing": "distillery.recipe.random_erasing:RandomErasing",
+        "mixup": "distillery.recipe.mixing:Mixup",
+        "cutmix": "distillery.recipe.mixing:CutMix",
+        "mixup_cutmix": "distillery.recipe.mixing:MixupCutMix",
+    },
+)
+
 # By key of a recipe: the registry, the component that is meant where the recipe names none, and that one's own keys,
 # which a recipe may hold without a block.
 PARTS: dict[str, tuple[Registry, str, tuple[str, ...]]] = {
@@ -39,5 +55,6 @@ PARTS: dict[str, tuple[Registry, str, tuple[str, ...]]] = {
 
 
 def recipe_components(recipe: dict[str, Any]) -> list[Component]:
-    """The optimiser and the schedule that a recipe, as a mapping, names."""
-    return [registry[(recipe.get(key) or {"name": usual})["name"]] for key, (registry, usual, _) in PARTS.items()]
+    """The optimiser, the schedule and the augmentations that a recipe, as a mapping, names."""
+    found = [registry[(recipe.get(key) or {"name": usual})["name"]] for key, (registry, usual, _) in PARTS.items()]
+    return found + [AUGMENTATIONS[part["name"]] for part in (recipe.get("augmentation") or {}).get("then", ())]

@@ -1,6 +1,7 @@
-"""What optimisers and learning-rate schedules derive from. A new one is one file beside this one.
+"""What optimisers, learning-rate schedules and augmentations derive from. A new one is one file beside this one.
 
-Nothing here imports torch, so that a study is checked without it: an optimiser imports it where it is built.
+Nothing here imports torch, so that a study is checked without it: an optimiser imports it where it is built, an
+augmentation where it acts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from distillery.imaging.draw import Draw
     from distillery.study.blocks import Recipe
 
 
@@ -110,3 +112,25 @@ class Falling(Schedule):
             yield "min_lr", f"{self.config.min_lr:g} is not below lr, {self.recipe.lr:g}"
         if self.config.warmup_prefix and not self.config.warmup_epochs:
             yield "warmup_prefix", "has no effect without warmup_epochs"
+
+
+class Augment(Part):
+    """A random change to a batch of training images, after crop and flip. Override `__call__`.
+
+    Attributes:
+        stage: what it is handed. "image": (B, 3, H, W) uint8 images of grey levels 0 to 255. "batch": normalised
+            images. Entries of stage "image" come first in a recipe.
+        mixes: whether it mixes the targets of several images; it is then handed soft ones, (B, C) floats.
+        capturable: whether it can be captured in a CUDA graph: shapes that depend on no data, no waiting for the host.
+    """
+
+    stage: ClassVar[Literal["image", "batch"]] = "image"
+    mixes: ClassVar[bool] = False
+    capturable: ClassVar[bool] = True
+
+    def __call__(self, images: Tensor, targets: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Return new images of the same shape and type, and the targets: int64 (B,) classes, or float (B, C).
+
+        All randomness comes from `draw`, which gives every image of the batch numbers of its own.
+        """
+        raise TypeError(f"{type(self).__name__} does not define this")

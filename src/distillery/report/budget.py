@@ -8,7 +8,13 @@ from distillery.report.recipes import described, differing
 from distillery.report.results import Cell, Results
 
 # What the keys of a recipe are called, where their names do not say it.
-LABELS = {"lr": "learning rate", "pad": "crop padding", "validation": "held-out fraction", "ema": "weight average"}
+LABELS = {
+    "lr": "learning rate",
+    "pad": "crop padding",
+    "then": "augmentations",
+    "validation": "held-out fraction",
+    "ema": "weight average",
+}
 
 
 def budget(facts: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from distillery.config import Problems
 from distillery.errors import DistilleryError
-from distillery.recipe import PARTS
+from distillery.recipe import AUGMENTATIONS, PARTS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 Positive = Annotated[float, Field(gt=0)]
@@ -22,15 +22,8 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
-class Augmentation(Block):
-    """Random crop from a zero-padded image, and a horizontal flip with probability one half."""
-
-    pad: int = Field(4, ge=0)
-    flip: bool = True
-
-
 class Named(Block):
-    """An optimiser or a schedule of `distillery.recipe` by name, with its settings."""
+    """An optimiser, a schedule or an augmentation of `distillery.recipe` by name, with its settings."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str
@@ -38,6 +31,27 @@ class Named(Block):
     @property
     def keys(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+class Augmentation(Block):
+    """Random crop from a zero-padded image, a horizontal flip with probability one half; then others, in order."""
+
+    pad: int = Field(4, ge=0)
+    flip: bool = True
+    then: tuple[Named, ...] = ()
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether all that can become of an image is a finite list, its views, that a table can hold.
+
+        Mixing rules this out too: the teacher sees the mixed images.
+        """
+        return not self.then
+
+    @model_serializer(mode="wrap")
+    def _only_what_acts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty `then`, which is younger than the first studies: their identity stays."""
+        return {k: v for k, v in dump(self).items() if k != "then" or v}
 
 
 class Ema(Block):
@@ -61,6 +75,8 @@ class Recipe(Block):
     The optimiser is SGD with the keys `momentum` and `nesterov`, the schedule drops by `lr_decay` after `milestones`:
     unless `optimizer` or `schedule` name another one (see `distillery.recipe`).
 
+    `drop_path` is the highest rate of stochastic depth, in networks that have it; without the key they keep their own.
+
     `tap_preacts` asks the student for its pre-activation taps in every step, as the mdistiller lineage does whether a
     method uses them or not: its wide residual networks then update three batch normalisations twice per step.
     """
@@ -80,6 +96,7 @@ class Recipe(Block):
     label_smoothing: Fraction = 0.0
     ema: Ema | None = None
     augmentation: Augmentation = Augmentation()
+    drop_path: Fraction | None = None
     validation: Fraction = 0.0
     test_every: int = Field(1, ge=1)
     precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
@@ -95,6 +112,14 @@ class Recipe(Block):
         kind = registry[named.name].load()
         values = {k: getattr(self, k) for k in short} if named.name == usual else {}
         return kind(kind.Config.read(values | named.keys), self)
+
+    def augmentations(self) -> list[Any]:
+        """Make the entries of `augmentation.then`. Raises DistilleryError: an unknown name, or keys (Problems)."""
+        return [self._augmentation(named) for named in self.augmentation.then]
+
+    def _augmentation(self, named: Named) -> Any:
+        kind = AUGMENTATIONS[named.name].load()
+        return kind(kind.Config.read(named.keys), self)
 
     def contradictions(self) -> list[str]:
         """Settings that have no effect, are unknown or cannot work together, one clause each."""
@@ -113,11 +138,36 @@ class Recipe(Block):
                 found += [f"{k}: has no effect with {key} {named.name!r}" for k in said if named.name != usual]
                 in_block = {k for k, _ in clauses if k not in short or k in named.keys}
                 found += [f"{key}.{k}: {clause}" if k in in_block else f"{k}: {clause}" for k, clause in clauses]
+        found += self._idle_augmentations()
         if self.decay != "all" and self.weight_decay == 0:
             found.append("decay: has no effect with weight_decay 0")
         if self.ema and not self.ema.warmup:
             unused = [k for k in ("warmup_gamma", "warmup_power") if getattr(self.ema, k) != getattr(Ema(), k)]
             found += [f"ema.{k}: has no effect without warmup" for k in unused]
+        return found
+
+    def _idle_augmentations(self) -> list[str]:
+        found: list[str] = []
+        made: list[tuple[str, Any]] = []
+        for place, named in enumerate(self.augmentation.then):
+            where = f"augmentation.then.{place}"
+            try:
+                part = self._augmentation(named)
+            except Problems as problems:
+                found += [f"{where}: {s}" if s.startswith("unknown") else f"{where}.{s}" for s in problems.sentences]
+            except DistilleryError as error:
+                found.append(f"{where}: {error}")
+            else:
+                found += [f"{where}.{key}: {clause}" for key, clause in part.contradictions()]
+                if named.name in (name for name, _ in made):
+                    found.append(f"{where}: {named.name} is there already")
+                if late := [name for name, other in made if part.stage == "image" and other.stage == "batch"]:
+                    found.append(f"{where}: {named.name} comes before images are normalised: move it before {late[0]}")
+                if other := [name for name, before in made if part.mixes and before.mixes and name != named.name]:
+                    found.append(
+                        f"{where}: {other[0]} mixes images too: mixup_cutmix chooses one of both for every batch"
+                    )
+                made.append((named.name, part))
         return found
 
     def updated(self, *overrides: dict[str, Any]) -> Recipe:
@@ -146,6 +196,9 @@ class Recipe(Block):
             block = named.name != usual or more
             values |= {k: None if block else keys[k] for k in short}
             values[key] = {"name": named.name} | keys if block else None
+        if self.augmentation.then:
+            parts = zip(self.augmentation.then, self.augmentations(), strict=True)
+            values["augmentation"]["then"] = [{"name": n.name} | part.config.effective() for n, part in parts]
         idle = {"decay": "all", "label_smoothing": 0.0}
         return {k: v for k, v in values.items() if v is not None and (k not in idle or v != idle[k])}
 

@@ -19,6 +19,7 @@ from distillery.data.loader import Epoch, Loader
 from distillery.data.precision import dtype_of, memory_format
 from distillery.data.views import seed_for
 from distillery.models.base import Outputs
+from distillery.models.drop_path import set_drop_path
 from distillery.records.io import DistilleryError
 from distillery.records.leaving import SAID, Stopped
 from distillery.study.blocks import Recipe
@@ -58,6 +59,8 @@ def fit(
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
     share_norms(student, ranks)
+    if recipe.drop_path is not None:
+        set_drop_path(student, recipe.drop_path)
     objective.smooth(recipe.label_smoothing)
     optimizer, schedule = make_optimizer(trainee.named_parameters(), recipe, device), recipe.part("schedule")
     average = Average(trainee, recipe.ema) if recipe.ema else None

@@ -27,12 +27,16 @@ def run(work: Work) -> None:
         size = size_in_bytes(len(data.train_images), views.count, columns(network, data, cache), cache)
         facts: dict[str, Any] = {"teacher_sha256": work.sha256("weights"), "bytes": size}
         output, known = work.job.outputs["table"], {}
-        if cache.enabled and size <= cache.budget_gb * 1e9:
+        if cache.enabled and augmentation.enumerable and size <= cache.budget_gb * 1e9:
             with Progress(f"view table of {work.job.keys[0]}", volatile) as progress:
                 facts |= build(network.to(device), data.to(device), views, cache, output, work.identity, progress.rows)
             known[output] = facts.pop("sha256")
         else:
-            why = "switched off" if not cache.enabled else f"{size / 1e9:.1f} GB is over cache.budget_gb"
+            why = f"{size / 1e9:.1f} GB is over cache.budget_gb"
+            if not augmentation.enumerable:
+                why = f"what {augmentation.then[0].name} makes of an image cannot be enumerated"
+            if not cache.enabled:
+                why = "switched off"
             facts |= {"live": why}
             with artifacts.atomic_path(output) as temporary:
                 temporary.write_bytes(b"")

@@ -6,6 +6,7 @@ finds in both networks what it compares, whether every plug-in acts, whether a l
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -18,7 +19,9 @@ from distillery import models
 from distillery.config import Problems
 from distillery.data import open_source
 from distillery.data.arrays import Shape
+from distillery.data.augment import Augmentations
 from distillery.models.base import Network, Outputs
+from distillery.models.drop_path import set_drop_path
 from distillery.models.seeing import see
 from distillery.objectives.base import Batch, Context, Objective, Selector, Transform
 from distillery.objectives.build import Loss
@@ -54,6 +57,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
     recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
     for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
         yield from _optimises(where, recipe)
+        if shape and recipe.augmentation.then:
+            yield from _augments(where, recipe, shape)
     teachers: dict[str, Role] = {}
     for t in study.teachers:
         problems = list(_of_teacher(study, t, stage, teachers))
@@ -75,11 +80,11 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
             elif stage:
                 student = Role(pair.student)
-                problems = list(stage.trains(f"pairs.{p}", student, recipe))
+                problems = [*stage.trains(f"pairs.{p}", student, recipe), *stage.drops(here, student, recipe)]
                 yield from problems
                 if not problems and teachers.keys() >= {*pair.teachers}:
                     roles = tuple(teachers[t] for t in pair.teachers)
-                    yield from stage.plays(f"methods.{m} for {p}", method, loss, student, roles)
+                    yield from stage.plays(f"methods.{m} for {p}", method, loss, student, roles, recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,8 @@ def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, 
         problems = list(stage.trains(where, role, study.recipe_for_teacher(name)))
         if not problems and role.own and teacher.fallback == "train":
             problems = list(stage.trains(f"{where}.fallback", Role(role.architecture), study.recipe_for_teacher(name)))
+        if not problems and (teacher.source == "train" or teacher.fallback == "train"):
+            problems = list(stage.drops(where, role, study.recipe_for_teacher(name)))
         yield from problems
         if not problems and study.cache.pooled and stage.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
@@ -140,6 +147,26 @@ def _optimises(where: str, recipe: Recipe) -> Iterator[str]:
     except Exception as error:
         name = type(part).__name__
         yield f"{where}: optimizer {name} raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _augments(where: str, recipe: Recipe, shape: Shape) -> Iterator[str]:
+    """Whether such images can be augmented: an augmentation of the user's own may fail in any way."""
+    images = torch.randint(0, 256, (_BATCH, shape.channels, shape.height, shape.width), dtype=torch.uint8)
+    index = torch.arange(_BATCH)
+    try:
+        augment = Augmentations(recipe, shape.num_classes, Tensor.float, shape.channels, shape.scale)
+        found, targets = augment(images, index % shape.num_classes, index, 0, 1)
+    except DistilleryError as error:
+        yield f"{where}: {error}"
+    except Exception as error:
+        yield f"{where}: augmentation raises {type(error).__name__}: {_said(error)}"
+    else:
+        wanted = ((_BATCH, shape.num_classes) if augment.soft else (_BATCH,), images.shape, torch.float32)
+        if (targets.shape, found.shape, found.dtype) != wanted:
+            yield (
+                f"{where}: augmentation makes {found.dtype} images of {tuple(found.shape)} with targets of "
+                f"{tuple(targets.shape)} out of {tuple(images.shape)}: it must keep their type and shape"
+            )
 
 
 class _Stage:
@@ -201,20 +228,33 @@ class _Stage:
                 f"{role.architecture} normalises over a single value there: choose another batch_size"
             )
 
-    def plays(self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> list[str]:
+    def drops(self, where: str, role: Role, recipe: Recipe) -> Iterator[str]:
+        """Whether the network has the stochastic depth that the recipe sets a rate of."""
+        if recipe.drop_path is not None and not self.trains_on(role, _BATCH):
+            try:
+                set_drop_path(copy.deepcopy(self.network(role)), recipe.drop_path)
+            except DistilleryError as error:
+                yield f"{where}: drop_path: {error}"
+
+    def plays(
+        self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], recipe: Recipe
+    ) -> list[str]:
         """Build the objective as a run does, and compute its loss."""
+        soft = any(part.mixes for part in recipe.augmentations())
         try:
-            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers)]
+            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers, soft)]
         except DistilleryError as error:
             return [f"{where}: {error}"]
         except Exception as error:  # whatever the author's code raises
             return [f"{where}: {method.objective} raises {type(error).__name__}: {_said(error)}"]
 
-    def _plays(self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...]) -> Iterator[str]:
+    def _plays(
+        self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool
+    ) -> Iterator[str]:
         names = teachers if loss.needs else ()
         context = self._context(student, names)
         objective = loss.build(context)
-        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs))
+        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft))
         if loss.needs and not terms:
             yield f"every term of {method.objective} has weight 0"
         for name, (kind, _) in loss.plugins.items():
@@ -238,12 +278,13 @@ class _Stage:
         pooled = torch.randn(count, width) if width is not None else None
         return Outputs(torch.randn(count, self.shape.num_classes), pooled)
 
-    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str]) -> Batch:
+    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str], soft: bool) -> Batch:
         strong = "strong" in needs
         ours, theirs = self.outputs(student, _BATCH), tuple(self.outputs(t, _BATCH) for t in teachers)
         index = torch.arange(_BATCH)
+        labels = index % self.shape.num_classes
         return Batch(
-            index % self.shape.num_classes,
+            torch.eye(self.shape.num_classes)[labels] if soft else labels,
             ours,
             theirs,
             torch.ones(()),
