@@ -1,0 +1,97 @@
+"""One image of a blob in one view: decoded, cropped, resized, cropped again, mirrored. What worker processes do.
+
+A view is a row of numbers, so whoever makes it needs nothing but the blob. Decoding is TorchCodec's where it is
+installed (the extra `stream`) and the image is a plain JPEG, else Pillow's: both use libjpeg-turbo and give the same
+pixels, and TorchCodec is faster (benchmarks/streaming.py). Resizing is that of
+`torchvision.transforms.v2.functional.resize(antialias=True)`, bilinear, on uint8.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from distillery.data.arrays import Bytes
+from distillery.data.blob import PLAIN, UPRIGHT, Blob
+
+# What a row of numbers says: where the bytes are and how they are decoded; the crop of the decoded image; the size to
+# which it is resized; top and left of the part of that which is kept; whether that is mirrored.
+COLUMNS = ("offset", "length", "way", "top", "left", "height", "width", "high", "wide", "from_top", "from_left", "flip")
+
+Cuts = NDArray[np.int64]  # (B, 12)
+
+
+class Undecodable(Exception):
+    """An image of a blob that cannot be decoded.
+
+    Attributes:
+        offset: where its bytes begin.
+        why: one clause.
+    """
+
+    def __init__(self, offset: int, why: str) -> None:
+        super().__init__(offset, why)
+        self.offset, self.why = offset, why
+
+
+def cut(blob: Blob, row: NDArray[np.int64], into: Bytes) -> None:
+    """Make one view.
+
+    Args:
+        row: (12,) int64, see COLUMNS.
+        into: (H, W, 3) uint8, filled with the view.
+
+    Raises:
+        Undecodable: if the image cannot be decoded.
+    """
+    offset, length, way, top, left, height, width, high, wide, from_top, from_left, flip = row.tolist()
+    try:
+        image = decode_part(blob.read(offset, length), way, (top, left, height, width))
+    except Exception as error:  # whatever decoders and the file system raise
+        said = " ".join(str(error).split()).rstrip(".")
+        raise Undecodable(offset, said[:200] or type(error).__name__) from None
+    image = resize(image, [high, wide], antialias=True)
+    view = image[:, from_top : from_top + into.shape[0], from_left : from_left + into.shape[1]]
+    pixels = view.permute(1, 2, 0).numpy()
+    into[...] = pixels[:, ::-1] if flip else pixels
+
+
+def decode_part(content: bytes, way: int, box: tuple[int, int, int, int]) -> Tensor:
+    """Decode an image; return a part of it, (3, height, width) uint8. `box`: top, left, height, width."""
+    top, left, height, width = box
+    fast = _torchcodec()
+    if fast and way == PLAIN:
+        return fast(content)[:, top : top + height, left : left + width]
+    from distillery.data.pictures import quietly, whole
+
+    with quietly():
+        image = whole(content, upright=way == UPRIGHT)
+    part = np.array(image.crop((left, top, left + width, top + height)))
+    return torch.from_numpy(part).permute(2, 0, 1)
+
+
+@cache
+def _torchcodec() -> Callable[[bytes], Tensor] | None:
+    """TorchCodec's decoder to RGB, if it is installed and can be loaded."""
+    if importlib.util.find_spec("torchcodec") is None:
+        return None
+    try:
+        decoders: Any = importlib.import_module("torchcodec.decoders")
+        decode: Callable[[bytes], Tensor] = decoders.decode_jpeg
+    except (ImportError, OSError, RuntimeError, AttributeError):  # made for another torch, or older than 0.16
+        return None
+    return decode
+
+
+def decoder() -> str:
+    """Which decoder plain JPEGs go through: its name, for the record."""
+    return "torchcodec" if _torchcodec() else "pillow"
