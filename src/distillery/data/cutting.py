@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import platform
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 
 from distillery.data.arrays import Bytes
 from distillery.data.blob import PLAIN, UPRIGHT, Blob
@@ -27,6 +28,7 @@ from distillery.data.blob import PLAIN, UPRIGHT, Blob
 # which it is resized; top and left of the part of that which is kept; whether that is mirrored.
 COLUMNS = ("offset", "length", "way", "top", "left", "height", "width", "high", "wide", "from_top", "from_left", "flip")
 
+_ARM = ("aarch64", "arm64")
 Cuts = NDArray[np.int64]  # (B, 12)
 
 
@@ -48,7 +50,7 @@ def cut(blob: Blob, row: NDArray[np.int64], into: Bytes) -> None:
 
     Args:
         row: (12,) int64, see COLUMNS.
-        into: (H, W, 3) uint8, filled with the view.
+        into: (3, H, W) uint8, filled with the view.
 
     Raises:
         Undecodable: if the image cannot be decoded.
@@ -59,10 +61,19 @@ def cut(blob: Blob, row: NDArray[np.int64], into: Bytes) -> None:
     except Exception as error:  # whatever decoders and the file system raise
         said = " ".join(str(error).split()).rstrip(".")
         raise Undecodable(offset, said[:200] or type(error).__name__) from None
-    image = resize(image, [high, wide], antialias=True)
-    view = image[:, from_top : from_top + into.shape[0], from_left : from_left + into.shape[1]]
-    pixels = view.permute(1, 2, 0).numpy()
-    into[...] = pixels[:, ::-1] if flip else pixels
+    image = resize(image, high, wide)
+    pixels = image[:, from_top : from_top + into.shape[1], from_left : from_left + into.shape[2]].numpy()
+    into[...] = pixels[:, :, ::-1] if flip else pixels
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """`torchvision.transforms.v2.functional.resize(antialias=True)`, bilinear, of a (C, H, W) uint8 image."""
+    if image.shape[1:] == (height, width):
+        return image
+    whole_numbers = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in _ARM
+    batch = image[None] if whole_numbers else image[None].float()
+    resized = F.interpolate(batch, (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized if whole_numbers else resized.round_().to(torch.uint8)
 
 
 def decode_part(content: bytes, way: int, box: tuple[int, int, int, int]) -> Tensor:
