@@ -374,6 +374,7 @@ if sys.argv[3] == "stay":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "end"])
 def test_the_processes_end_with_their_parent(how: str, data: PhotoSet) -> None:
     """A script without `if __name__ == "__main__"`, that closes nothing."""
