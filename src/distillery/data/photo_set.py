@@ -16,11 +16,14 @@ from torch import Tensor
 from distillery.data.arrays import Bytes
 from distillery.data.blob import Blob
 from distillery.data.crops import centre_geometry
-from distillery.data.cutting import Cuts
+from distillery.data.cutting import Cuts, cut
 from distillery.data.dataset import held_out
+from distillery.data.stream import Stream
+from distillery.data.views import normalise
 from distillery.errors import StaleInput
 from distillery.records.io import load_arrays, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
+from distillery.study.blocks import Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -59,6 +62,7 @@ class PhotoSet:
         size: height and width of what networks see.
         short_side: what the short side is resized to before the centre is tested.
         class_names, scale, mean, std, facts: as of `Dataset`.
+        device: where batches go; the images stay in their file.
     """
 
     blob: Path
@@ -74,6 +78,7 @@ class PhotoSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     facts: dict[str, Any]
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
 
     @classmethod
     def load(cls, index: Path, blob: Path, verify: bool = False) -> PhotoSet:
@@ -104,7 +109,8 @@ class PhotoSet:
         return cls(
             blob=nearby(Path(blob), facts["blob"]["sha256"]) or Path(blob),
             blob_bytes=facts["blob"]["bytes"],
-            **splits,
+            train=splits["train"],
+            test=splits["test"],
             rows=torch.arange(len(splits["train"])),
             val_rows=torch.arange(0),
             size=(facts["shape"][0], facts["shape"][1]),
@@ -126,8 +132,33 @@ class PhotoSet:
 
     @property
     def train_labels(self) -> Tensor:
-        """(N,) int64 labels of the images that are trained on."""
+        """(N,) int64 labels of the images that are trained on, on the CPU."""
         return torch.from_numpy(self.train.labels)[self.rows]
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(N,) int64, on the CPU."""
+        return torch.from_numpy(self.test.labels)
+
+    def to(self, device: torch.device | str) -> PhotoSet:
+        """Return the same images, whose batches go to `device`."""
+        return dataclasses.replace(self, device=torch.device(device))
+
+    def loader(self, recipe: Recipe) -> Stream:
+        """What a run by this recipe reads its batches from."""
+        return Stream(self, recipe)
+
+    def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Map uint8 (B, 3, H, W) images to zero mean and unit deviation per channel."""
+        return normalise(images, self.mean, self.std, self.scale, dtype)
+
+    def example(self) -> Tensor:
+        """The first test image as it is tested, (1, 3, H, W) uint8, on the device."""
+        view = np.empty((1, 3, *self.size), dtype=np.uint8)
+        blob = Blob(self.blob, self.blob_bytes)
+        cut(blob, self.centres(self.test, np.zeros(1, dtype=np.int64))[0], view[0])
+        blob.close()
+        return torch.from_numpy(view).to(self.device)
 
     def evaluation_splits(self) -> dict[str, tuple[Images, Tensor]]:
         """Of "test" and, where one is held out, of "val": an index, and the positions in it of what is tested."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,12 +16,14 @@ from distillery import settings
 from distillery.data.crops import Crops, draw_crops
 from distillery.data.cutting import Cuts, Undecodable
 from distillery.data.loader import Cached, Samples
-from distillery.data.photo_set import Images, PhotoSet
 from distillery.data.precision import dtype_of, memory_format
 from distillery.data.views import copied, normalise, order
 from distillery.data.workers import Cutter, Here, Workers
 from distillery.errors import DistilleryError, StaleInput
 from distillery.study.blocks import Recipe
+
+if TYPE_CHECKING:
+    from distillery.data.photo_set import Images, PhotoSet
 
 GUARDED = 1000  # of so many images, one view in each epoch is summed: what tells cached outputs of other views
 AT_LEAST = 8  # views summed in each epoch, of fewer images
@@ -47,23 +48,15 @@ class Stream:
         self,
         data: PhotoSet,
         recipe: Recipe,
-        device: torch.device | str = "cpu",
         crops: Crops | None = None,
         view_seed: int | None = None,
         workers: int | None = None,
     ) -> None:
-        self.data, self.device, self.count = data, torch.device(device), len(data.rows)
+        self.data, self.device, self.count = data, data.device, len(data.rows)
         self.batch_size, self.dtype, self.layout = recipe.batch_size, dtype_of(recipe), memory_format(recipe)
         self.crops = Crops(flip=recipe.augmentation.flip) if crops is None else crops
         self.view_seed, self.workers = view_seed, settings.workers() if workers is None else workers
         self._cutter: Cutter | None = None
-
-    @classmethod
-    def open(
-        cls, index: Path, blob: Path, recipe: Recipe, device: torch.device | str = "cpu", validation: float = 0.0
-    ) -> Self:
-        """Open what `prepare_blob` wrote, with a share of each class held out. Raises StaleInput, see PhotoSet.load."""
-        return cls(PhotoSet.load(index, blob).hold_out(validation), recipe, device)
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> StreamEpoch:
         """Lay out an epoch: an order, and a box for every image. DistilleryError if strong views are asked for."""
