@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import signal
@@ -23,7 +24,7 @@ from torchvision.transforms import v2
 from distillery.data import crops as drawing
 from distillery.data import open_source
 from distillery.data.crops import Crops, centre_geometry, draw_crops, uniforms
-from distillery.data.cutting import decode_part, decoder
+from distillery.data.cutting import decode_part, decoder, shortened, silenced
 from distillery.data.loader import Samples
 from distillery.data.photo_set import PhotoSet
 from distillery.data.stream import Stream
@@ -200,15 +201,52 @@ def test_other_kinds_are_decoded_as_the_resident_source_does(tmp_path: Path) -> 
 def test_both_decoders_give_the_same_pixels(tmp_path: Path) -> None:
     from distillery.data.blob import PLAIN, UPRIGHT
 
-    picture = drawn(3, 61, 83)
+    picture = drawn(3, 161, 83)
     for quality in (50, 75, 95):
         for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
             for progressive in (False, True):
                 options = {"quality": quality, "subsampling": subsampling, "progressive": progressive}
                 for mode in ("RGB", "L"):
                     content = save(picture.convert(mode), tmp_path / "x.jpg", **options).read_bytes()
-                    one, other = (decode_part(content, way, (3, 5, 50, 70)) for way in (PLAIN, UPRIGHT))
+                    with silenced():
+                        one, other = (decode_part(content, way, (3, 5, 20, 70), True) for way in (PLAIN, UPRIGHT))
                     assert torch.equal(one, other), options
+
+
+@pytest.mark.parametrize("size", [(300, 200), (64, 41)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_the_rows_above_keep_their_values_when_a_file_is_shortened(
+    size: tuple[int, int], subsampling: str, tmp_path: Path
+) -> None:
+    """To the bit, wherever it is cut; with and without restart markers; what is progressive stays whole."""
+    picture = drawn(3, *size)
+    for restarts in (0, 1):
+        for mode in ("RGB", "L"):
+            options = {"quality": 85, "subsampling": subsampling, "restart_marker_rows": restarts}
+            content = save(picture.convert(mode), tmp_path / "x.jpg", **options).read_bytes()
+            whole = pixels_of(content)
+            for bottom in range(1, size[0] + 1, 7):
+                short = shortened(content, bottom)
+                assert len(short) == len(content)
+                part = pixels_of(short)
+                assert len(part) == min(size[0], (bottom // 32 + 2) * 32)
+                assert np.array_equal(part[:bottom], whole[:bottom])
+    progressive = save(picture, tmp_path / "x.jpg", progressive=True).read_bytes()
+    for untouched in (progressive, b"", b"\xff\xd8\xff", save(picture, tmp_path / "x.png").read_bytes()):
+        assert shortened(untouched, 1) == untouched
+
+
+def pixels_of(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_only_what_c_libraries_print_is_silenced(capfd: pytest.CaptureFixture[str]) -> None:
+    with silenced():
+        os.write(2, b"from a library")
+        print("from Python", file=sys.stderr)
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == "from Python\nafterwards"
 
 
 # --- a pure function of seed and epoch

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import platform
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -29,6 +32,8 @@ from distillery.data.blob import PLAIN, UPRIGHT, Blob
 COLUMNS = ("offset", "length", "way", "top", "left", "height", "width", "high", "wide", "from_top", "from_left", "flip")
 
 _ARM = ("aarch64", "arm64")
+_UNIT = 32  # rows: as many as a JPEG codes together, at most
+
 Cuts = NDArray[np.int64]  # (B, 12)
 
 
@@ -45,19 +50,20 @@ class Undecodable(Exception):
         self.offset, self.why = offset, why
 
 
-def cut(blob: Blob, row: NDArray[np.int64], into: Bytes) -> None:
+def cut(blob: Blob, row: NDArray[np.int64], into: Bytes, shorten: bool = False) -> None:
     """Make one view.
 
     Args:
         row: (12,) int64, see COLUMNS.
         into: (3, H, W) uint8, filled with the view.
+        shorten: spare the decoding of rows below the crop; to be used within `silenced`.
 
     Raises:
         Undecodable: if the image cannot be decoded.
     """
     offset, length, way, top, left, height, width, high, wide, from_top, from_left, flip = row.tolist()
     try:
-        image = decode_part(blob.read(offset, length), way, (top, left, height, width))
+        image = decode_part(blob.read(offset, length), way, (top, left, height, width), shorten)
     except Exception as error:  # whatever decoders and the file system raise
         said = " ".join(str(error).split()).rstrip(".")
         raise Undecodable(offset, said[:200] or type(error).__name__) from None
@@ -76,18 +82,57 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     return resized if whole_numbers else resized.round_().to(torch.uint8)
 
 
-def decode_part(content: bytes, way: int, box: tuple[int, int, int, int]) -> Tensor:
+def decode_part(content: bytes, way: int, box: tuple[int, int, int, int], shorten: bool = False) -> Tensor:
     """Decode an image; return a part of it, (3, height, width) uint8. `box`: top, left, height, width."""
     top, left, height, width = box
     fast = _torchcodec()
     if fast and way == PLAIN:
-        return fast(content)[:, top : top + height, left : left + width]
+        whole_image = fast(shortened(content, top + height) if shorten else content)
+        return whole_image[:, top : top + height, left : left + width]
     from distillery.data.pictures import quietly, whole
 
     with quietly():
         image = whole(content, upright=way == UPRIGHT)
     part = np.array(image.crop((left, top, left + width, top + height)))
     return torch.from_numpy(part).permute(2, 0, 1)
+
+
+def shortened(content: bytes, bottom: int) -> bytes:
+    """A JPEG whose header says that it ends some rows below `bottom`, where that spares decoding.
+
+    The rows above `bottom` keep their values to the bit: below them is left at least one row of the units that are
+    coded together, which is as far as the smoothing of colours looks. What is not sequential (SOF0, SOF1) stays whole.
+    """
+    rows, at = (bottom // _UNIT + 2) * _UNIT, 2
+    while at + 9 < len(content) and content[at] == 0xFF:
+        kind, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if kind in (0xC0, 0xC1):  # length (2 bytes), bits a sample, height (2 bytes), width (2 bytes)
+            if rows >= int.from_bytes(content[at + 5 : at + 7], "big"):
+                return content
+            return content[: at + 5] + rows.to_bytes(2, "big") + content[at + 7 :]
+        if kind in (0xC2, 0xDA):  # progressive; or the image itself begins
+            return content
+        at += 2 + length
+    return content
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep off the console what C libraries print: libjpeg warns of every image that is `shortened`.
+
+    What Python prints still gets there. For processes of one thread.
+    """
+    before, console = sys.stderr, os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        with os.fdopen(os.dup(console), "w", buffering=1) as sys.stderr:
+            yield
+    finally:
+        sys.stderr = before
+        os.dup2(console, 2)
+        os.close(console)
 
 
 @cache

@@ -24,7 +24,9 @@ def main(argv: list[str]) -> None:
     """
     socket, memory, parent, images, height, width = map(int, argv[:6])
     connection = Connection(socket)
-    with suppress(EOFError, ConnectionError):
+    from distillery.data.cutting import silenced
+
+    with suppress(EOFError, ConnectionError), silenced():
         serve(connection, memory, parent, (images, 3, height, width), argv[6])
 
 
@@ -50,7 +52,7 @@ def serve(connection: Connection, memory: int, parent: int, shape: tuple[int, ..
         try:
             blob = blob or Blob(path)  # type: ignore[arg-type]
             for row, into in zip(rows, slots[slot], strict=False):  # the last views of an epoch may leave some unused
-                cut(blob, row, into)
+                cut(blob, row, into, shorten=True)
         except Undecodable as error:
             said = (error.offset, error.why)
         except DistilleryError as error:

@@ -54,14 +54,14 @@ class Cutter(Protocol):
 
 
 class Here:
-    """Views made by this process when they are asked for."""
+    """Views made by this process when they are asked for. `shorten`: see `cutting.cut`."""
 
-    def __init__(self, path: Path) -> None:
-        self.blob = Blob(path)
+    def __init__(self, path: Path, shorten: bool = False) -> None:
+        self.blob, self.shorten = Blob(path), shorten
 
     def cut(self, rows: Cuts, into: Bytes, then: Iterable[Cuts] = ()) -> None:
         for row, view in zip(rows, into, strict=True):
-            cut(self.blob, row, view)
+            cut(self.blob, row, view, self.shorten)
 
     def close(self) -> None:
         self.blob.close()
