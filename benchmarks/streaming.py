@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,9 @@ def main(argv: list[str] | None = None) -> None:
         folder = given.photos or some_photos(place / "photos", given.images)
         keys = {"root": str(folder), "size": given.size}
         source = open_source("streamed_folder", keys)
-        prepare_blob("streamed_folder", source, place / "index", place / "blob")
-        prepare("folder", keys, place / "arrays")
+        with redirect_stdout(sys.stderr):
+            prepare_blob("streamed_folder", source, place / "index", place / "blob")
+            prepare("folder", keys, place / "arrays")
         data = PhotoSet.load(place / "index", place / "blob").to(device())
         arrays = Dataset.load(place / "arrays").to(device())
         files = data.train.names.tobytes().decode().split("\0")
