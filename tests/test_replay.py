@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from own_images import photos
 from test_stream import written
 
 from distillery import models
+from distillery.data import prepare
+from distillery.data.dataset import Dataset
 from distillery.data.photo_set import PhotoSet
 from distillery.data.stream import Stream
 from distillery.errors import DistilleryError, StaleInput
@@ -35,7 +38,8 @@ from distillery.teachers.replay import (
     size_in_bytes,
 )
 from distillery.teachers.source import LiveTeachers
-from distillery.training.loop import fit
+from distillery.training.checkpoint import Checkpoint
+from distillery.training.loop import Preempted, fit
 from distillery.training.teaching import TeacherSource
 from distillery.training.trainee import Trainee
 
@@ -72,12 +76,18 @@ def context(data: PhotoSet, student: Network, teacher: Network | None = None) ->
     return Context(2, data.train_labels, student.eval()(image, preacts=True), outputs, teacher)
 
 
-def trained(data: PhotoSet, teacher: Network, source: TeacherSource, recipe: Recipe = RECIPE) -> Any:
+def trained(
+    data: PhotoSet,
+    teacher: Network,
+    source: TeacherSource,
+    recipe: Recipe = RECIPE,
+    checkpoint: Checkpoint | None = None,
+) -> Any:
     """Train a student; return its history and weights."""
     torch.manual_seed(3)
     student = models.build("resnet8", 2)
     objective = build_objective(Method(objective="kd", temperature=2.0), context(data, student, teacher))
-    history = fit(Trainee(student, objective, ClassTraining()), loader(data, recipe), source, recipe, SEED)
+    history = fit(Trainee(student, objective, ClassTraining()), loader(data, recipe), source, recipe, SEED, checkpoint)
     return history, student.state_dict()
 
 
@@ -144,6 +154,44 @@ def test_pooled_features_come_along(data: PhotoSet, teacher: Network, tmp_path: 
     )
     assert torch.equal(found.logits, expected.logits)
     assert found.pooled is not None and torch.equal(found.pooled, expected.pooled)
+
+
+def test_enumerable_views_can_be_replayed_too(teacher: Network, tmp_path: Path) -> None:
+    """Any loader can be replayed: of arrays, every view's number is compared."""
+    prepare("folder", {"root": str(photos(tmp_path / "photos", 12, ("train", "val"))), "size": 24}, tmp_path / "arrays")
+    arrays = Dataset.load(tmp_path / "arrays").loader(RECIPE)
+    build(teacher, arrays, SEED, 1, RECIPE, PLAN, tmp_path)
+    replayed_, live = ReplayTeachers([ReplayTable(tmp_path, PLAN)]), LiveTeachers([teacher], RECIPE)
+    samples = arrays.epoch(SEED, 1, cached=replayed_.rows).batch(slice(7, 14))
+    (one,), (other,) = (source.teach(samples.inputs, samples.cached) for source in (replayed_, live))
+    assert torch.equal(one.logits, other.logits)
+    with pytest.raises(StaleInput, match="was built from other pixels"):
+        arrays.epoch(SEED + 1, 1, cached=replayed_.rows)
+
+
+class Interrupting(LiveTeachers):
+    """A teacher during whose tenth batch, in the middle of the third epoch, the scheduler wants the machine back."""
+
+    calls = 0
+
+    def teach(self, images: torch.Tensor, rows: list[torch.Tensor]) -> tuple[Outputs, ...]:
+        self.calls += 1
+        if self.calls == 10:
+            signal.raise_signal(signal.SIGTERM)
+        return super().teach(images, rows)
+
+
+def test_a_run_that_was_preempted_in_an_epoch_ends_with_the_same_weights(
+    data: PhotoSet, teacher: Network, tmp_path: Path
+) -> None:
+    live, weights = trained(data, teacher, LiveTeachers([teacher], RECIPE))
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", "key")
+    source = Interrupting([teacher], RECIPE)
+    with pytest.raises(Preempted):
+        trained(data, teacher, source, checkpoint=checkpoint)
+    history, others = trained(data, teacher, source, checkpoint=checkpoint)
+    assert source.calls == 12, "three epochs of four batches: none twice"
+    assert history == live and all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 # --- rows

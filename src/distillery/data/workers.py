@@ -32,6 +32,7 @@ from distillery.data.blob import Blob
 from distillery.data.cutting import Cuts, Undecodable, cut
 from distillery.errors import DistilleryError
 
+DECIDES_RESULTS = False  # how views are made, not what they are (see pipeline/fingerprint.py)
 CHUNK = 16  # views that a process makes in one go: some 25 ms
 AHEAD = 4  # chunks that each process can have waiting, at least
 # Sent to all processes of a job at once, by the terminal or by Slurm; what is to be done the parent decides.
