@@ -32,7 +32,6 @@ from distillery.data.blob import PLAIN, UPRIGHT, Blob
 COLUMNS = ("offset", "length", "way", "top", "left", "height", "width", "high", "wide", "from_top", "from_left", "flip")
 
 _ARM = ("aarch64", "arm64")
-_UNIT = 32  # rows: as many as a JPEG codes together, at most
 
 Cuts = NDArray[np.int64]  # (B, 12)
 
@@ -100,13 +99,16 @@ def decode_part(content: bytes, way: int, box: tuple[int, int, int, int], shorte
 def shortened(content: bytes, bottom: int) -> bytes:
     """A JPEG whose header says that it ends some rows below `bottom`, where that spares decoding.
 
-    The rows above `bottom` keep their values to the bit: below them is left at least one row of the units that are
-    coded together, which is as far as the smoothing of colours looks. What is not sequential (SOF0, SOF1) stays whole.
+    The rows above `bottom` keep their values to the bit: below them is left a whole row of the units that are coded
+    together, which is as far as the smoothing of colours looks. What is not sequential (SOF0, SOF1) stays whole.
     """
-    rows, at = (bottom // _UNIT + 2) * _UNIT, 2
+    at = 2
     while at + 9 < len(content) and content[at] == 0xFF:
         kind, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
-        if kind in (0xC0, 0xC1):  # length (2 bytes), bits a sample, height (2 bytes), width (2 bytes)
+        if kind in (0xC0, 0xC1):
+            # length (2 bytes), bits a sample, height (2), width (2), components, of each: name, factors (4 bits), table
+            unit = 8 * max((factors & 15 for factors in content[at + 11 : at + 2 + length : 3]), default=4)
+            rows = ((bottom - 1) // unit + 2) * unit
             if rows >= int.from_bytes(content[at + 5 : at + 7], "big"):
                 return content
             return content[: at + 5] + rows.to_bytes(2, "big") + content[at + 7 :]
