@@ -26,6 +26,7 @@ RUNS = {
     "limit": [*TINY, "--students", "resnet8"],
     "deterministic": [*TINY, "--students", "resnet8"],
     "compile": [*TINY, "--students", "resnet8", "--backend", "eager"],
+    "streaming": ["--images", "16", "--rounds", "3", "--batch", "8", "--size", "32"],
     "table": ["--images", "1", "--rounds", "3", "--teachers", "resnet8"],
     "precision": ["--seeds", "3", "--epochs", "1", "--teacher-epochs", "1"],
     "packing": [

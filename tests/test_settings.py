@@ -28,6 +28,7 @@ READ = {
     "DISTILLERY_CHECKPOINT_SECONDS": settings.checkpoint_seconds,
     "DISTILLERY_SCRATCH": settings.scratch,
     "OMP_NUM_THREADS": settings.threads,
+    "DISTILLERY_WORKERS": settings.workers,
     "XDG_CACHE_HOME": settings.cache,
     "SLURM_JOB_ID": settings.slurm_job,
     "TORCHELASTIC_RUN_ID": Ranks.launched,
@@ -52,6 +53,7 @@ def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     ("name", "value"),
     [
         *(("OMP_NUM_THREADS", value) for value in ("all", "0", "-1", "2.5", ",4", "9" * 30)),
+        *(("DISTILLERY_WORKERS", value) for value in ("all", "-1", "1.5", "1000")),
         *(("DISTILLERY_CHECKPOINT_SECONDS", value) for value in ("1m", "nan", "inf", "-1", "1,5")),
         *(("DISTILLERY_DEVICE", value) for value in ("gpu", "CUDA", "cuda:", "cuda:one", "0", "cuda:0,1")),
         *((name, "~no-such-user/x") for name in ("DISTILLERY_CIFAR100", "DISTILLERY_CACHE", "DISTILLERY_SCRATCH")),

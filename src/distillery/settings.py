@@ -20,11 +20,12 @@ SECONDS = "DISTILLERY_CHECKPOINT_SECONDS"
 SCRATCH = "DISTILLERY_SCRATCH"
 SOURCE = "DISTILLERY_SOURCE"  # set by `python -m distillery` for the process that takes its place
 THREADS = "OMP_NUM_THREADS"
+WORKERS = "DISTILLERY_WORKERS"
 
 
 def check() -> None:
     """Refuse wrong values before any work is done, and spare libraries those that are empty."""
-    device(), threads(), checkpoint_seconds(), cifar100(), cache(), scratch()
+    device(), threads(), workers(), checkpoint_seconds(), cifar100(), cache(), scratch()
     if get(THREADS) is None:
         os.environ.pop(THREADS, None)  # OpenMP, loaded with torch, would complain of an empty one
 
@@ -56,6 +57,17 @@ def threads() -> int:
     if not re.fullmatch(r"\d{1,5}", first) or int(first) < 1:
         raise refuse(THREADS, "a whole number of threads such as 1")
     return int(first)
+
+
+def workers() -> int:
+    """Processes that decode streamed images; 0: the training process does. Default: one for each core, at most 16."""
+    value = get(WORKERS)
+    if value is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cores, 16)
+    if not re.fullmatch(r"\d{1,3}", value):
+        raise refuse(WORKERS, "a whole number of processes such as 8")
+    return int(value)
 
 
 def checkpoint_seconds() -> float:

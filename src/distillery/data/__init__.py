@@ -22,6 +22,8 @@ SOURCES = Registry(
         "folder": "distillery.data.folder:Folder",
         "npz": "distillery.data.npz:Npz",
         "tiny_imagenet": "distillery.data.tiny_imagenet:TinyImageNet",
+        "streamed_folder": "distillery.data.streamed_folder:StreamedFolder",
+        "imagenet": "distillery.data.imagenet:ImageNet",
     },
 )
 

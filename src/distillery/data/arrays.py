@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,13 @@ class Shape:
 
 
 class Source:
-    """Base of every data source. A nested `Config` declares the keys of the study's `data:` block."""
+    """Base of every data source. A nested `Config` declares the keys of the study's `data:` block.
+
+    Attributes:
+        streamed: whether the data stage writes a blob of encoded images (`streamed.prepare_blob`), not arrays.
+    """
+
+    streamed: ClassVar[bool] = False
 
     class Config(BaseConfig):
         """Keys of the `data:` block besides `source`."""

@@ -109,14 +109,7 @@ class Dataset:
         """Move `fraction` of each class from the training to the validation images; the same ones for the same seed."""
         if fraction == 0:
             return self
-        generator = torch.Generator().manual_seed(seed_for(seed, "validation"))
-        labels, held = self.train_labels.cpu(), []
-        for label in range(self.num_classes):
-            members = (labels == label).nonzero().squeeze(1)
-            order = torch.randperm(len(members), generator=generator)
-            held.append(members[order[: round(len(members) * fraction)]])
-        keep = torch.ones(len(labels), dtype=torch.bool)
-        keep[torch.cat(held)] = False
+        keep = ~held_out(self.train_labels.cpu(), self.num_classes, fraction, seed)
         rows, keep = self.rows[keep], keep.to(self.train_labels.device)
         return dataclasses.replace(
             self,
@@ -126,6 +119,17 @@ class Dataset:
             val_images=self.train_images[~keep],
             val_labels=self.train_labels[~keep],
         )
+
+
+def held_out(labels: Tensor, classes: int, fraction: float, seed: int) -> Tensor:
+    """Mark `fraction` of each class, (N,) bool, chosen at random by the seed alone; `labels` are on the CPU."""
+    generator = torch.Generator().manual_seed(seed_for(seed, "validation"))
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(classes):
+        members = (labels == label).nonzero().squeeze(1)
+        order = torch.randperm(len(members), generator=generator)
+        held[members[order[: round(len(members) * fraction)]]] = True
+    return held
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Dataset))

@@ -25,17 +25,20 @@ _SHOWN = 3  # of many mistakes
 
 
 class Photo(NamedTuple):
-    """An image file.
+    """An image file, or a member of an archive that is one.
 
     Attributes:
         path: where it is.
         name: relative to the root of the data, with `/` and in Unicode's composed form on every system.
         label: the number of its class.
+        offset, length: the bytes of `path` that are the image; without a length, all of them.
     """
 
     path: str
     name: str
     label: int
+    offset: int = 0
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ EVERY = 10.0  # seconds between two lines that say how far it is
 PER_CHANNEL = Field(None, min_length=1, max_length=3)
 
 
-def _size(value: Any) -> tuple[int, int]:
+def side_lengths(value: Any) -> tuple[int, int]:
+    """Height and width of a number or a list of two; ValueError for anything else."""
     sides = [value, value] if type(value) is int else value
     if not (isinstance(sides, list | tuple) and len(sides) == 2 and all(type(s) is int and s > 0 for s in sides)):
         raise ValueError("a number of pixels, or a list of two: height and width")
@@ -33,7 +34,7 @@ class Photos(Source):
     """Base of the sources that are files of images: how they are decoded and what they are normalised with."""
 
     class Config(Source.Config):
-        size: Annotated[tuple[int, int], BeforeValidator(_size)] = (64, 64)
+        size: Annotated[tuple[int, int], BeforeValidator(side_lengths)] = (64, 64)
         """Height and width in pixels, or one number for both."""
         resize: Literal["crop", "squash"] = "crop"
         """crop: the short side is resized to `size`, then the centre is cut out; squash: both sides are resized."""
@@ -76,7 +77,7 @@ class Photos(Source):
             bad += [f"{photos[i].name} ({why})" for i, why in enumerate(whys) if isinstance(why, str)]
             read[split] = (images if len(good) == len(photos) else images[good], [photos[i] for i in good])
             hashes[split] = [why for why in whys if isinstance(why, bytes)]
-        self._judge(bad, listing, read)
+        judge(bad, listing, {split: photos for split, (_, photos) in read.items()}, self.config.skip_bad)
         if count := repeated(hashes["train"], hashes["test"]):
             print(
                 f"{count:,} of {len(hashes['test']):,} test images also occur in training, pixel by pixel", flush=True
@@ -115,19 +116,18 @@ class Photos(Source):
                     print(f"{split}: image {len(found)}/{len(photos)}", flush=True)
         return images, found
 
-    def _judge(self, bad: list[str], listing: Listing, read: dict[str, tuple[Bytes, list[Photo]]]) -> None:
-        """Refuse bad files, or say that they were left out; refuse classes that nothing is left of."""
-        if not bad:
-            return
-        total = len(listing.train) + len(listing.test)
-        said = (
-            f"{len(bad):,} of {total:,} files {'is no readable image' if len(bad) == 1 else 'are no readable images'}"
-        )
-        said += f": {some(bad)}"
-        if not self.config.skip_bad:
-            raise DistilleryError(f"{said}; mend or remove them, or leave them out by `data.skip_bad: true`")
-        print(f"left out: {said}", flush=True)
-        for split, (_, photos) in read.items():
-            there = {photo.label for photo in photos}
-            if lone := [repr(name) for i, name in enumerate(listing.class_names) if i not in there]:
-                raise DistilleryError(f"no readable {split} image is left of {some(lone)}: mend or remove the class")
+
+def judge(bad: list[str], listing: Listing, left: dict[str, list[Photo]], skip_bad: bool) -> None:
+    """Refuse bad files, or say that they were left out; refuse classes that nothing is left of."""
+    if not bad:
+        return
+    total = len(listing.train) + len(listing.test)
+    said = f"{len(bad):,} of {total:,} files {'is no readable image' if len(bad) == 1 else 'are no readable images'}"
+    said += f": {some(bad)}"
+    if not skip_bad:
+        raise DistilleryError(f"{said}; mend or remove them, or leave them out by `data.skip_bad: true`")
+    print(f"left out: {said}", flush=True)
+    for split, photos in left.items():
+        there = {photo.label for photo in photos}
+        if lone := [repr(name) for i, name in enumerate(listing.class_names) if i not in there]:
+            raise DistilleryError(f"no readable {split} image is left of {some(lone)}: mend or remove the class")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from distillery.data.arrays import Bytes
 
@@ -49,18 +49,55 @@ def decode(content: bytes, size: tuple[int, int], resize: Resize = "crop", chann
     Raises:
         Unreadable: if it is no image of the known formats, or one that cannot be used.
     """
-    if not content:
-        raise Unreadable("it is empty")
-    try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise Unreadable(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
-        image.load()
-        image = _colours(_upright(image))
+    with _in_one_clause():
+        image = whole(content)
         if channels == 1:
             image = image.convert("L")
         image = squash(image, size) if resize == "squash" else crop(image, size)
         return np.asarray(image).reshape(*size, channels)
+
+
+def whole(content: bytes, upright: bool = True) -> Image.Image:
+    """Decode an image file to RGB, in its own size.
+
+    Args:
+        upright: as a viewer shows it, see above. Without, as torchvision's `ImageFolder` reads it: Pillow's plain
+            conversion, whatever EXIF says of the orientation and whatever is transparent.
+
+    Raises:
+        Unreadable: if it is no image of the known formats, or one that cannot be used.
+    """
+    if not content:
+        raise Unreadable("it is empty")
+    with _in_one_clause():
+        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Unreadable(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+        image.load()
+        if upright:
+            return _colours(_upright(image))
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def is_plain(content: bytes, upright: bool = True) -> bool:
+    """Whether a readable file is a colour or grey JPEG that `whole` neither turns nor converts from other colours.
+
+    Every decoder that uses libjpeg-turbo gives the same pixels for it.
+    """
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+        return False
+    try:
+        return not upright or image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except Exception:  # damaged metadata says nothing about the orientation
+        return True
+
+
+@contextmanager
+def _in_one_clause() -> Iterator[None]:
+    """Turn whatever the decoders raise into Unreadable."""
+    try:
+        yield
     except Unreadable:
         raise
     except UnidentifiedImageError:

@@ -39,13 +39,23 @@ def mean_and_std(images: Bytes) -> tuple[list[float], list[float]]:
     Counted exactly: neither the order of the images nor the machine can change them. Raises DistilleryError for a
     channel of one value, which nothing can be learnt from.
     """
+    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    for start in range(0, len(images), _CHUNK):
+        counts += count_values(images[start : start + _CHUNK])
+    return of_counts(counts)
+
+
+def count_values(images: Bytes) -> NDArray[np.int64]:
+    """How often each value occurs in each channel of (..., C) images: (C, 256)."""
+    return np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])])
+
+
+def of_counts(counts: NDArray[np.int64]) -> tuple[list[float], list[float]]:
+    """Like `mean_and_std`, from the number of pixels of each value, (C, 256)."""
     means, deviations, values = [], [], range(256)
-    for channel in range(images.shape[-1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), _CHUNK):
-            counts += np.bincount(images[start : start + _CHUNK, ..., channel].ravel(), minlength=256)
-        n = int(counts.sum())
-        total, squares = (sum(int(c) * v**power for v, c in zip(values, counts, strict=True)) for power in (1, 2))
+    for channel, row in enumerate(counts):
+        n = int(row.sum())
+        total, squares = (sum(int(c) * v**power for v, c in zip(values, row, strict=True)) for power in (1, 2))
         if n * squares == total * total:
             raise DistilleryError(f"channel {channel} has one value in all training images: use other images")
         means.append(round(total / (255 * n), 4))
