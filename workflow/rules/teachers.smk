@@ -7,6 +7,7 @@ rule data:
     output:
         record=AT.data,
         arrays=AT.arrays,
+        blob=AT.blob,
     log:
         AT.log("data"),
     benchmark:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillery.records.io import save_tensors, sha256_array, sha256_json
+from distillery.records.io import atomic_path, save_tensors, sha256_array, sha256_json
 from distillery.registry import Registry
 
 if TYPE_CHECKING:
@@ -35,15 +35,24 @@ def open_source(name: str, options: dict[str, Any]) -> Source:
     return source
 
 
-def prepare(source: str, options: dict[str, Any], path: Path) -> dict[str, Any]:
+def prepare(source: str, options: dict[str, Any], path: Path, blob: Path | None = None) -> dict[str, Any]:
     """Write the canonical arrays of a source to a safetensors file; return the facts about them, which it holds too.
 
     Images are (N, H, W, C) uint8, labels (N,) uint8, or uint16 for more than 256 classes. File and facts depend on the
-    content alone, never on the route by which it came (archive or mirror).
+    content alone, never on the route by which it came (archive or mirror). The images of a streamed source go to
+    `blob`, and their index to `path`; for others the blob is empty.
     """
     from distillery.data.pixels import too_large
 
     opened = open_source(source, options)
+    if opened.streamed:
+        from distillery.data.streamed import prepare_blob
+
+        assert blob is not None
+        return prepare_blob(source, opened, path, blob)  # type: ignore[arg-type]
+    if blob is not None:
+        with atomic_path(blob) as temporary:
+            temporary.touch()
     if (shape := opened.shape()) and (warning := too_large(shape)):
         print(warning, flush=True)
     arrays: Arrays = opened.load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,18 @@ class Dataset:
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Map uint8 (B, C, H, W) images to zero mean and unit deviation per channel."""
         return normalise(images, self.mean, self.std, self.scale, dtype)
+
+    def example(self) -> Tensor:
+        """The first test image as it is tested, (1, C, H, W) uint8, on the device."""
+        return self.test_images[:1]
+
+    def plain(self, split: str, size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images without augmentation, (B, C, H, W) uint8, and labels of "train" or "test", in order."""
+        images, labels = {
+            "train": (self.train_images, self.train_labels),
+            "test": (self.test_images, self.test_labels),
+        }[split]
+        return zip(images.split(size), labels.split(size), strict=True)
 
     def loader(self, recipe: Recipe) -> Resident:
         """What a run by this recipe reads its batches from."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,17 @@ class PhotoSet:
         cut(blob, self.centres(self.test, np.zeros(1, dtype=np.int64))[0], view[0])
         blob.close()
         return torch.from_numpy(view).to(self.device)
+
+    def plain(self, split: str, size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as they are tested, (B, 3, H, W) uint8, and labels of "train" (without what is held out) or "test"."""
+        images, rows = {"train": (self.train, self.rows), "test": (self.test, torch.arange(len(self.test)))}[split]
+        stream = self.loader(Recipe())
+        parts = [part.numpy() for part in rows.split(size)]
+        for i, part in enumerate(parts):
+            ahead = (self.centres(images, later) for later in parts[i + 1 :])
+            views = stream.views(self.centres(images, part), ahead)
+            yield views.to(self.device), torch.from_numpy(images.labels[part]).to(self.device)
+        stream.close()
 
     def evaluation_splits(self) -> dict[str, tuple[Images, Tensor]]:
         """Of "test" and, where one is held out, of "val": an index, and the positions in it of what is tested."""

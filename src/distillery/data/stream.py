@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillery import settings
+from distillery.data.augment import Augmentations
 from distillery.data.crops import Crops, draw_crops
 from distillery.data.cutting import Cuts, Undecodable
 from distillery.data.loader import Cached, Samples
@@ -57,6 +58,7 @@ class Stream:
         self.crops = Crops(flip=recipe.augmentation.flip) if crops is None else crops
         self.view_seed, self.workers = view_seed, settings.workers() if workers is None else workers
         self._cutter: Cutter | None = None
+        self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> StreamEpoch:
         """Lay out an epoch: an order, and a box for every image. DistilleryError if strong views are asked for."""
@@ -66,7 +68,7 @@ class Stream:
         boxes, flips = draw_crops(self.crops, views, epoch, train.height, train.width)
         index = order(seed, epoch, self.count).to(torch.int32)
         guarded = max(1, min(GUARDED, len(train) // AT_LEAST))
-        return StreamEpoch(self, epoch, index, boxes, flips, guarded, cached)
+        return StreamEpoch(self, seed, epoch, index, boxes, flips, guarded, cached)
 
     def splits(self) -> dict[str, StreamSplit]:
         return {name: StreamSplit(self, *of) for name, of in self.data.evaluation_splits().items()}
@@ -86,7 +88,10 @@ class Stream:
 
     def inputs(self, views: Tensor) -> Tensor:
         """What networks take, (B, 3, H, W), of uint8 views."""
-        images = views.to(self.device, non_blocking=True)
+        return self.normalise(views.to(self.device, non_blocking=True))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Map uint8 (B, 3, H, W) images on the device to what networks train on."""
         data = self.data
         return normalise(images, data.mean, data.std, data.scale, self.dtype).contiguous(memory_format=self.layout)
 
@@ -115,6 +120,7 @@ class StreamEpoch:
     """
 
     loader: Stream
+    seed: int
     epoch: int
     index: Tensor
     boxes: NDArray[np.int32]
@@ -130,10 +136,11 @@ class StreamEpoch:
         places = loader.data.rows[index]
         views = loader.views(self.cuts(places), self._following(rows))
         cached = self.cached(places, self.sums(places, views), self.epoch) if self.cached else []
-        labels, device = torch.from_numpy(loader.data.train.labels)[places], loader.device
-        return Samples(
-            loader.inputs(views), copied(labels, device), copied(index, device), [copied(c, device) for c in cached]
-        )
+        device = loader.device
+        labels = copied(torch.from_numpy(loader.data.train.labels)[places], device)
+        index = copied(index, device)
+        images, targets = loader.augment(copied(views, device), labels, index, self.seed, self.epoch)
+        return Samples(images, targets, index, [copied(c, device) for c in cached])
 
     def cuts(self, places: Tensor) -> Cuts:
         """The views of images by their positions in the canonical order."""

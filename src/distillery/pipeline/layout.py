@@ -38,6 +38,11 @@ class Layout:
         return self.artifacts / "data" / "arrays.safetensors"
 
     @property
+    def blob(self) -> Path:
+        """The encoded images of a streamed source, to which the arrays are the index; empty for other sources."""
+        return self.artifacts / "data" / "images.blob"
+
+    @property
     def data(self) -> Path:
         return self.artifacts / "data" / "data.json"
 
@@ -53,6 +58,10 @@ class Layout:
     def view_table(self, teacher: str) -> Path:
         """The teacher's outputs for all views (stage `cache`); not to be confused with the result tables."""
         return self.artifacts / "cache" / teacher / "table.bin"
+
+    def replayed(self, teacher: str) -> Path:
+        """The teacher's outputs for the views of a run's epochs. Undeclared to both engines: filled on demand."""
+        return self.artifacts / "replayed" / teacher
 
     def view_table_record(self, teacher: str) -> Path:
         return self.artifacts / "cache" / teacher / "cache.json"

@@ -103,12 +103,14 @@ def resolve(study: Study) -> Plan:
     task = {"task": task_of(study.task).values()}
     values: dict[str, Any] = {"source": study.data.source, "selection": source.selection(), "files": files}
     arrays = {"arrays": at.arrays}
-    add("data", (), values, reads={}, outputs={"record": at.data, **arrays})
+    add("data", (), values, reads={}, outputs={"record": at.data, **arrays, "blob": at.blob})
     for name in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
         outputs = {"weights": at.teacher(name), "history": at.teacher_history(name), "record": at.teacher_record(name)}
         add("teacher", (name,), task | _teacher(study, name, at), reads=arrays, outputs=outputs)
         values = task | {"architecture": study.teachers[name].architecture, "augmentation": augmentation}
         values |= study.cache.model_dump(include={"enabled", "dtype", "pooled"})
+        if source.streamed:
+            values["epochs"] = study.recipe.epochs  # of which a replay table holds the views
         outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
         add("cache", (name,), values, reads=arrays | {"weights": at.teacher(name)}, outputs=outputs)
     for name, pair in study.pairs.items():
@@ -137,6 +139,8 @@ def resolve(study: Study) -> Plan:
                 "recipe": study.recipe_for(p, m).effective(),
             }
             cached = {"cached": {"augmentation": augmentation, "pooled": study.cache.pooled}}
+            if source.streamed:
+                cached["cached"]["dtype"] = study.cache.dtype
             for cell in ((p, m, str(block)) for block in study.seeds):
                 seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
                 made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}

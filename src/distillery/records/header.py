@@ -17,7 +17,7 @@ from distillery.records.io import read_metadata
 from distillery.records.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from distillery.data.dataset import Dataset
+    from distillery.data.pictured import Pictured
 
 FORMAT: Literal[1] = 1
 KEY = "distillery"  # of the header's text among the metadata
@@ -73,9 +73,9 @@ class Header(BaseModel):
     settings_sha256: str
 
     @classmethod
-    def of(cls, data: Dataset, **facts: Any) -> Header:
+    def of(cls, data: Pictured, **facts: Any) -> Header:
         """Take from a data set what it knows."""
-        channels, height, width = data.train_images.shape[1:]
+        channels, height, width = data.example().shape[1:]
         return cls(
             class_names=data.class_names,
             image=(channels, height, width),

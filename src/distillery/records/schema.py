@@ -69,6 +69,8 @@ class DataRecord(Sealed):
     scale: float
     mean: list[float]
     std: list[float]
+    short_side: int | None = None
+    blob: dict[str, Any] | None = None
     sha256_of: dict[str, str]
     content: str
 

@@ -11,7 +11,7 @@ from distillery.records.io import StaleInput
 def run(work: Work) -> None:
     values, options = work.job.values, work.settings["data"]
     with work.making():
-        facts = prepare(values["source"], options, work.job.outputs["arrays"])
+        facts = prepare(values["source"], options, work.job.outputs["arrays"], work.job.outputs["blob"])
         files = open_source(values["source"], options).files()
         if named.content(files, work.job.layout.named_note) != values["files"]:
             work.job.outputs["arrays"].unlink()

@@ -177,7 +177,7 @@ def _write(student: Student, folder: Path) -> None:
 def _accuracy(program: Program, data: Dataset, raw: bool) -> float:
     """Test accuracy in percent; `raw` images are uint8, others float in [0, 1]. Batches are those of the evaluation."""
     hits = 0
-    for images, labels in zip(data.test_images.split(1000), data.test_labels.split(1000), strict=True):
+    for images, labels in data.plain("test"):
         logits = program(images if raw else images / data.scale)
         hits += int((logits.topk(1).indices[:, 0] == labels).sum())
     return hits / (len(data.test_labels) / 100)

@@ -229,7 +229,7 @@ class Cache(Block):
     """The view table: precision, and the largest one that is built before the live teacher takes over."""
 
     enabled: bool = True
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16", "int16"] = "float32"
     pooled: bool = False
     budget_gb: Positive = 16.0
     batch_size: int = Field(1024, ge=1)

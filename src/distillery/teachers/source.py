@@ -19,7 +19,7 @@ class TableTeachers:
     def __init__(self, tables: Sequence[ViewTable]) -> None:
         self.tables = tables
 
-    def rows(self, index: Tensor, view: Tensor, epoch: int) -> list[Tensor]:
+    def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
         return [table.rows(index, view) for table in self.tables]
 
     def teach(self, images: Tensor, rows: list[Tensor]) -> tuple[Outputs, ...]:
@@ -33,7 +33,7 @@ class LiveTeachers:
         self.networks = [network.eval().requires_grad_(False) for network in networks]
         self.recipe, self.preacts = recipe, preacts
 
-    def rows(self, index: Tensor, view: Tensor, epoch: int) -> list[Tensor]:
+    def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
         return []
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from distillery.data.dataset import Dataset
+from distillery.data.pictured import Pictured
 from distillery.data.views import Views, copied
 from distillery.models.base import Network, Outputs
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
@@ -81,9 +82,9 @@ def size_in_bytes(images: int, views: int, columns: int, cache: Cache) -> int:
 
 
 @torch.no_grad()
-def columns(network: Network, data: Dataset, cache: Cache) -> int:
+def columns(network: Network, data: Pictured, cache: Cache) -> int:
     """How many numbers a row holds."""
-    example = network.eval()(data.normalise(data.train_images[:1]))
+    example = network.eval()(data.normalise(data.example().cpu()))
     return example.logits.shape[1] + (_pooled(example).shape[1] if cache.pooled else 0)
 
 

@@ -10,6 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -85,7 +86,8 @@ def fit(
     ahead: Epoch | None = None
 
     def lay_out(number: int) -> Epoch:
-        return loader.epoch(seed, number, "strong" in objective.needs, teacher.rows if teacher else None)
+        cached = partial(teacher.rows, seed=seed) if teacher else None
+        return loader.epoch(seed, number, "strong" in objective.needs, cached)
 
     with _Stop() as stop:
         while state.epoch < recipe.epochs:

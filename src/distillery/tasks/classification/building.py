@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from distillery import models
-from distillery.data.dataset import Dataset
+from distillery.data.pictured import Pictured
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
@@ -15,7 +15,9 @@ from distillery.study.blocks import Method
 from distillery.training.device import seeded
 
 
-def built(student: str, method: Method, data: Dataset, teachers: list[Network], seed: int) -> tuple[Network, Objective]:
+def built(
+    student: str, method: Method, data: Pictured, teachers: list[Network], seed: int
+) -> tuple[Network, Objective]:
     """Build the student and the objective of one run. The student's first weights depend on the seed alone."""
     with seeded(seed, "init"):
         network = models.build(student, data.num_classes, data.channels)
@@ -25,8 +27,8 @@ def built(student: str, method: Method, data: Dataset, teachers: list[Network], 
 
 
 @torch.no_grad()
-def _context(data: Dataset, student: Network, teachers: list[Network]) -> Context:
-    image = data.normalise(data.test_images[:1])
+def _context(data: Pictured, student: Network, teachers: list[Network]) -> Context:
+    image = data.normalise(data.example())
     student_device = next(student.parameters()).device
     example = student.eval()(image.to(student_device), preacts=True)
     if not teachers:
@@ -38,6 +40,6 @@ def _context(data: Dataset, student: Network, teachers: list[Network]) -> Contex
 
 
 @torch.no_grad()
-def _on_train(network: Network, data: Dataset, dtype: torch.dtype) -> Outputs:
-    parts = [network(data.normalise(images, dtype)) for images in data.train_images.split(1000)]
+def _on_train(network: Network, data: Pictured, dtype: torch.dtype) -> Outputs:
+    parts = [network(data.normalise(images, dtype)) for images, _ in data.plain("train")]
     return Outputs(torch.cat([p.logits for p in parts]), torch.cat([p.pooled for p in parts if p.pooled is not None]))

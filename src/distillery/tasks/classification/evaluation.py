@@ -10,7 +10,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from distillery.data.dataset import Dataset
+from distillery.data.pictured import Pictured
 from distillery.data.precision import dtype_of
 from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
@@ -28,7 +28,7 @@ class ClassEvaluation(Evaluation):
     bulk: ClassVar[Mapping[str, DTypeLike]] = {"predictions": np.uint16, "per_class": np.float64}
 
     def outputs(
-        self, network: Network, data: Dataset, recipe: Recipe, predict: Callable[[Outputs], Tensor] | None = None
+        self, network: Network, data: Pictured, recipe: Recipe, predict: Callable[[Outputs], Tensor] | None = None
     ) -> Tensor:
         """Batches, precision and mode are those of the tests while training: the last epoch's accuracy to the image."""
         loader = data.loader(recipe)
@@ -41,21 +41,21 @@ class ClassEvaluation(Evaluation):
         parts = predictions(logits, loader.splits()["test"], recipe, loader.device)
         return torch.cat([prediction.float().cpu() for prediction, _ in parts])
 
-    def measure(self, outputs: Tensor, data: Dataset) -> dict[str, Any]:
+    def measure(self, outputs: Tensor, data: Pictured) -> dict[str, Any]:
         return measured(outputs, data.test_labels.cpu())
 
     def compare(self, student: Tensor, teacher: Tensor) -> dict[str, float]:
         return fidelity(student, teacher)
 
-    def facts(self, data: Dataset) -> dict[str, Any]:
+    def facts(self, data: Pictured) -> dict[str, Any]:
         return {"test_images": len(data.test_labels), "data": data.facts}
 
-    def truth(self, data: Dataset) -> dict[str, np.ndarray]:
+    def truth(self, data: Pictured) -> dict[str, np.ndarray]:
         return {"labels": data.test_labels.cpu().numpy().astype(np.uint16)}
 
-    def multiply_accumulates(self, network: Network, data: Dataset) -> int:
+    def multiply_accumulates(self, network: Network, data: Pictured) -> int:
         weight = next(network.parameters())
-        return multiply_accumulates(network, data.normalise(data.test_images[:1].to(weight.device), weight.dtype))
+        return multiply_accumulates(network, data.normalise(data.example().to(weight.device), weight.dtype))
 
 
 def measured(logits: Tensor, labels: Tensor) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from distillery import models
 from distillery.config import Problems
-from distillery.data import open_source
+from distillery.data import SOURCES, open_source
 from distillery.data.arrays import Shape
 from distillery.data.augment import Augmentations
 from distillery.models.base import Network, Outputs
@@ -53,6 +53,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         if images:
             yield f"data: {error}"
     stage = _Stage(shape) if shape else None
+    streamed = SOURCES[study.data.source].load().streamed
+    yield from _of_cache(study, streamed)
     recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
     recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
     for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
@@ -74,6 +76,9 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             except Problems as found:
                 yield from (f"{here}: {sentence}" for sentence in found.sentences)
                 continue
+            if streamed and "strong" in loss.needs:
+                yield f"{here}: {method.objective} needs a second view, which streamed images have not: take arrays"
+                continue
             recipe = study.recipe_for(p, m)
             yield from _smooths(here, recipe, method.objective, loss)
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
@@ -85,6 +90,16 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 if not problems and teachers.keys() >= {*pair.teachers}:
                     roles = tuple(teachers[t] for t in pair.teachers)
                     yield from stage.plays(f"methods.{m} for {p}", method, loss, student, roles, recipe)
+
+
+def _of_cache(study: Study, streamed: bool) -> Iterator[str]:
+    """Settings that mean something for the other kind of data only."""
+    if streamed and study.cache.dtype == "float16":
+        yield "cache.dtype: a replay table is float32 (exact) or int16, and this source is streamed"
+    if not streamed and study.cache.dtype == "int16":
+        yield f"cache.dtype: a view table is float32 (exact) or float16, and {study.data.source} is not streamed"
+    if streamed and "pad" in study.recipe.augmentation.model_fields_set:
+        yield "recipe.augmentation.pad: has no effect: of a streamed image a random part is resized"
 
 
 @dataclass(frozen=True, slots=True)

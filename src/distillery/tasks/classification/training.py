@@ -13,11 +13,17 @@ from torch import Tensor
 from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.data.loader import Loader
+from distillery.data.photo_set import PhotoSet
+from distillery.data.pictured import Pictured, open_pictured
 from distillery.models.base import Network
 from distillery.objectives.build import needs as needs_of
 from distillery.records.header import Header
+from distillery.records.io import sha256_json
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification.building import built
+from distillery.teachers.replay import Kind, Plan
+from distillery.teachers.replayed import Replayed
+from distillery.teachers.replayed import decisive as decisive_of
 from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.view_table import ViewTable
 from distillery.teachers.weights import load_network
@@ -51,29 +57,31 @@ class ClassTraining(Training):
         """Top-1 and top-5 accuracy in percent and cross-entropy in nats."""
         return additive(trainee, loader, recipe, ranks, ("top1", "top5", "loss"))
 
-    def load(self, path: Path, sha256: str, recipe: Recipe, device: torch.device) -> Dataset:
-        return Dataset.load(path, sha256=sha256).hold_out(recipe.validation).to(device)
+    def load(self, path: Path, sha256: str, recipe: Recipe, device: torch.device) -> Pictured:
+        return open_pictured(path, sha256).hold_out(recipe.validation).to(device)
 
-    def loader(self, data: Dataset, recipe: Recipe) -> Loader:
+    def loader(self, data: Pictured, recipe: Recipe) -> Loader:
         return data.loader(recipe)
 
-    def network(self, architecture: str, data: Dataset) -> Network:
+    def network(self, architecture: str, data: Pictured) -> Network:
         return models.build(architecture, data.num_classes, data.channels)
 
-    def trained(self, architecture: str, data: Dataset, path: Path) -> Network:
+    def trained(self, architecture: str, data: Pictured, path: Path) -> Network:
         return load_network(architecture, data.num_classes, data.channels, path)
 
-    def assemble(self, student: str, method: Method, data: Dataset, teachers: list[Network], seed: int) -> Trainee:
+    def assemble(self, student: str, method: Method, data: Pictured, teachers: list[Network], seed: int) -> Trainee:
         return Trainee(*built(student, method, data, teachers, seed), self)
 
     def teaching(
-        self, job: Job, described: Mapping[str, Any], networks: list[Network], recipe: Recipe, data: Dataset
+        self, job: Job, described: Mapping[str, Any], networks: list[Network], recipe: Recipe, data: Pictured
     ) -> tuple[TeacherSource | None, str]:
         """View tables if they hold what the method needs and were made for this augmentation; else live teachers."""
         if not networks:
             return None, "none"
         cached, needs = job.values["cached"], needs_of(Method.model_validate(job.values["objective"]))
         why = next((teacher["live"] for teacher in described.values() if "live" in teacher), None)
+        if not isinstance(data, Dataset):
+            return self._replayed(job, described, networks, recipe, data, needs, why)
         if needs & {"maps", "preacts"}:
             why = "the method needs feature maps"
         elif "strong" in needs:
@@ -93,15 +101,44 @@ class ClassTraining(Training):
             tables.append(table.place(data.train_images.device))
         return TableTeachers(tables), "view table"
 
-    def header(self, data: Dataset, **facts: Any) -> Header:
+    def _replayed(
+        self,
+        job: Job,
+        described: Mapping[str, Any],
+        networks: list[Network],
+        recipe: Recipe,
+        data: PhotoSet,
+        needs: frozenset[str],
+        why: str | None,
+    ) -> tuple[TeacherSource, str]:
+        """Replay tables of streamed images, unless the method needs what they do not hold."""
+        cached = job.values["cached"]
+        if taken := needs & {"maps", "preacts", "tokens"}:
+            why = f"the method needs {' and '.join(sorted(taken))}"
+        elif "pooled" in needs and not cached["pooled"]:
+            why = "the table holds no pooled features (cache.pooled)"
+        if why is not None:
+            return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
+        kind: Kind = "int16" if cached["dtype"] == "int16" else "float32"
+        decisive = [decisive_of(recipe), data.blob_bytes, data.facts, list(data.mean), list(data.std), data.size]
+        plans = [
+            Plan(
+                sha256_json([teacher["weights"], *decisive]), len(data.train), data.num_classes, kind, cached["pooled"]
+            )
+            for teacher in described.values()
+        ]
+        folders = [job.layout.replayed(name) for name in job.values["teachers"]]
+        return Replayed(networks, folders, plans, lambda: data.loader(recipe), recipe), "replay table"
+
+    def header(self, data: Pictured, **facts: Any) -> Header:
         return Header.of(data, **facts)
 
-    def beside(self, networks: list[Network], data: Dataset) -> dict[str, Tensor]:
+    def beside(self, networks: list[Network], data: Pictured) -> dict[str, Tensor]:
         """The first teacher, and an image."""
         teacher = {f"teacher.{k}": v.cpu() for n in networks[:1] for k, v in n.state_dict().items()}
-        return teacher | {"example": data.test_images[:1].cpu()}
+        return teacher | {"example": data.example().cpu()}
 
 
-def assemble(student: str, method: Method, data: Dataset, teachers: list[Network], seed: int) -> Trainee:
+def assemble(student: str, method: Method, data: Pictured, teachers: list[Network], seed: int) -> Trainee:
     """Build what one run trains, for whoever has no study: see `ClassTraining.assemble`."""
     return ClassTraining().assemble(student, method, data, teachers, seed)

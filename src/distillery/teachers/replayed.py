@@ -1,0 +1,76 @@
+"""Teachers of streamed images, asked once for every view of a run and then replayed to all methods.
+
+The files of a teacher's replay table are made as they are asked for: by whichever student comes to an epoch first,
+while the others wait for it. Nothing but time is lost with them, so they are no outputs of a job and may be deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from distillery.data.loader import Loader
+from distillery.models.base import Network, Outputs
+from distillery.records.io import lock, sha256_json
+from distillery.study.blocks import Recipe
+from distillery.teachers.replay import Plan, ReplayTable, build, file_of
+
+# What of a recipe decides a view or the last bit of a teacher's output for it.
+DECIDES = ("augmentation", "batch_size", "precision", "channels_last", "validation", "label_smoothing")
+
+
+def decisive(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe the rows of a table depend on."""
+    return recipe.model_dump(mode="json", include=set(DECIDES))
+
+
+class Replayed:
+    """A `TeacherSource` over replay tables that are filled on demand.
+
+    Args:
+        networks: the teachers.
+        folders, plans: of their tables; a run's seed is added to either.
+        loader: makes a loader like the one that trains.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        folders: Sequence[Path],
+        plans: Sequence[Plan],
+        loader: Callable[[], Loader],
+        recipe: Recipe,
+    ) -> None:
+        self.networks, self.folders, self.plans = networks, folders, plans
+        self.loader, self.recipe = loader, recipe
+        self.tables: dict[int, list[ReplayTable]] = {}
+        self.current: list[ReplayTable] = []
+
+    def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
+        if seed not in self.tables:
+            self.tables = {seed: [ReplayTable(*self._of_run(i, seed)) for i in range(len(self.networks))]}
+        self.current = self.tables[seed]
+        for network, table in zip(self.networks, self.current, strict=True):
+            if table.epoch != epoch:
+                self._build(network, table, epoch, seed)
+        return [table.rows(index, view, epoch) for table in self.current]
+
+    def teach(self, inputs: Any, rows: list[Tensor]) -> tuple[Outputs, ...]:
+        return tuple(table.outputs(row) for table, row in zip(self.current, rows, strict=True))
+
+    def _of_run(self, teacher: int, seed: int) -> tuple[Path, Plan]:
+        plan = self.plans[teacher]
+        key = sha256_json([plan.key, seed])
+        return self.folders[teacher] / key[:12], replace(plan, key=key)
+
+    def _build(self, network: Network, table: ReplayTable, epoch: int, seed: int) -> None:
+        with lock(file_of(table.folder, epoch), wait=True):
+            if not file_of(table.folder, epoch).with_suffix(".json").exists():
+                loader = self.loader()
+                build(network, loader, seed, epoch, self.recipe, table.plan, table.folder)
+                if close := getattr(loader, "close", None):
+                    close()
