@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillery import settings
+from distillery.data.augment import Augmentations
 from distillery.data.crops import Crops, draw_crops
 from distillery.data.cutting import Cuts, Undecodable
 from distillery.data.loader import Cached, Samples
@@ -34,7 +35,8 @@ class Stream:
     """A `Loader` of encoded images: every view is decoded, cropped and resized when it is needed.
 
     A view is a function of (view seed, epoch, image), whoever makes it. Processes make those of the next batches while
-    the device works on this one; they live until `close`, or until this object or process ends.
+    the device works on this one; they live until `close`, or until this object or process ends. What else a recipe does
+    to images is done on the device: see `distillery.data.augment`.
 
     Args:
         crops: what is drawn; default: as torchvision does, mirrored if the recipe's augmentation says so.
@@ -55,6 +57,7 @@ class Stream:
         self.data, self.device, self.count = data, data.device, len(data.rows)
         self.batch_size, self.dtype, self.layout = recipe.batch_size, dtype_of(recipe), memory_format(recipe)
         self.crops = Crops(flip=recipe.augmentation.flip) if crops is None else crops
+        self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
         self.view_seed, self.workers = view_seed, settings.workers() if workers is None else workers
         self._cutter: Cutter | None = None
 
@@ -66,7 +69,7 @@ class Stream:
         boxes, flips = draw_crops(self.crops, views, epoch, train.height, train.width)
         index = order(seed, epoch, self.count).to(torch.int32)
         guarded = max(1, min(GUARDED, len(train) // AT_LEAST))
-        return StreamEpoch(self, epoch, index, boxes, flips, guarded, cached)
+        return StreamEpoch(self, seed, epoch, index, boxes, flips, guarded, cached)
 
     def splits(self) -> dict[str, StreamSplit]:
         return {name: StreamSplit(self, *of) for name, of in self.data.evaluation_splits().items()}
@@ -84,9 +87,8 @@ class Stream:
             raise StaleInput(self.data.describe(error.offset, error.why)) from None
         return made
 
-    def inputs(self, views: Tensor) -> Tensor:
-        """What networks take, (B, 3, H, W), of uint8 views."""
-        images = views.to(self.device, non_blocking=True)
+    def normalise(self, images: Tensor) -> Tensor:
+        """Map uint8 (B, 3, H, W) images on the device to what networks train on."""
         data = self.data
         return normalise(images, data.mean, data.std, data.scale, self.dtype).contiguous(memory_format=self.layout)
 
@@ -109,12 +111,14 @@ class StreamEpoch:
     """One epoch laid out: 21 bytes an image.
 
     Attributes:
+        seed: of the run: of what the recipe does to images after crop and flip.
         index: (N,) int32, the order: positions among the images that are trained on.
         boxes, flips: (M, 4) int32 and (M,) bool, by position in the canonical order.
         guarded: in this epoch the views of the images `epoch`, `epoch` + guarded, ... modulo that are summed.
     """
 
     loader: Stream
+    seed: int
     epoch: int
     index: Tensor
     boxes: NDArray[np.int32]
@@ -130,10 +134,11 @@ class StreamEpoch:
         places = loader.data.rows[index]
         views = loader.views(self.cuts(places), self._following(rows))
         cached = self.cached(places, self.sums(places, views), self.epoch) if self.cached else []
-        labels, device = torch.from_numpy(loader.data.train.labels)[places], loader.device
-        return Samples(
-            loader.inputs(views), copied(labels, device), copied(index, device), [copied(c, device) for c in cached]
-        )
+        device = loader.device
+        labels, index = (copied(t, device) for t in (torch.from_numpy(loader.data.train.labels)[places], index))
+        images = views.to(device, non_blocking=True)
+        inputs, targets = loader.augment(images, labels, index, self.seed, self.epoch)
+        return Samples(inputs, targets, index, [copied(c, device) for c in cached])
 
     def cuts(self, places: Tensor) -> Cuts:
         """The views of images by their positions in the canonical order."""
@@ -170,4 +175,4 @@ class StreamSplit:
         for i, start in enumerate(starts):
             views = loader.views(cuts(start), map(cuts, starts[i + 1 :]))
             labels = torch.from_numpy(self.images.labels)[self.places[start : start + size]]
-            yield loader.inputs(views), copied(labels, loader.device)
+            yield loader.normalise(views.to(loader.device, non_blocking=True)), copied(labels, loader.device)
