@@ -339,6 +339,19 @@ def test_the_epoch_is_cheap() -> None:
     assert boxes.dtype == np.int32 and boxes.nbytes == 16 * count and flips.nbytes == count
 
 
+def test_what_else_a_recipe_does_comes_after_the_view(data: PhotoSet, stream: Stream) -> None:
+    """Mixing gives soft targets, other entries other images; the same for a seed and epoch, and tests see none."""
+    entries = [{"name": "randaugment"}, {"name": "mixup"}]
+    augmented = Stream(data, Recipe(batch_size=BATCH, augmentation={"then": entries}), workers=0)
+    batches, plain = epoch_of(augmented, 1, 1), epoch_of(stream, 1, 1)
+    assert equal(batches, epoch_of(augmented, 1, 1)) and not equal(batches, epoch_of(augmented, 1, 2))
+    for one, other in zip(batches, plain, strict=True):
+        assert one.targets.shape == (len(one.index), 2) and torch.equal(one.index, other.index)
+        assert not torch.equal(one.inputs, other.inputs)
+    tested = [next(iter(loader.splits()["test"].batches(BATCH)))[0] for loader in (augmented, stream)]
+    assert torch.equal(*tested)
+
+
 # --- what goes wrong
 
 

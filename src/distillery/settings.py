@@ -60,11 +60,15 @@ def threads() -> int:
 
 
 def workers() -> int:
-    """Processes that decode streamed images; 0: the training process does. Default: one for each core, at most 16."""
+    """Processes that decode streamed images; 0: the training process does. Default: one for each core, at most 16.
+
+    Under torchrun the processes of a node share its cores.
+    """
     value = get(WORKERS)
     if value is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(cores, 16)
+        here = get("LOCAL_WORLD_SIZE") or "1"
+        return max(1, min(cores // max(1, int(here) if torchrun() and here.isdecimal() else 1), 16))
     if not re.fullmatch(r"\d{1,3}", value):
         raise refuse(WORKERS, "a whole number of processes such as 8")
     return int(value)

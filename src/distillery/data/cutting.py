@@ -84,10 +84,11 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 def decode_part(content: bytes, way: int, box: tuple[int, int, int, int], shorten: bool = False) -> Tensor:
     """Decode an image; return a part of it, (3, height, width) uint8. `box`: top, left, height, width."""
     top, left, height, width = box
+    if shorten and way == PLAIN:
+        content = shortened(content, top + height)
     fast = _torchcodec()
     if fast and way == PLAIN:
-        whole_image = fast(shortened(content, top + height) if shorten else content)
-        return whole_image[:, top : top + height, left : left + width]
+        return fast(content)[:, top : top + height, left : left + width]
     from distillery.data.pictures import quietly, whole
 
     with quietly():
