@@ -35,8 +35,7 @@ class Stream:
     """A `Loader` of encoded images: every view is decoded, cropped and resized when it is needed.
 
     A view is a function of (view seed, epoch, image), whoever makes it. Processes make those of the next batches while
-    the device works on this one; they live until `close`, or until this object or process ends. What else a recipe does
-    to images is done on the device: see `distillery.data.augment`.
+    the device works on this one; they live until `close`, or until this object or process ends.
 
     Args:
         crops: what is drawn; default: as torchvision does, mirrored if the recipe's augmentation says so.
@@ -57,9 +56,9 @@ class Stream:
         self.data, self.device, self.count = data, data.device, len(data.rows)
         self.batch_size, self.dtype, self.layout = recipe.batch_size, dtype_of(recipe), memory_format(recipe)
         self.crops = Crops(flip=recipe.augmentation.flip) if crops is None else crops
-        self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
         self.view_seed, self.workers = view_seed, settings.workers() if workers is None else workers
         self._cutter: Cutter | None = None
+        self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> StreamEpoch:
         """Lay out an epoch: an order, and a box for every image. DistilleryError if strong views are asked for."""
@@ -87,6 +86,10 @@ class Stream:
             raise StaleInput(self.data.describe(error.offset, error.why)) from None
         return made
 
+    def inputs(self, views: Tensor) -> Tensor:
+        """What networks take, (B, 3, H, W), of uint8 views."""
+        return self.normalise(views.to(self.device, non_blocking=True))
+
     def normalise(self, images: Tensor) -> Tensor:
         """Map uint8 (B, 3, H, W) images on the device to what networks train on."""
         data = self.data
@@ -111,7 +114,6 @@ class StreamEpoch:
     """One epoch laid out: 21 bytes an image.
 
     Attributes:
-        seed: of the run: of what the recipe does to images after crop and flip.
         index: (N,) int32, the order: positions among the images that are trained on.
         boxes, flips: (M, 4) int32 and (M,) bool, by position in the canonical order.
         guarded: in this epoch the views of the images `epoch`, `epoch` + guarded, ... modulo that are summed.
@@ -135,10 +137,10 @@ class StreamEpoch:
         views = loader.views(self.cuts(places), self._following(rows))
         cached = self.cached(places, self.sums(places, views), self.epoch) if self.cached else []
         device = loader.device
-        labels, index = (copied(t, device) for t in (torch.from_numpy(loader.data.train.labels)[places], index))
-        images = views.to(device, non_blocking=True)
-        inputs, targets = loader.augment(images, labels, index, self.seed, self.epoch)
-        return Samples(inputs, targets, index, [copied(c, device) for c in cached])
+        labels = copied(torch.from_numpy(loader.data.train.labels)[places], device)
+        index = copied(index, device)
+        images, targets = loader.augment(copied(views, device), labels, index, self.seed, self.epoch)
+        return Samples(images, targets, index, [copied(c, device) for c in cached])
 
     def cuts(self, places: Tensor) -> Cuts:
         """The views of images by their positions in the canonical order."""
@@ -175,4 +177,4 @@ class StreamSplit:
         for i, start in enumerate(starts):
             views = loader.views(cuts(start), map(cuts, starts[i + 1 :]))
             labels = torch.from_numpy(self.images.labels)[self.places[start : start + size]]
-            yield loader.normalise(views.to(loader.device, non_blocking=True)), copied(labels, loader.device)
+            yield loader.inputs(views), copied(labels, loader.device)
