@@ -45,10 +45,9 @@ def prepare(source: str, options: dict[str, Any], path: Path, blob: Path | None 
     from distillery.data.pixels import too_large
 
     opened = open_source(source, options)
-    if opened.streamed:
+    if opened.streamed and blob is not None:
         from distillery.data.streamed import prepare_blob
 
-        assert blob is not None
         return prepare_blob(source, opened, path, blob)  # type: ignore[arg-type]
     if blob is not None:
         with atomic_path(blob) as temporary:

@@ -222,7 +222,7 @@ class ReplayTeachers:
     def __init__(self, tables: Sequence[ReplayTable]) -> None:
         self.tables = tables
 
-    def rows(self, index: Tensor, view: Tensor, epoch: int) -> list[Tensor]:
+    def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
         return [table.rows(index, view, epoch) for table in self.tables]
 
     def teach(self, images: Tensor, rows: list[Tensor]) -> tuple[Outputs, ...]:
