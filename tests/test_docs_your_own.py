@@ -25,7 +25,8 @@ def test_the_blocks_run_when_they_are_pasted(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}{bench.logs()}"
         assert "params.yaml is valid" in done.stdout
         printed[name] = done.stdout
-    assert "own-images" in printed["Images"] and "vkd" in printed["A teacher and a student"]
+    assert "own-images" in printed["Images"] and (bench.root / "results" / "own-streamed" / "table.md").exists()
+    assert "vkd" in printed["A teacher and a student"]
     assert "mine_ls" in printed["A method"]
     head, *rows = [line.split(",") for line in printed["A metric"].splitlines() if line.count(",") == 3][-3:]
     assert head == ["method", "seed", "top1_last", "margin"] and all(float(row[-1]) for row in rows)
