@@ -267,6 +267,11 @@ class _Stage:
         self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool
     ) -> Iterator[str]:
         names = teachers if loss.needs else ()
+        if self.outputs(student, 1).distilled is not None and "distilled" not in loss.needs:
+            yield (
+                f"{method.objective} does not train the distillation head of {student.architecture}, half of whose "
+                "prediction comes from there: choose objective deit or vkd_tokens, or a student without that head"
+            )
         context = self._context(student, names)
         objective = loss.build(context)
         terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft))
