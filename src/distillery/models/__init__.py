@@ -75,10 +75,14 @@ NETWORKS = Registry(
         "deit_ti_distilled": ("distillery.models.deit:DeiT", {"width": 192, "heads": 3, "distilled": True}),
         "vkd_deit_ti": ("distillery.models.deit:VkDDeiT", {"width": 192, "heads": 3}),
         "vkd_deit_s": ("distillery.models.deit:VkDDeiT", {"width": 384, "heads": 6}),
-        # Ours, two blocks for images of 64 pixels, so that studies and tests of DeiT run on a laptop.
+        # Ours, two blocks, so that a laptop runs studies of DeiT: on images of 64 pixels, and on the 8 x 8 digits.
         "vkd_deit_w48": (
             "distillery.models.deit:VkDDeiT",
             {"width": 48, "heads": 3, "depth": 2, "image_size": 64},
+        ),
+        "deit_w48_p2": (
+            "distillery.models.deit:DeiT",
+            {"width": 48, "heads": 3, "depth": 2, "distilled": True, "patch": 2, "image_size": 8},
         ),
         "pit_ti": (
             "distillery.models.pit:PiT",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distillery.models.base import Outputs
 from distillery.models.layers import conv
-from distillery.models.vit import EPS, Block, Patches, VisionTransformer, init_linear, patch, positions, tokens_of
+from distillery.models.vit import EPS, Block, Patches, VisionTransformer, cut, init_linear, positions, tokens_of
 
 
 class DeiT(VisionTransformer):
@@ -25,6 +25,7 @@ class DeiT(VisionTransformer):
     Args:
         width, heads, depth: 192, 3, 12 (Ti) or 384, 6, 12 (S).
         distilled: whether there are a distillation token and its head.
+        patch: side of the patches in pixels.
         image_size: side in pixels that the position embeddings are made for.
     """
 
@@ -36,14 +37,15 @@ class DeiT(VisionTransformer):
         in_channels: int = 3,
         depth: int = 12,
         distilled: bool = False,
+        patch: int = 16,
         image_size: int = 224,
     ) -> None:
         super().__init__()
-        self.side = image_size // 16
+        self.side = image_size // patch
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + distilled + self.side**2, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width)) if distilled else None
-        self.patch_embed = Patches(in_channels, width, 16)
+        self.patch_embed = Patches(in_channels, width, patch)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, EPS)
         init_linear(self)
@@ -96,7 +98,7 @@ class ConvolutionalStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, width, H / 16, W / 16)."""
-        return patch(self.proj, self.conv(images))
+        return cut(self.proj, self.conv(images))
 
 
 class VkDDeiT(DeiT):
@@ -111,7 +113,7 @@ class VkDDeiT(DeiT):
         depth: int = 12,
         image_size: int = 224,
     ) -> None:
-        super().__init__(width, heads, num_classes, in_channels, depth, True, image_size)
+        super().__init__(width, heads, num_classes, in_channels, depth, distilled=True, image_size=image_size)
         del self.patch_embed, self.dist_token
         self.conv_embed = ConvolutionalStem(in_channels, width)
         self._modules["head_dist"] = self._modules.pop("head_dist")  # the released order of weights

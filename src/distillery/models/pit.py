@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distillery.models.base import Outputs
-from distillery.models.vit import EPS, Block, VisionTransformer, map_of, patch, positions, tokens_of
+from distillery.models.vit import EPS, Block, VisionTransformer, cut, map_of, positions, tokens_of
 
 
 class Embedding(nn.Module):
@@ -20,7 +20,7 @@ class Embedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, width, h, w)."""
-        return patch(self.conv, images)
+        return cut(self.conv, images)
 
 
 class Pool(nn.Module):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillery.models.base import Outputs
-from distillery.models.vit import EPS, Block, VisionTransformer, init_linear, map_of, patch, positions, tokens_of
+from distillery.models.vit import EPS, Block, VisionTransformer, cut, init_linear, map_of, positions, tokens_of
 
 PATCHES = (4, 2, 2, 2)
 
@@ -36,7 +36,7 @@ class ReducedAttention(nn.Module):
         """Map (B, N, width) to the same shape; without reduction N may hold a class token."""
         query = self.q(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
         if self.sr is not None:
-            tokens = self.norm(tokens_of(patch(self.sr, map_of(tokens, (height, width)))))
+            tokens = self.norm(tokens_of(cut(self.sr, map_of(tokens, (height, width)))))
         key, value = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed: Tensor = self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
         return mixed
@@ -52,7 +52,7 @@ class Embedding(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, inputs, H, W) -> (B, h * w, width) tokens, and their grid (h, w)."""
-        features = patch(self.proj, features)
+        features = cut(self.proj, features)
         return self.norm(tokens_of(features)), (features.shape[-2], features.shape[-1])
 
 

@@ -126,10 +126,10 @@ class Patches(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, width, h, w)."""
-        return patch(self.proj, features)
+        return cut(self.proj, features)
 
 
-def patch(layer: nn.Conv2d, features: Tensor) -> Tensor:
+def cut(layer: nn.Conv2d, features: Tensor) -> Tensor:
     """A convolution's output. Raises DistilleryError for a map smaller than its kernel."""
     if min(features.shape[-2:]) < (size := layer.kernel_size[0]):
         height, width = features.shape[-2:]
