@@ -19,15 +19,11 @@ WITH_OUTPUTS = [
 ]
 
 
-def ours(name: str) -> str:
-    return golden.OURS.get(name, name)
-
-
 @pytest.mark.parametrize("name", golden.networks())
 def test_weights_are_the_released_ones(name: str) -> None:
     want = golden.facts(name)
     with torch.device("meta"):
-        network = build(ours(name), want["num_classes"])
+        network = build(golden.ours(name), want["num_classes"])
     got = {key: list(t.shape) for key, t in network.state_dict().items()}
     assert got == {network.renamed(e["key"]): e["shape"] for e in want["state_dict"]}
     assert len(got) == len(want["state_dict"])
@@ -41,7 +37,7 @@ def test_arithmetic(name: str) -> None:
     """Multiply-accumulates of convolution and linear layers, from shapes alone."""
     want, counted = golden.facts(name), 0
     with torch.device("meta"):
-        network = build(ours(name), want["num_classes"]).eval()
+        network = build(golden.ours(name), want["num_classes"]).eval()
 
     def count(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal counted

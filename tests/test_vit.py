@@ -141,7 +141,7 @@ def test_networks_of_torchvision_load(depth: int) -> None:
 @pytest.mark.parametrize("name", ["ls_pvt_ti", "ls_resnet56", "ls_pit_ti"])
 def test_checkpoints_of_tiny_transformers_load(name: str) -> None:
     """As its trainer saves them, beside an optimiser, under `model_state`, through the wrapper that distils."""
-    network = build(golden.OURS[name], 100)
+    network = build(golden.ours(name), 100)
     weights = golden.released(name, network)
 
     torch.save(
