@@ -73,6 +73,14 @@ def test_every_block_has_one_drop_path_in_the_order_of_depth(name: str, blocks: 
     assert paths == [m.drop_path for m in network.modules() if isinstance(m, Block)] and len(paths) == blocks
 
 
+def test_pits_rates_stop_short_of_the_last_block() -> None:
+    with torch.device("meta"):
+        network = build("pit_ti", 10)
+    network.spread_drop_path(0.12)
+    rates = [module.drop_prob for module in network.modules() if isinstance(module, DropPath)]
+    assert rates == pytest.approx([0.01 * i for i in range(12)])
+
+
 def test_a_dropped_block_is_the_identity() -> None:
     torch.manual_seed(0)
     block, tokens = Block(8, 2).train(), torch.randn(64, 3, 8)

@@ -14,8 +14,10 @@ from distillery.models.base import Network
 SHOWN = 3  # keys named in an error message before the rest is only counted
 COUNTER = ".num_batches_tracked"
 # What wrappers put before every name: DataParallel and DDP, torch.compile, distillers, Lightning and its like.
-PREFIXES = ("module.", "_orig_mod.", "student.", "student_model.", "model.", "net.", "network.", "backbone.")
-PREFIXES += ("teacher.",)
+PREFIXES = (
+    *("module.", "_orig_mod.", "student.", "student_model.", "model.", "net.", "network.", "backbone."),
+    "teacher.",
+)
 
 
 def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:

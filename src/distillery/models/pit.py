@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distillery.models.base import Outputs
-from distillery.models.vit import EPS, Block, VisionTransformer, cut, map_of, positions, tokens_of
+from distillery.models.vit import EPS, Block, DropPath, VisionTransformer, cut, map_of, positions, tokens_of
 
 
 class Embedding(nn.Module):
@@ -82,6 +82,12 @@ class PiT(VisionTransformer):
         self.classify(widths[-1], num_classes)  # all linear layers keep torch's own initialisation, as released
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def spread_drop_path(self, rate: float) -> None:
+        """Give block i of n the rate i / n * `rate`, as released; elsewhere the last block has all of it."""
+        paths = [module for module in self.modules() if isinstance(module, DropPath)]
+        for i, path in enumerate(paths):
+            path.drop_prob = rate * i / len(paths)
 
     def renamed(self, key: str) -> str:
         """The name here of what a checkpoint of tiny-transformers calls `key`."""

@@ -49,7 +49,7 @@ class DeiT(Objective):
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.student.distilled is not None  # the constructor has looked
-        student, teacher = self.logits(batch.student.distilled, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.distilled, batch.teacher.logits, batch.targets)
         if self.config.kind == "hard":
             loss = F.cross_entropy(student, teacher.argmax(1))
         else:

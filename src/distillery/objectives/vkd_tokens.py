@@ -69,7 +69,7 @@ class VkDTokens(Objective):
     but for the projector, see above. Stages are paired deepest with deepest, each pair has its projector.
     """
 
-    needs = frozenset({"logits", "tokens", "distilled"})
+    needs = frozenset({"logits", "maps", "tokens", "distilled"})
 
     class Config(Objective.Config):
         feat_weight: Weight = 1.0
@@ -115,6 +115,6 @@ class VkDTokens(Objective):
         terms = {"feature": self.config.feat_weight * torch.stack(losses).mean()}
         if self.config.kd_weight:
             head = batch.student.logits if batch.student.distilled is None else batch.student.distilled
-            student, teacher = self.logits(head, batch.teacher.logits, batch.labels)
+            student, teacher = self.logits(head, batch.teacher.logits, batch.targets)
             terms["kd"] = self.config.kd_weight * kd_loss(student, teacher, self.config.temperature)
         return terms
