@@ -169,9 +169,9 @@ class Objective(nn.Module):
     modules of its own. `forward` adds the terms up and applies a data selection, if there is one.
 
     Attributes:
-        needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts" (of both
-            networks), "strong" (a second view), "teachers" (several), "tokens" (the student's, and the teacher's
-            maps), "distilled" (the student's distillation head, where it has one). Empty: no teacher at all.
+        needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts", "tokens"
+            (of both networks), "strong" (a second view), "teachers" (several), "distilled" (the student's distillation
+            head, where it has one, which no other method trains). Empty: no teacher at all.
         static: False if a step's tensor shapes depend on the data, which rules out graph capture; a data selection
             makes them do so. A method whose own shapes do sets `static = False` in its class.
     """
