@@ -1,7 +1,7 @@
 """The released teachers: where they lie and how good they are published to be. Nothing here needs torch.
 
-For CIFAR-100 the files are RepDistiller's (Tian et al., ICLR 2020), trained for 240 epochs; mdistiller released the same
-ones in one archive. Accuracies are those that both print: the last epoch's, on the test set. For ImageNet they are
+For CIFAR-100 the files are RepDistiller's (Tian et al., ICLR 2020), trained for 240 epochs; mdistiller released the
+same ones in one archive. Accuracies are those that both print: the last epoch's, on the test set. For ImageNet they are
 torchvision's first ones (IMAGENET1K_V1), the teachers of every KD table; its later ones were trained by another recipe.
 """
 

@@ -139,8 +139,8 @@ def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, 
         yield from problems
         if not problems and teacher.source == "train" and stage.outputs(role, 1).distilled is not None:
             yield (
-                f"{where}: it is trained on labels alone, which leaves the distillation head of {teacher.architecture} as "
-                "it begins: choose a network without one"
+                f"{where}: it is trained on labels alone, which leaves the distillation head of {teacher.architecture} "
+                "as it begins: choose a network without one"
             )
         if not problems and study.cache.pooled and stage.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
