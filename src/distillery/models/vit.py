@@ -168,16 +168,20 @@ def positions(embedding: Tensor, side: int, grid: tuple[int, int], extra: int = 
     """
     if grid == (side, side):
         return embedding
-    matrix = _resampling(side, grid).to(embedding)
+    matrix = _resampling(side, grid, embedding.dtype, embedding.device)
     return torch.cat([embedding[:, :extra], matrix @ embedding[:, extra:]], 1)
 
 
 @lru_cache(maxsize=16)
-def _resampling(side: int, grid: tuple[int, int]) -> Tensor:
-    """(grid[0] * grid[1], side * side): what a bicubic interpolation multiplies by."""
+def _resampling(side: int, grid: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(grid[0] * grid[1], side * side): what a bicubic interpolation multiplies by.
+
+    Kept for every device, since a captured graph cannot copy it there.
+    """
     with torch.inference_mode(False), torch.device("cpu"):  # the cached matrix outlives a caller in either mode
         each = torch.eye(side * side, dtype=torch.float64).reshape(1, side * side, side, side)
-        return F.interpolate(each, grid, mode="bicubic", align_corners=False).flatten(2)[0].T.contiguous()
+        matrix = F.interpolate(each, grid, mode="bicubic", align_corners=False).flatten(2)[0].T.contiguous()
+        return matrix.to(device, dtype)
 
 
 def init_linear(network: nn.Module, std: float = 0.02) -> None:

@@ -106,8 +106,8 @@ class VkDTokens(Objective):
 
     @property
     def static(self) -> bool:
-        """False with whitening: the eigensolver reports its status to the host."""
-        return super().static and self.config.normalise != "whiten"
+        """False with whitening, whose eigensolver reports to the host, and with LAPACK's reflections in torch's own."""
+        return super().static and self.config.normalise != "whiten" and self.config.projector != "as_released"
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         pairs = zip(self.projectors, self._pairs(batch.student, batch.teacher), strict=True)
