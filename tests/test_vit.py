@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 import vision_golden as golden
+from torch import Tensor
 
 from distillery.errors import DistilleryError
 from distillery.models import build
@@ -116,6 +117,29 @@ def test_vkds_distillation_token_is_the_mean_of_the_patches() -> None:
     leading = network.leading(patches)
     torch.testing.assert_close(leading[1][:, 0], patches.mean(1))
     assert "dist_token" not in network.state_dict()
+
+
+class Logits(torch.nn.Module):
+    """A network's prediction alone, as a program gives it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.network = build(name, 10).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).logits
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("deit_w48_p2", 12), *(pytest.param(n, 64, marks=pytest.mark.slow) for n in ("t2t_vit_7", "pvt_ti"))],
+)
+def test_exported_programs_take_any_number_of_images(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    network = Logits(name).requires_grad_(False)
+    example, images = torch.randn(2, 3, size, size), torch.randn(5, 3, size, size)
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("images")},))
+    torch.testing.assert_close(program.module()(images), network(images), rtol=1e-5, atol=1e-6)
 
 
 TIMM = {"deit_ti": "deit_tiny_patch16_224", "deit_ti_distilled": "deit_tiny_distilled_patch16_224"}

@@ -64,7 +64,7 @@ class DeiT(VisionTransformer):
     def leading(self, patches: Tensor) -> list[Tensor]:
         """The tokens before the (B, N, width) patch embeddings: class, and distillation if there is one."""
         given = [self.cls_token] if self.dist_token is None else [self.cls_token, self.dist_token]
-        return [token.expand(len(patches), -1, -1) for token in given]
+        return [token.expand(patches.shape[0], -1, -1) for token in given]
 
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
         """Map (B, channels, H, W) images to `Outputs`.
@@ -125,4 +125,4 @@ class VkDDeiT(DeiT):
 
     def leading(self, patches: Tensor) -> list[Tensor]:
         """Class token, and the mean of the (B, N, width) patch embeddings."""
-        return [self.cls_token.expand(len(patches), -1, -1), patches.mean(1, keepdim=True)]
+        return [self.cls_token.expand(patches.shape[0], -1, -1), patches.mean(1, keepdim=True)]

@@ -99,7 +99,7 @@ class PiT(VisionTransformer):
         features = self.patch_embed(images)
         grid = (features.shape[-2], features.shape[-1])
         patches = tokens_of(features) + positions(tokens_of(self.pos_embed), self.side, grid)
-        tokens, taps = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1), []
+        tokens, taps = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], 1), []
         for stage in self.transformers:
             tokens, grid = stage(tokens, grid)
             taps.append(tokens[:, 1:])

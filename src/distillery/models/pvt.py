@@ -102,7 +102,7 @@ class PVT(VisionTransformer):
             tokens, grid = embed(features)
             last = stage == len(self.stages)
             if last:
-                tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), tokens], 1)
+                tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), tokens], 1)
             tokens = tokens + positions(self.get_parameter(f"pos_embed{stage}"), side, grid, extra=int(last))
             for block in blocks.children():
                 tokens = block(tokens, *grid)

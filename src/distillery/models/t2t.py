@@ -116,7 +116,7 @@ class T2TViT(VisionTransformer):
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
         """Map (B, channels, H, W) images to `Outputs`. Tokens: those of the patches, normalised."""
         patches, grid = self.t2t_module(images)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
+        tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], 1)
         tokens = tokens + positions(self.pos_embed, self.side, grid, extra=1)
         for block in self.blocks:
             tokens = block(tokens)

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -168,7 +169,9 @@ def positions(embedding: Tensor, side: int, grid: tuple[int, int], extra: int = 
     """
     if grid == (side, side):
         return embedding
-    matrix = _resampling(side, grid, embedding.dtype, embedding.device)
+    # What is built while a program is exported belongs to that program.
+    build = _resampling.__wrapped__ if torch.compiler.is_compiling() else _resampling
+    matrix = build(side, grid, embedding.dtype, embedding.device)
     return torch.cat([embedding[:, :extra], matrix @ embedding[:, extra:]], 1)
 
 
@@ -178,10 +181,21 @@ def _resampling(side: int, grid: tuple[int, int], dtype: torch.dtype, device: to
 
     Kept for every device, since a captured graph cannot copy it there.
     """
-    with torch.inference_mode(False), torch.device("cpu"):  # the cached matrix outlives a caller in either mode
-        each = torch.eye(side * side, dtype=torch.float64).reshape(1, side * side, side, side)
-        matrix = F.interpolate(each, grid, mode="bicubic", align_corners=False).flatten(2)[0].T.contiguous()
-        return matrix.to(device, dtype)
+    rows, columns = (_cubic(side, count) for count in grid)
+    with torch.inference_mode(False):  # the kept matrix outlives a caller in that mode
+        return torch.from_numpy(np.kron(rows, columns)).to(device, dtype)
+
+
+def _cubic(side: int, count: int) -> np.ndarray:
+    """(count, side): cubic convolution along one axis with A = -0.75, as torch has it; the border is repeated."""
+    at = (np.arange(count) + 0.5) * side / count - 0.5
+    first = np.floor(at).astype(int)
+    weights = np.zeros((count, side))
+    for tap in (-1, 0, 1, 2):
+        d = np.abs(at - first - tap)
+        near, far = (1.25 * d - 2.25) * d * d + 1, ((-0.75 * d + 3.75) * d - 6) * d + 3
+        np.add.at(weights, (np.arange(count), np.clip(first + tap, 0, side - 1)), np.where(d <= 1, near, far))
+    return weights
 
 
 def init_linear(network: nn.Module, std: float = 0.02) -> None:
