@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distillery.errors import DistilleryError
 from distillery.models import build
+from distillery.models.drop_path import set_drop_path
 from distillery.models.official import identify, load_official
 from distillery.models.vit import Block, DropPath, positions
 from distillery.teachers.foreign import read_weights
@@ -74,12 +75,19 @@ def test_every_block_has_one_drop_path_in_the_order_of_depth(name: str, blocks: 
     assert paths == [m.drop_path for m in network.modules() if isinstance(m, Block)] and len(paths) == blocks
 
 
-def test_pits_rates_stop_short_of_the_last_block() -> None:
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("t2t_vit_7", [0.02 * i for i in range(7)]),
+        ("pvt_ti", [0.12 / 7 * i for i in range(8)]),
+        ("pit_ti", [0.01 * i for i in range(12)]),  # stops short of the last block, as released
+    ],
+)
+def test_a_recipes_rate_rises_over_the_blocks(name: str, rates: list[float]) -> None:
     with torch.device("meta"):
-        network = build("pit_ti", 10)
-    network.spread_drop_path(0.12)
-    rates = [module.drop_prob for module in network.modules() if isinstance(module, DropPath)]
-    assert rates == pytest.approx([0.01 * i for i in range(12)])
+        network = build(name, 10)
+    set_drop_path(network, 0.12)
+    assert [m.drop_prob for m in network.modules() if isinstance(m, DropPath)] == pytest.approx(rates)
 
 
 def test_a_dropped_block_is_the_identity() -> None:
