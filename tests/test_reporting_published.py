@@ -22,7 +22,7 @@ from distillery.pipeline import check
 from distillery.pipeline.layout import Layout
 from distillery.report import ledger, published, terminal
 from distillery.report.ledger import Comparison
-from distillery.report.protocol import differences, hyper_parameters
+from distillery.report.protocol import PROTOCOLS, differences, hyper_parameters
 from distillery.report.published import Published, method_name, numbers, settings
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification import Classification
@@ -298,3 +298,22 @@ def test_the_papers_studies_use_the_published_settings(study: str, lineage: str)
                     assert differences(hyper_parameters(method.model_dump()), theirs) == [], (pair, name, entry.table)
                     compared += 1
     assert compared > 100
+
+
+@pytest.mark.parametrize(("study", "methods"), [("imagenet_r34-r18", 6), ("imagenet_r50-mobilenet", 6)])
+def test_the_studies_of_imagenet_use_the_published_settings(study: str, methods: int) -> None:
+    """Hyper-parameters, batch size and rate of every method of which mdistiller or a fork of it prints a number."""
+    loaded, compared = check.load(ROOT / "workflow" / "studies" / f"{study}.yaml"), set()
+    ((pair, spec),) = loaded.pairs.items()
+    teacher = loaded.teachers[spec.teachers[0]].architecture
+    for label, method in loaded.methods.items():
+        name = method_name(method)
+        for entry in published.of_pair("imagenet", "top1", teacher, spec.student, name or ""):
+            values, recipe = settings("imagenet", entry)
+            if entry.lineage == "mdistiller" and (values or recipe):
+                theirs = hyper_parameters({"objective": method.objective} | values)
+                assert differences(hyper_parameters(method.model_dump()), theirs) == [], (name, entry.table)
+                ours, expected = loaded.recipe_for(pair, label), PROTOCOLS["imagenet"].of(entry) | recipe
+                assert (ours.batch_size, ours.lr) == (expected["batch_size"], expected["lr"]), (name, entry.table)
+                compared.add(name)
+    assert len(compared) >= methods
