@@ -48,8 +48,9 @@ def deit(student: Outputs, teacher: Outputs, standardised: bool = False, **confi
 @pytest.mark.parametrize("case", golden.cases("ls_vit_loss"), ids=lambda case: case["id"])
 def test_standardised_loss_equals_the_released_code(case: golden.Case) -> None:
     hyper, want = case["hyper"], golden.outputs(case)
-    logits = golden.uniform((6, 100), 31, -4, 4).requires_grad_()
-    student, teacher = Outputs(torch.zeros_like(logits), distilled=logits), Outputs(golden.uniform((6, 100), 32, -9, 9))
+    logits = golden.ruled(case["inputs"]["student"]).requires_grad_()
+    teacher = Outputs(golden.ruled(case["inputs"]["teacher"]))
+    student = Outputs(torch.zeros_like(logits), distilled=logits)
     # The released weight counts only where the logits are standardised.
     weight = hyper["extra_weight"] if hyper["standardise"] else 1.0
     objective = deit(
@@ -68,7 +69,7 @@ def test_three_steps_of_the_standardisation_papers_training(case: golden.Case) -
     student, teacher = golden.filled("ls_deit_ti", dtype), golden.filled("ls_resnet56", dtype)
     with torch.no_grad():
         teacher.head.weight *= 1e-4
-    images, labels = golden.images((4, 3, 224, 224), 21).to(dtype), torch.tensor(case["inputs"]["labels"])
+    images, labels = golden.ruled(case["inputs"]["images"]).to(dtype), torch.tensor(case["inputs"]["labels"])
     small = F.interpolate(images, (32, 32), mode="bilinear", align_corners=False)
     example = looked_at(student, images)
     config = {"kind": "soft", "temperature": hyper["temperature"], "kd_weight": hyper["extra_weight"]}
@@ -191,13 +192,12 @@ def tokens(width: int, teacher_width: int, kind: str, start: Tensor, **config: A
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", golden.cases("vkd_tokens"), ids=lambda case: case["id"])
 def test_feature_term_equals_the_released_code(case: golden.Case, kind: str) -> None:
-    hyper, want = case["hyper"], golden.outputs(case)
-    width, theirs = hyper["student_width"], hyper["teacher_width"]
-    count, places, k = (3, 196, 60) if width == 192 else (2, 49, 65)
-    objective = tokens(width, theirs, kind, golden.uniform((theirs, width), k, -1, 1) / width**0.5, kd_weight=0.0)
-    patches = golden.uniform((count, places, width), k + 1, -2, 2).requires_grad_()
-    taught = golden.uniform((count, theirs, 7, 7), k + 2, -3, 3).relu()
-    zero = torch.zeros(count, 10, dtype=torch.float64)
+    want, rules = golden.outputs(case), case["inputs"]
+    start = golden.ruled(rules["projector_initial_linear_weight"])
+    objective = tokens(start.shape[1], start.shape[0], kind, start, kd_weight=0.0, beta=case["hyper"]["beta"])
+    patches = golden.ruled(rules["student_patch_tokens"]).requires_grad_()
+    taught = golden.ruled(rules["teacher_map"])
+    zero = torch.zeros(len(patches), 10, dtype=torch.float64)
     terms = objective.distill(batch(Outputs(zero, tokens=(patches,)), Outputs(zero, maps=(taught, taught))))
     golden.agrees(objective.projectors[0].weight(), want["weight"], 1e-7)  # stored in float32
     golden.agrees(objective.projectors[0](patches.mean(1)), want["projected"], 1e-10)
@@ -215,17 +215,23 @@ def test_three_steps_of_vkds_training(case: golden.Case) -> None:
     Without weight decay it lives; then its second step depends on torch's random completion of the projector's base, of
     which the vectors do not hold the seed. So only the first step is compared there.
     """
-    want, dtype, width = golden.outputs(case), getattr(torch, case["dtype"]), case["hyper"]["teacher_width"]
-    k, decay = (200 if width == 440 else 300), (0.0 if "nodecay" in case["id"] else 0.05)
-    student, images = golden.filled("vkd_deit_ti", dtype), golden.images((12, 3, 224, 224), k + 50).to(dtype)
-    targets = golden.uniform((12, 1000), k + 51, -8, 8).softmax(1).to(dtype)
-    objective = tokens(192, width, "as_released", golden.uniform((width, 192), k, -1, 1) / 192**0.5)
+    want, dtype, rules = golden.outputs(case), getattr(torch, case["dtype"]), case["inputs"]
+    decay = 0.0 if "nodecay" in case["id"] else 0.05
+    student = golden.filled(rules["student"].removesuffix(" by rule"), dtype)
+    images, targets = golden.ruled(rules["images"]).to(dtype), golden.ruled(rules["targets"]).softmax(1).to(dtype)
+    start, weights = golden.ruled(rules["projector_initial_linear_weight"]), case["hyper"]
+    objective = tokens(
+        *(start.shape[1], start.shape[0], "as_released", start),
+        feat_weight=weights["alpha"],
+        kd_weight=weights["gamma"],
+        temperature=float(weights["T"]),
+    )
     steps = Steps(student, objective, DECAYED | {"weight_decay": decay}, dtype)
     rates = [5e-4, *want["lr_after_step"][:-1]]  # stepped after the update with the index of the finished step
     for n, (rate, row) in enumerate(zip(rates, want["steps_ce_feature_kl"], strict=True), start=1):
         mine = slice(4 * n - 4, 4 * n)
-        maps = golden.uniform((4, width, 7, 7), k + n, -3, 3).relu().to(dtype)
-        taught = Outputs(golden.uniform((4, 1000), k + 100 + n, -6, 6).to(dtype), maps=(maps, maps))
+        maps = golden.ruled(rules["teacher_map_of_step_n"], n).to(dtype)
+        taught = Outputs(golden.ruled(rules["teacher_logits_of_step_n"], n).to(dtype), maps=(maps, maps))
 
         def loss(out: Outputs, taught: Outputs = taught, soft: Tensor = targets[mine]) -> dict[str, Tensor]:
             ce = -(soft * out.logits.log_softmax(1)).sum(1).mean()  # mixup's targets

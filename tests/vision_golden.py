@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import golden
@@ -56,9 +58,15 @@ def arrays(name: str) -> dict[str, np.ndarray] | None:
         return dict(file)
 
 
+def _objectives() -> Path:
+    """Where the vectors of objectives lie; a set of networks alone leaves them to the repository."""
+    found = golden.folder("vision") / "objectives"
+    return found if found.is_dir() else golden.VECTORS / "vision" / "objectives"
+
+
 @cache
 def manifest() -> dict[str, Any]:
-    return json.loads((golden.folder("vision") / "objectives" / "manifest.json").read_text())
+    return json.loads((_objectives() / "manifest.json").read_text())
 
 
 def cases(method: str) -> list[Case]:
@@ -67,7 +75,7 @@ def cases(method: str) -> list[Case]:
 
 @cache
 def _archive(name: str) -> dict[str, np.ndarray]:
-    with np.load(golden.folder("vision") / "objectives" / name, allow_pickle=False) as file:
+    with np.load(_objectives() / name, allow_pickle=False) as file:
         return dict(file)
 
 
@@ -77,6 +85,23 @@ def outputs(case: Case) -> dict[str, np.ndarray]:
     scalars = found[f"{case['id']}__scalars"] if case["scalars"] else []
     values = {name: np.asarray(value) for name, value in zip(case["scalars"], scalars, strict=True)}
     return values | {name: found[f"{case['id']}__{name}"] for name in case["arrays"]}
+
+
+RULE = re.compile(
+    r"(relu of )?rule (images|uniform)\(\(([\d,]+)\), k=([\d+n]+)(?:, (-?\d+), (-?\d+))?\)"
+    r"(?: / sqrt\((\d+)\))?"
+)
+
+
+def ruled(text: str, n: int = 0) -> Tensor:
+    """The tensor that a case describes as "rule uniform((4,440,7,7), k=200+n, -3, 3)", and variations."""
+    found = RULE.search(text)
+    assert found, text
+    k = sum(n if part == "n" else int(part) for part in found[4].split("+"))
+    shape = tuple(map(int, found[3].split(",")))
+    made = images(shape, k) if found[2] == "images" else uniform(shape, k, float(found[5]), float(found[6]))
+    made = made.relu() if found[1] else made
+    return made / int(found[7]) ** 0.5 if found[7] else made
 
 
 def uniform(shape: tuple[int, ...], k: int, low: float, high: float) -> Tensor:
