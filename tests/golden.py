@@ -19,7 +19,7 @@ from torch import Tensor
 
 Case = dict[str, Any]
 VECTORS = Path(__file__).parent / "vectors"
-PARTS = ("losses", "architectures", "training_step")
+PARTS = ("losses", "architectures", "training_step", "vision")
 
 
 def folder(part: str) -> Path:

@@ -10,7 +10,7 @@ from distillery.models.base import Network
 
 # One or two small members of each family, for everything that does not depend on depth and width.
 FAMILIES = ["resnet8", "resnet8x4", "resnet8_w2", "wrn_16_1", "wrn_16_2", "vgg8", "vgg13", "resnet18", "resnet50"]
-FAMILIES += ["mobilenet_v2", "shufflenet_v1", "shufflenet_v2"]
+FAMILIES += ["mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mobilenet_v1", "imagenet_resnet18"]
 
 
 def example(name: str, size: int = 32, channels: int = 3, batch: int = 2) -> tuple[Network, Tensor]:

@@ -27,6 +27,10 @@ CASE_FACTS = ("id", "method", "dtype", "input_class", "hyper", "effective_T", "e
 CASE_FACTS += ("arrays", "conditioning_warning", "float32_rel_err")
 METHOD_FACTS = ("npz", "source")
 NETWORK_FACTS = ("name", "registry_name", "source", "parameters", "macs", "taps", "state_dict", "outputs")
+VISION_FACTS = ("name", "num_classes", "input_shape", "parameters", "trainable_parameters", "macs", "source", "forms")
+VISION_FACTS += ("state_dict",)
+LS_STEPS = ("ls_vit_t2_w10_f64", "ls_vit_plain_t2_f32")
+WHOLE = 200  # elements of an output of the vision set that is kept whole
 
 
 @cache
@@ -126,8 +130,40 @@ def training_steps(full: Path, to: Path) -> None:
     np.savez_compressed(to / "training_step.npz", **archive(full / "training_step.npz"))
 
 
+def vision(full: Path, to: Path) -> None:
+    """Networks and objectives for ImageNet and vision transformers: all networks, some cases of each procedure."""
+    index = json.loads((full / "architectures" / "index.json").read_text())
+    write_json(to / "architectures" / "index.json", {name: index[name]["parameters"] for name in index})
+    for name in index:
+        facts = json.loads((full / "architectures" / f"{name}.json").read_text())
+        facts = {key: facts[key] for key in VISION_FACTS}
+        facts["state_dict"] = [{key: entry[key] for key in ("key", "shape", "kind")} for entry in facts["state_dict"]]
+        write_json(to / "architectures" / f"{name}.json", facts, lines="state_dict")
+        if (path := full / "architectures" / f"{name}.npz").is_file():
+            np.savez_compressed(to / "architectures" / path.name, **thin(archive(path)))
+    cases = json.loads((full / "objectives" / "manifest.json").read_text())["cases"]
+    cases = [case for case in cases if case["method"] != "vkd_deit" or "3024" not in case["id"]]  # minutes on a CPU
+    cases = [case for case in cases if case["method"] != "ls_vit" or case["id"] in LS_STEPS]
+    for case in cases:
+        case.pop("parameter_order", None)
+    for file in sorted({case["npz"] for case in cases}):
+        arrays = archive(full / "objectives" / file)
+        ids = {case["id"] for case in cases}
+        kept = {key: value for key, value in arrays.items() if key.partition("__")[0] in ids}
+        (to / "objectives").mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(to / "objectives" / file, **thin(kept))
+    write_json(to / "objectives" / "manifest.json", {"largest_output": LARGEST, "cases": cases}, lines="cases")
+
+
+def thin(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every n-th element of what is large; statistics and one number per weight stay whole."""
+    return {name: thinned(value, LARGEST) if value.size > WHOLE else value for name, value in arrays.items()}
+
+
 if __name__ == "__main__":
     source = Path(sys.argv[1])
     losses(source / "losses", VECTORS / "losses")
     architectures(source / "architectures", VECTORS / "architectures")
     training_steps(source / "training_step", VECTORS / "training_step")
+    if (source / "vision").is_dir():
+        vision(source / "vision", VECTORS / "vision")

@@ -62,7 +62,8 @@ def run_of(name: str, teachers: list[Network], digits: Dataset) -> tuple[Trainee
     method = Method.model_validate(BLOCKS[name])
     needs = needs_of(method)
     used = (teachers if "teachers" in needs else teachers[:1]) if needs else []
-    trainee = assemble("resnet8_w8", method, digits, used, 0)
+    student = "deit_w48_p2" if "distilled" in needs else "resnet8_w8"  # with a distillation head, or without
+    trainee = assemble(student, method, digits, used, 0)
     return trainee, LiveTeachers(used, RECIPE, preacts="preacts" in needs) if used else None
 
 
@@ -147,7 +148,9 @@ def test_trains_on_digits(digits: Dataset, teachers: list[Network], name: str) -
     """
     trainee, source = run_of(name, teachers, digits)
     before = {k: v.clone() for k, v in trainee.student.state_dict().items()}
-    history = fit(trainee, digits.loader(RECIPE), source, RECIPE, 0)
+    transformer = {"optimizer": {"name": "adamw"}, "lr": 0.003, "decay": "matrices"}
+    recipe = RECIPE.updated(transformer) if "distilled" in trainee.objective.needs else RECIPE
+    history = fit(trainee, digits.loader(recipe), source, recipe, 0)
     changed = [k for k, v in trainee.student.state_dict().items() if not torch.equal(v, before[k])]
     assert len(changed) > 20
     assert history[-1]["train_top1"] > history[0]["train_top1"], [r["train_top1"] for r in history]

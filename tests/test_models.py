@@ -9,6 +9,7 @@ import models_golden as golden
 import numpy as np
 import pytest
 import torch
+import vision_golden
 from torch import Tensor, nn
 
 from distillery.models import NETWORKS, build
@@ -18,7 +19,9 @@ OURS = [name for name in NETWORKS if "_w" in name and name.startswith("resnet")]
 UNPUBLISHED_OUTPUTS = {"resnet110", "wrn_40_1", "vgg13", "mobilenet_v2", "shufflenet_v1"}
 NO_GOLDEN = {"wrn_16_4": 2_772_020, "wrn_28_2": 1_479_220, "wrn_28_4": 5_872_180}  # name -> parameters
 MACS_NO_GOLDEN = {"wrn_16_4": 392.64, "wrn_28_2": 214.36, "wrn_28_4": 845.62}  # millions
-GOLDEN = [name for name in NETWORKS if name not in OURS and name not in NO_GOLDEN]
+# Networks for ImageNet and vision transformers: test_vision_golden.py.
+VISION = set(map(vision_golden.ours, vision_golden.networks())) - {"resnet56"} | {"vkd_deit_w48", "deit_w48_p2"}
+GOLDEN = [name for name in NETWORKS if name not in VISION and name not in OURS and name not in NO_GOLDEN]
 WITH_OUTPUTS = [name for name in GOLDEN if golden.has_outputs(name)]
 
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery.objectives.features import standardise
-from distillery.objectives.orthogonal import OrthogonalProjector, expm, householder
+from distillery.objectives.orthogonal import OrthogonalProjector, expm, householder, matrix_exp
 from distillery.objectives.vkd import vkd_loss, whiten
 
 
 @pytest.mark.parametrize("kind", ["householder", "matrix_exp", "cayley"])
-@pytest.mark.parametrize(("inputs", "outputs"), [(6, 10), (8, 8), (10, 6)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(6, 10), (4, 20), (8, 8), (10, 6)])
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 def test_projector_stays_orthonormal_under_weight_decay(
     kind: str, inputs: int, outputs: int, optimizer: type[torch.optim.Optimizer]
@@ -80,3 +80,16 @@ def test_standardise_is_the_plain_one_where_that_is_finite() -> None:
     torch.testing.assert_close(standardise(x), (x - x.mean(0)) / x.std(0))
     x[:, 1] = 0.1
     assert (standardise(x)[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.3, 5.0])
+def test_the_exponential_of_a_tall_matrix_is_that_of_the_whole(scale: float) -> None:
+    """It is taken in a space of twice its columns; torch's of the n x n skew matrix is the same, so is the gradient."""
+    torch.manual_seed(0)
+    x = (scale * torch.randn(40, 7, dtype=torch.float64)).requires_grad_()
+    lower = torch.cat([x.tril(-1), x.new_zeros(40, 33)], 1)
+    whole = torch.matrix_exp(lower - lower.T)[:, :7]
+    ours, weight = matrix_exp(x), torch.randn(40, 7, dtype=torch.float64)
+    torch.testing.assert_close(ours, whole, rtol=0, atol=1e-12)
+    gradients = [torch.autograd.grad((w * weight).sum(), x, retain_graph=True)[0] for w in (ours, whole)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)

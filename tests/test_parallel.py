@@ -76,6 +76,27 @@ def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str)
     assert measured["last"]["top1"] == pytest.approx(together[-1]["test_top1"])
 
 
+def test_two_processes_share_tokens_and_distillation_heads(bench: Workbench) -> None:
+    before, pair = bench.params, "resnet20_w8-deit_w48_p2"
+    adamw = {"optimizer": {"name": "adamw"}, "lr": 0.003, "decay": "matrices", "epochs": 2, "milestones": [1]}
+    bench.params = before | {
+        "pairs": {pair: {"teacher": "resnet20_w8", "student": "deit_w48_p2"}},
+        "methods": {"vkd": {"objective": "vkd_tokens", "recipe": adamw}},
+        "tables": before["tables"] | {"baseline": "vkd"},
+    }
+    command = ("distill", "--pair", pair, "--method", "vkd", "--seed", "0")
+    bench.run("distillery", "pair", "--pair", pair)
+    history = bench.root / AT.history(pair, "vkd", "0")
+    bench.run("distillery", *command)
+    alone = load_history(history)["0"]
+    bench.run(*TORCHRUN, *command)
+    together = load_history(history)["0"]
+    bench.params = before
+    for one, two in zip(alone, together, strict=True):
+        assert one["loss_feature"] > 0 and one["loss_kd"] > 0
+        assert two == pytest.approx(one, rel=1e-9)
+
+
 def workers(parent: int) -> list[int]:
     """The processes that a torchrun has started, in the order of their numbers."""
     found = []

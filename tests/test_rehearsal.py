@@ -69,6 +69,27 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         study({"objective": "ofd"}, "resnet8", "mobilenet_v2", data={"source": "cifar100"}),
         "methods.m for t-s: OFD compares maps before the activation, but the student gives none",
     ),
+    "a distillation head that nobody trains": (
+        study(KD, student="deit_w48_p2"),
+        "methods.m for t-s: kd does not train the distillation head of deit_w48_p2, half of whose prediction comes "
+        "from there: choose objective deit or vkd_tokens, or a student without that head",
+    ),
+    "a teacher with a head that nobody trains": (
+        study(KD, "deit_w48_p2"),
+        "teachers.t: it is trained on labels alone, which leaves the distillation head of deit_w48_p2 as it begins",
+    ),
+    "a student without a distillation head": (
+        study({"objective": "deit"}),
+        "methods.m for t-s: deit trains a distillation head, and the student has none: take kd for it",
+    ),
+    "a student without tokens": (
+        study({"objective": "vkd_tokens"}),
+        "methods.m for t-s: vkd_tokens compares patch tokens, but the student gives none: take vkd for it",
+    ),
+    "images smaller than a patch": (
+        study(KD, student="deit_ti"),
+        "pairs.t-s: a map of 8x8 is smaller than a patch, 16x16: take larger images, or a network with smaller patches",
+    ),
     "two teachers for one": (
         study(
             KD,
@@ -219,6 +240,12 @@ def test_valid_means_that_a_step_works(name: str, pair: tuple[str, str], few: Da
     found = said(study(BLOCKS[name], *pair, data={"source": "cifar100"}))
     failed = step_fails(Method.model_validate(BLOCKS[name]), *pair, few)
     assert bool(found) == bool(failed), (found, failed)
+
+
+@pytest.mark.parametrize("name", ["deit", "vkd_tokens"])
+def test_valid_means_that_a_step_works_on_a_distillation_head(name: str, digits: Dataset) -> None:
+    pair = ("resnet8_w4", "deit_w48_p2")
+    assert said(study(BLOCKS[name], *pair)) == "" == step_fails(Method.model_validate(BLOCKS[name]), *pair, digits)
 
 
 @pytest.mark.parametrize("name", ["ofd", "simkd", "adain", "kdsvd", "crd", "kd"])

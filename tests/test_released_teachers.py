@@ -7,12 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torchvision
 
 from distillery import models
 from distillery.records.io import DistilleryError
 from distillery.study.model import Data, Teacher
 from distillery.teachers.fetch import Fetched, verify
-from distillery.teachers.released import RELEASED, Source, source_of
+from distillery.teachers.released import IMAGENET, RELEASED, Source, source_of
 
 # The test accuracies that the authors print beside their six teachers (mdistiller and RepDistiller).
 PRINTED = {"resnet56": 72.34, "resnet110": 74.31, "resnet32x4": 79.42}
@@ -30,6 +31,17 @@ def test_the_six_released_teachers_need_no_urls() -> None:
         assert source.urls[1] == f"http://shape2prog.csail.mit.edu/repo/{folder}_vanilla/ckpt_epoch_240.pth"
         assert folder.lower() == name
     assert len(RELEASED) == 6
+
+
+def test_imagenets_teachers_are_torchvisions_first_ones() -> None:
+    for name, known in IMAGENET.items():
+        weights = torchvision.models.get_model_weights(name.removeprefix("imagenet_"))["IMAGENET1K_V1"]
+        assert known.urls == (weights.url,) and weights.url.endswith(f"-{known.sha256}.pth")
+        assert known.accuracy == weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        teacher = Teacher(architecture=name, source="fetch")
+        assert source_of(teacher, Data(source="imagenet")) == known
+        assert source_of(teacher, Data(source="cifar100")).urls == ()
+    assert len(IMAGENET) == 3
 
 
 def test_what_the_study_says_comes_first() -> None:

@@ -56,9 +56,49 @@ NETWORKS = Registry(
             "distillery.models.resnet_four_stage:FourStageResNet",
             {"block": "bottleneck", "depths": (3, 4, 6, 3)},
         ),
+        **{
+            f"imagenet_resnet{depth}": (
+                "distillery.models.resnet_four_stage:FourStageResNet",
+                {"block": block, "depths": depths, "imagenet": True},
+            )
+            for depth, block, depths in (
+                (18, "basic", (2, 2, 2, 2)),
+                (34, "basic", (3, 4, 6, 3)),
+                (50, "bottleneck", (3, 4, 6, 3)),
+            )
+        },
+        "mobilenet_v1": "distillery.models.mobilenet_v1:MobileNetV1",
         "mobilenet_v2": "distillery.models.mobilenet_v2:MobileNetV2",
         "shufflenet_v1": "distillery.models.shufflenet_v1:ShuffleNetV1",
         "shufflenet_v2": "distillery.models.shufflenet_v2:ShuffleNetV2",
+        "deit_ti": ("distillery.models.deit:DeiT", {"width": 192, "heads": 3}),
+        "deit_ti_distilled": ("distillery.models.deit:DeiT", {"width": 192, "heads": 3, "distilled": True}),
+        "vkd_deit_ti": ("distillery.models.deit:VkDDeiT", {"width": 192, "heads": 3}),
+        "vkd_deit_s": ("distillery.models.deit:VkDDeiT", {"width": 384, "heads": 6}),
+        # Ours, two blocks, so that a laptop runs studies of DeiT: on images of 64 pixels, and on the 8 x 8 digits.
+        "vkd_deit_w48": (
+            "distillery.models.deit:VkDDeiT",
+            {"width": 48, "heads": 3, "depth": 2, "image_size": 64},
+        ),
+        "deit_w48_p2": (
+            "distillery.models.deit:DeiT",
+            {"width": 48, "heads": 3, "depth": 2, "distilled": True, "patch": 2, "image_size": 8},
+        ),
+        "pit_ti": (
+            "distillery.models.pit:PiT",
+            {"widths": (64, 128, 256), "heads": (2, 4, 8), "depths": (2, 6, 4)},
+        ),
+        "t2t_vit_7": ("distillery.models.t2t:T2TViT", {"width": 256, "heads": 4, "depth": 7}),
+        "pvt_ti": (
+            "distillery.models.pvt:PVT",
+            {
+                "widths": (64, 128, 320, 512),
+                "heads": (1, 2, 5, 8),
+                "ratios": (8, 8, 4, 4),
+                "reductions": (8, 4, 2, 1),
+                "depths": (2, 2, 2, 2),
+            },
+        ),
     },
     {"torchvision": "distillery.models.foreign:Torchvision", "timm": "distillery.models.foreign:Timm"},
 )

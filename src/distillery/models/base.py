@@ -12,17 +12,23 @@ class Outputs:
     """What one forward pass of a network yields. A view table fills only the fields it holds; the rest are empty.
 
     Attributes:
-        logits: (B, C) class scores.
+        logits: (B, C) class scores. Of a network with a distillation head: those of the class head while it trains,
+            the mean of both heads, which is its prediction, while it does not.
         pooled: (B, d) penultimate features, the input of the classifier; None if not at hand.
         maps: feature maps, stem first, then one per stage, each (B, channels, height, width), as the family's
             reference code taps them (after the activation, except where the family has none there).
         preacts: the same taps before the stage's last activation; empty for families without them.
+        tokens: of a vision transformer the (B, N, d) tokens of the patches, row by row of the image, at the end of
+            every stage (there is one, unless the grid is pooled in between); without class and distillation tokens.
+        distilled: (B, C) logits of the distillation head; None if there is none.
     """
 
     logits: Tensor
     pooled: Tensor | None = None
     maps: tuple[Tensor, ...] = ()
     preacts: tuple[Tensor, ...] = ()
+    tokens: tuple[Tensor, ...] = ()
+    distilled: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -31,6 +37,10 @@ class Network(nn.Module):
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
         """Map (B, channels, H, W) images to `Outputs`; the pre-activation taps are filled only if asked for."""
         raise TypeError(f"{type(self).__name__} has no forward pass")  # every family overrides this
+
+    def renamed(self, key: str) -> str:
+        """The name here of what a released checkpoint calls `key`, where the two differ."""
+        return key
 
     @property
     def head(self) -> nn.Linear:

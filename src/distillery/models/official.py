@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillery.models import NETWORKS, build
 from distillery.models.base import Network
@@ -14,19 +14,23 @@ from distillery.models.base import Network
 SHOWN = 3  # keys named in an error message before the rest is only counted
 COUNTER = ".num_batches_tracked"
 # What wrappers put before every name: DataParallel and DDP, torch.compile, distillers, Lightning and its like.
-PREFIXES = ("module.", "_orig_mod.", "student.", "model.", "net.", "network.", "backbone.", "teacher.")
+PREFIXES = (
+    *("module.", "_orig_mod.", "student.", "student_model.", "model.", "net.", "network.", "backbone."),
+    "teacher.",
+)
 
 
 def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     """Copy a foreign state dict into a network of the same architecture and number of classes.
 
-    What is tolerated: the prefixes of wrappers, with the wrapper's other modules beside the network (a teacher beside
-    the student); missing `num_batches_tracked` counters (saved before these existed), which keep the network's value;
-    half and double precision, which are cast. Anything else that does not fit exactly is refused with a ValueError, as
-    are weights that are not finite, and the network is left as it was.
+    Where a release names its weights in another way, the network knows it (`Network.renamed`). What is tolerated: the
+    prefixes of wrappers, with the wrapper's other modules beside the network (a teacher beside the student); missing
+    `num_batches_tracked` counters (saved before these existed), which keep the network's value; half and double
+    precision, which are cast. Anything else that does not fit exactly is refused with a ValueError, as are weights that
+    are not finite, and the network is left as it was.
     """
     wanted = network.state_dict()
-    given = without_prefixes(state_dict, wanted)
+    given = {network.renamed(key): value for key, value in without_prefixes(state_dict, wanted).items()}
     missing = [key for key in wanted if key not in given and not key.endswith(COUNTER)]
     unexpected = [key for key in given if key not in wanted]
     misshaped = [
@@ -66,30 +70,37 @@ def without_prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) 
 
 def identify(given: Mapping[str, Tensor]) -> str | None:
     """Name the network that a state dict belongs to, with its classes and channels; None if it is none of ours."""
-    found = {key: tuple(value.shape) for key, value in given.items() if isinstance(value, Tensor)}
-    found = {key: shape for key, shape in found.items() if not key.endswith(COUNTER)}
-    for name, (shapes, head, stem) in _known().items():
-        if found.keys() == shapes.keys():
-            classes, channels = found[head][:1], found[stem][1:2]
-            free = {head: (*classes, *shapes[head][1:]), head.replace("weight", "bias"): classes}
-            free[stem] = (*shapes[stem][:1], *channels, *shapes[stem][2:])
-            if found == shapes | free and classes and channels:
-                plural = "s" if channels[0] > 1 else ""
-                return f"{name} for {classes[0]} classes and images of {channels[0]} channel{plural}"
+    found = _shapes(given)
+    for name, (keys, head, stem) in _known().items():
+        if found.keys() == keys and found[head]:
+            seen = found[stem][1:2] if stem else (1, 3)  # without a convolution nothing says how many channels
+            for classes, channels in ((found[head][0], channels) for channels in seen):
+                if classes and channels and found == _shapes(_without_numbers(name, classes, channels).state_dict()):
+                    plural = "s" if channels > 1 else ""
+                    return f"{name} for {classes} classes and images of {channels} channel{plural}"
     return None
 
 
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+    return {key: tuple(value.shape) for key, value in tensors.items() if not key.endswith(COUNTER)}
+
+
+def _without_numbers(name: str, classes: int, channels: int) -> Network:
+    with torch.device("meta"):
+        return build(name, classes, channels)
+
+
 @cache
-def _known() -> dict[str, tuple[dict[str, tuple[int, ...]], str, str]]:
-    """Of every network the shapes of its weights, and which of them are the head's and the first convolution's."""
+def _known() -> dict[str, tuple[set[str], str, str | None]]:
+    """Of every network the names of its weights, and which of them are the head's and the first convolution's."""
     known = {}
     for name in NETWORKS:
-        with torch.device("meta"):
-            network = build(name, 10)
-        shapes = {k: tuple(t.shape) for k, t in network.state_dict().items() if not k.endswith(COUNTER)}
-        head = next(k for k, p in network.named_parameters() if p is network.head.weight)
-        stem = next(k for k, shape in shapes.items() if len(shape) == 4)
-        known[name] = shapes, head, stem
+        network = _without_numbers(name, 10, 3)
+        weights = {id(p): key for key, p in network.named_parameters()}
+        stem = next((m.weight for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+        keys = set(_shapes(network.state_dict()))
+        known[name] = keys, weights[id(network.head.weight)], None if stem is None else weights[id(stem)]
     return known
 
 

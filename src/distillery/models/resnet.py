@@ -1,12 +1,14 @@
 """The thin CIFAR ResNets (He et al. 2016, section 4.2) with the widths of the distillation benchmark.
 
 resnet8 ... resnet110 have the widths 16-16-32-64, resnet8x4 and resnet32x4 32-64-128-256; keys and taps are those of
-RepDistiller and mdistiller. `resnet<depth>_w<w>` (widths w-w-2w-4w) are ours, for small grey images such as the 8 x 8
+RepDistiller and mdistiller; those of tiny-transformers (the logit-standardisation paper's ResNet-56, the same network)
+are renamed. `resnet<depth>_w<w>` (widths w-w-2w-4w) are ours, for small grey images such as the 8 x 8
 digits of scikit-learn; no published number belongs to them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -14,6 +16,10 @@ from torch import Tensor, nn
 
 from distillery.models.layers import conv, init_convolutions
 from distillery.models.staged import Stage, StagedNetwork, norm_at
+
+# What tiny-transformers (after pycls) calls the parts; its stages and blocks are counted from 1.
+_PYCLS = {"f.a": "conv1", "f.a_bn": "bn1", "f.b": "conv2", "f.b_bn": "bn2"}
+_PYCLS |= {"proj": "downsample.0", "bn": "downsample.1"}
 
 
 class BasicBlock(nn.Module):
@@ -59,6 +65,14 @@ class ResNet(StagedNetwork):
     def stages(self) -> tuple[Stage, ...]:
         """The three stages."""
         return self.layer1, self.layer2, self.layer3
+
+    def renamed(self, key: str) -> str:
+        """The name here of what a checkpoint of tiny-transformers calls `key`."""
+        for theirs, ours in (("stem.conv.", "conv1."), ("stem.bn.", "bn1."), ("head.fc.", "fc.")):
+            if key.startswith(theirs):
+                return ours + key.removeprefix(theirs)
+        found = re.fullmatch(r"s(\d)\.b(\d+)\.(f\.a_bn|f\.b_bn|f\.a|f\.b|proj|bn)\.(\w+)", key)
+        return f"layer{found[1]}.{int(found[2]) - 1}.{_PYCLS[found[3]]}.{found[4]}" if found else key
 
     @property
     def head(self) -> nn.Linear:

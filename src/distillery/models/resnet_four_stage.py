@@ -1,14 +1,20 @@
-"""ResNet-18 and ResNet-50 (He et al. 2016) with a CIFAR stem: 3x3, stride 1, no max pooling; keys as in mdistiller."""
+"""ResNet-18, -34 and -50 (He et al. 2016) with two stems; keys as in mdistiller's CIFAR form.
+
+CIFAR: 3x3, stride 1, no max pooling. ImageNet: 7x7, stride 2, max pooling, torchvision's and mdistiller's network; the
+keys of a released checkpoint are renamed.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillery.models.layers import conv, init_convolutions
-from distillery.models.staged import Stage, StagedNetwork, norm_at
+from distillery.models.staged import Stage, StagedNetwork, Step, norm_at
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -67,12 +73,14 @@ BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "
 class FourStageResNet(StagedNetwork):
     """Stem of 64 channels, four stages with strides 1, 2, 2, 2, global average pooling, `linear`."""
 
-    def __init__(self, block: str, depths: Sequence[int], num_classes: int, in_channels: int = 3) -> None:
-        """Take the kind of block ("basic" or "bottleneck") and the number of blocks in each stage."""
+    def __init__(
+        self, block: str, depths: Sequence[int], num_classes: int, in_channels: int = 3, imagenet: bool = False
+    ) -> None:
+        """Take the kind of block ("basic" or "bottleneck"), the number of blocks in each stage, and the stem."""
         super().__init__()
         kind = BLOCKS[block]
-        self.last_norm = kind.last_norm
-        self.conv1 = conv(in_channels, 64, 3)
+        self.last_norm, self.imagenet = kind.last_norm, imagenet
+        self.conv1 = conv(in_channels, 64, 7, 2) if imagenet else conv(in_channels, 64, 3)
         self.bn1 = nn.BatchNorm2d(64)
         inputs, stages = 64, []
         for depth, width, stride in zip(depths, (64, 128, 256, 512), (1, 2, 2, 2), strict=True):
@@ -84,12 +92,17 @@ class FourStageResNet(StagedNetwork):
         init_convolutions(self)
 
     def stem(self, images: Tensor) -> Tensor:
-        """3x3 convolution, normalisation, ReLU."""
+        """Convolution, normalisation, ReLU; the max pooling after it belongs to the first stage."""
         return F.relu(self.bn1(self.conv1(images)), inplace=True)
 
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Step, ...]:
         """The four stages."""
-        return self.layer1, self.layer2, self.layer3, self.layer4
+        first = partial(_pooled, self.layer1) if self.imagenet else self.layer1
+        return first, self.layer2, self.layer3, self.layer4
+
+    def renamed(self, key: str) -> str:
+        """The name here of what torchvision calls `key`."""
+        return re.sub(r"^fc\.", "linear.", key.replace(".downsample.", ".shortcut.")) if self.imagenet else key
 
     @property
     def head(self) -> nn.Linear:
@@ -98,4 +111,10 @@ class FourStageResNet(StagedNetwork):
 
     def stage_norms(self) -> list[nn.BatchNorm2d]:
         """The last normalisation in the main branch of each stage's last block."""
-        return [norm_at(stage[-1], self.last_norm) for stage in self.stages()]
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [norm_at(stage[-1], self.last_norm) for stage in stages]
+
+
+def _pooled(stage: Stage, features: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    out: tuple[Tensor, Tensor] = stage(F.max_pool2d(features, 3, 2, 1), keep)
+    return out

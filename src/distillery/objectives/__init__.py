@@ -19,6 +19,7 @@ OBJECTIVES = Registry(
             "clkd": "clkd:CLKD",
             "crd": "crd:CRD",
             "ctkd": "ctkd:CTKD",
+            "deit": "deit:DeiT",
             "dist": "dist:DIST",
             "dkd": "dkd:DKD",
             "ensemble": "ensemble:Ensemble",
@@ -42,6 +43,7 @@ OBJECTIVES = Registry(
             "ttm": "ttm:TTM",
             "vid": "vid:VID",
             "vkd": "vkd:VkD",
+            "vkd_tokens": "vkd_tokens:VkDTokens",
             "wttm": "wttm:WTTM",
         }.items()
     },

@@ -21,7 +21,7 @@ from distillery.models.base import Network, Outputs
 from distillery.objectives.soft import full_precision
 
 # What an objective may ask for in `needs`.
-NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers"})
+NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers", "tokens", "distilled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,10 @@ class Batch:
             if outputs is None:
                 return None
             pooled = None if outputs.pooled is None else outputs.pooled[keep]
-            maps, preacts = (tuple(m[keep] for m in taps) for taps in (outputs.maps, outputs.preacts))
-            return Outputs(outputs.logits[keep], pooled, maps, preacts)
+            taps = (outputs.maps, outputs.preacts, outputs.tokens)
+            maps, preacts, tokens = (tuple(m[keep] for m in each) for each in taps)
+            distilled = None if outputs.distilled is None else outputs.distilled[keep]
+            return Outputs(outputs.logits[keep], pooled, maps, preacts, tokens, distilled)
 
         student = cut(self.student)
         assert student is not None
@@ -167,8 +169,9 @@ class Objective(nn.Module):
     modules of its own. `forward` adds the terms up and applies a data selection, if there is one.
 
     Attributes:
-        needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts" (of both
-            networks), "strong" (a second view), "teachers" (several). Empty: no teacher at all.
+        needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts", "tokens"
+            (of both networks), "strong" (a second view), "teachers" (several), "distilled" (the student's distillation
+            head, where it has one, which no other method trains). Empty: no teacher at all.
         static: False if a step's tensor shapes depend on the data, which rules out graph capture; a data selection
             makes them do so. A method whose own shapes do sets `static = False` in its class.
     """

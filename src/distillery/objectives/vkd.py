@@ -21,7 +21,7 @@ from distillery.objectives.orthogonal import Map as OrthogonalMap
 from distillery.objectives.orthogonal import OrthogonalProjector
 from distillery.objectives.soft import full_precision
 
-Normalise = Literal["layer_norm", "standardise", "whiten"]
+Normalise = Literal["layer_norm", "standardise", "whiten", "none"]
 
 
 @torch.no_grad()
@@ -50,14 +50,15 @@ def vkd_loss(projected: Tensor, teacher: Tensor, normalise: Normalise = "layer_n
 
     layer_norm: each teacher row, without affine, eps 1e-5; the student is not normalised (classification, released).
     standardise: each channel of both over the batch (detection, released; the learned scale and bias behind that
-    projector cancel in it but for a sign, so there are none here). whiten: the teacher (generation, paper only).
+    projector cancel in it but for a sign, so there are none here). whiten: the teacher (generation, paper only). none:
+    neither.
     """
     student, target = full_precision(projected), full_precision(teacher)
     if normalise == "layer_norm":
         target = F.layer_norm(target, target.shape[1:], eps=1e-5)
     elif normalise == "standardise":
         student, target = standardise(student), standardise(target)
-    else:
+    elif normalise == "whiten":
         target = whiten(target)
     return F.smooth_l1_loss(student, target, beta=beta)
 

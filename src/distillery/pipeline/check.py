@@ -22,8 +22,7 @@ from distillery.study.blocks import Recipe
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.task import task_of
-from distillery.teachers.released import DATA as RELEASED_FOR
-from distillery.teachers.released import RELEASED, by_name, is_remote, places, released
+from distillery.teachers.released import BY_DATA, by_name, is_remote, places, released
 
 
 def load(path: Path | str = "params.yaml") -> Study:
@@ -120,9 +119,10 @@ def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
     elif teacher.weights and not by_name(teacher) and not places(teacher):
         yield f"teachers.{name}.weights: {teacher.weights!r} is no file, and {teacher.architecture} has none by name"
     elif not (by_name(teacher) or places(teacher) or released(teacher, study.data).urls):
+        known = " and ".join(f"{', '.join(names)} for {source}" for source, names in BY_DATA.items())
         yield (
             f"teachers.{name}: source is 'fetch' but no urls are given, and the released teachers known here are "
-            f"{', '.join(RELEASED)} for {RELEASED_FOR}, not {teacher.architecture} for {study.data.source}"
+            f"{known}, not {teacher.architecture} for {study.data.source}"
         )
     for url in places(teacher):
         if not url or ("://" in url and not is_remote(url)):

@@ -10,7 +10,7 @@ from scipy import special
 
 from distillery.evaluation.statistics import ALPHA, Summary
 from distillery.report.protocol import obstacles
-from distillery.report.published import Published, method_name, numbers
+from distillery.report.published import Published, method_name, of_pair
 from distillery.report.results import Cell, Results
 from distillery.task import Measure
 
@@ -43,9 +43,8 @@ def ledger(results: Results) -> list[Comparison]:
         teachers = [t["architecture"] for t in cell.facts["teachers"].values()]
         if name is None or (len(teachers) != 1 and name != "student_ce"):
             continue
-        published = numbers(cell.facts["data"]["source"], cell.measure.name)
-        key = (teachers[0] if teachers else "", cell.facts["architecture"], name)
-        found += [compare(cell, entry) for entry in published.get(key, ())]
+        ours = (teachers[0] if teachers else "", cell.facts["architecture"], name)
+        found += [compare(cell, entry) for entry in of_pair(cell.facts["data"]["source"], cell.measure.name, *ours)]
     return found
 
 

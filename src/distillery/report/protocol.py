@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from distillery.objectives import OBJECTIVES
@@ -10,8 +11,7 @@ from distillery.report.recipes import described, differing
 from distillery.report.results import Cell, score
 from distillery.study.blocks import Method
 
-# The CIFAR-100 protocol that these code bases share (240 epochs of SGD, batch 64, crop and flip).
-LINEAGES = ("mdistiller", "repdistiller", "repdistiller_ctkd", "simkd_toolbox", "image_classification_sota")
+# The CIFAR-100 protocol that its code bases share (240 epochs of SGD, batch 64, crop and flip).
 RECIPE: dict[str, Any] = {
     "epochs": 240,
     "batch_size": 64,
@@ -25,7 +25,40 @@ RECIPE: dict[str, Any] = {
     "validation": 0.0,
 }
 SLOW_STUDENTS = ("mobilenet_v2", "shufflenet_v1", "shufflenet_v2")  # trained with lr 0.01
-COUNTS = {"train": 50_000, "test": 10_000}
+# That of ImageNet: 100 epochs, drops after 30, 60 and 90. How images are cropped belongs to the data there.
+IMAGENET: dict[str, Any] = RECIPE | {
+    "epochs": 100,
+    "batch_size": 512,
+    "lr": 0.2,
+    "weight_decay": 1e-4,
+    "milestones": [30, 60, 90],
+    "augmentation": None,
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the code bases of a data set train: the recipe, what a lineage has otherwise, and the number of images."""
+
+    recipe: dict[str, Any]
+    lineages: dict[str, dict[str, Any]]
+    counts: dict[str, int]
+
+    def of(self, entry: Published) -> dict[str, Any]:
+        """The recipe of a published number, but for what its own settings say."""
+        slow = {"lr": 0.01} if self.recipe is RECIPE and entry.student in SLOW_STUDENTS else {}
+        return self.recipe | self.lineages[entry.lineage] | slow
+
+
+CIFAR = ("mdistiller", "repdistiller", "repdistiller_ctkd", "simkd_toolbox", "image_classification_sota")
+PROTOCOLS = {
+    "cifar100": Protocol(RECIPE, {lineage: {} for lineage in CIFAR}, {"train": 50_000, "test": 10_000}),
+    "imagenet": Protocol(
+        IMAGENET,
+        {"mdistiller": {}, "torchdistill": {"batch_size": 256, "lr": 0.1}},
+        {"train": 1_281_167, "test": 50_000},
+    ),
+}
 # A teacher trained anew is taken for the published one if its accuracy is this close, in points: about the spread
 # between trainings and between the last and the best epoch.
 TEACHER_TOLERANCE = 0.3
@@ -35,13 +68,15 @@ def obstacles(cell: Cell, entry: Published) -> list[str]:
     """Say why a cell cannot be held against a published number; an empty list if it can."""
     if entry.kind == "quoted_baseline":
         return ["quoted from earlier work, whose own protocol and convention it keeps"]
-    if entry.lineage not in LINEAGES:
+    dataset = cell.facts["data"]["source"]
+    protocol = PROTOCOLS.get(dataset)
+    if protocol is None or entry.lineage not in protocol.lineages:
         return [f"another protocol ({entry.lineage})"]
     found = []
-    if cell.facts["data"].get("counts") != COUNTS:
+    if cell.facts["data"].get("counts") != protocol.counts:
         found.append("not the full data set")
-    values, recipe = settings("cifar100", entry)
-    expected = RECIPE | {"lr": 0.01 if entry.student in SLOW_STUDENTS else 0.05} | recipe
+    values, recipe = settings(dataset, entry)
+    expected = protocol.of(entry) | recipe
     known = {name: value for name, value in expected.items() if value is not None}
     ours, theirs = described(cell.facts["recipe"]), described(known)
     names = [name for name in differing(ours, theirs) if name in known or name not in expected]
@@ -85,7 +120,7 @@ def _defaults(objective: str) -> dict[str, Any]:
 
 
 def _other_teacher(cell: Cell, entry: Published) -> list[str]:
-    theirs = teacher_score("cifar100", cell.measure.name, entry)
+    theirs = teacher_score(cell.facts["data"]["source"], cell.measure.name, entry)
     ours = [v for t in cell.facts["teachers"].values() if (v := score(t, "last", cell.measure)) is not None]
     if theirs is None or not ours or abs(ours[0] - theirs) <= TEACHER_TOLERANCE:
         return []

@@ -12,6 +12,14 @@ from distillery.study.blocks import Method
 
 FILE = Path(__file__).with_name("published.json")
 _NAMES = {"ce": "student_ce", "label_revision": "lr", "kd with swap": "swap(la)"}  # ours -> published
+_NAMES |= {"vkd_tokens": "vkd"}
+# Architectures that go by another name where their numbers are published: ours -> published.
+_NETWORKS = {"deit_ti_distilled": "deit_ti", "vkd_deit_ti": "deit_ti", "vkd_deit_s": "deit_s"}
+_NETWORKS |= {f"imagenet_resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50)}
+_NETWORKS |= {f"torchvision/resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152)}
+# The published VkD does not say which of these weights its teacher has.
+_NETWORKS |= {f"timm/regnety_160.{tag}": "regnety_160" for tag in ("deit_in1k", "sw_in12k_ft_in1k")}
+_SMALL_VITS = ("deit_ti", "pit_ti", "pvt_ti", "t2t_vit_7")  # on CIFAR-100, taught by the ResNet-56 of another code base
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,23 @@ def numbers(dataset: str, measure: str) -> dict[tuple[str, str, str], tuple[Publ
 
 def method_name(method: Method) -> str | None:
     """The published name of a method block; None if nothing of the kind was published."""
-    base = " with ".join([method.objective, *sorted(set(method.plugins) - {"standardise"})])
-    if base not in _NAMES and base != method.objective:
+    objective = "kd" if method.objective == "deit" and method.hyper.get("kind") == "soft" else method.objective
+    base = " with ".join([objective, *sorted(set(method.plugins) - {"standardise"})])
+    if base not in _NAMES and base != objective:
         return None
     name = "+".join([_NAMES.get(base, base), *sorted(method.plus)])
     return name + ("+ls" if "standardise" in method.plugins else "")
+
+
+def of_pair(dataset: str, measure: str, teacher: str, student: str, method: str) -> tuple[Published, ...]:
+    """What is published for a pair of our architectures and a method by its published name."""
+    student = _NETWORKS.get(student, student)
+    teacher = _NETWORKS.get(teacher, teacher)
+    if student in _SMALL_VITS and teacher == "resnet56":
+        teacher = "resnet56_pycls"
+    known = numbers(dataset, measure)
+    alone = known.get(("none", student, method), ()) if method == "student_ce" else ()
+    return known.get((teacher, student, method), ()) + alone
 
 
 def settings(dataset: str, entry: Published) -> tuple[dict[str, Any], dict[str, Any]]:

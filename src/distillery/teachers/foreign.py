@@ -15,7 +15,10 @@ from torch import Tensor
 from distillery.teachers.download import Unusable
 
 # Under these names training scripts keep the weights. Averaged ones are taken only where there are no others.
-PLAIN = ("model", "state_dict", "net", "model_state_dict", "network", "student", "weights", "params", "module")
+PLAIN = (
+    *("model", "state_dict", "net", "model_state_dict", "model_state"),
+    *("network", "student", "weights", "params", "module"),
+)
 AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "ema_model", "model_ema_state_dict", "params_ema")
 DEEPEST = 3  # wrappers within wrappers
 OURS = re.compile(r"(\d+)\.student\.")  # in the students.safetensors of a run

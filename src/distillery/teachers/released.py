@@ -1,7 +1,8 @@
-"""The released CIFAR-100 teachers: where they lie and how good they are published to be. Nothing here needs torch.
+"""The released teachers: where they lie and how good they are published to be. Nothing here needs torch.
 
-The files are RepDistiller's (Tian et al., ICLR 2020), trained for 240 epochs; mdistiller released the same ones in
-one archive. Accuracies are those that both print: the last epoch's, on the test set.
+For CIFAR-100 the files are RepDistiller's (Tian et al., ICLR 2020), trained for 240 epochs; mdistiller released the
+same ones in one archive. Accuracies are those that both print: the last epoch's, on the test set. For ImageNet they are
+torchvision's first ones (IMAGENET1K_V1), the teachers of every KD table; its later ones were trained by another recipe.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from distillery.study.model import Data, Teacher
 
 ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
 SINGLE = "http://shape2prog.csail.mit.edu/repo"
-DATA = "cifar100"  # what they were trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,13 @@ RELEASED = {
     "wrn_40_2": _released("wrn_40_2", 75.61),
     "vgg13": _released("vgg13", 74.64),
 }
+IMAGENET = {
+    f"imagenet_resnet{depth}": Source(
+        (f"https://download.pytorch.org/models/resnet{depth}-{digits}.pth",), None, digits, accuracy
+    )
+    for depth, digits, accuracy in ((18, "f37072fd", 69.758), (34, "b627a593", 73.314), (50, "0676ba61", 76.13))
+}
+BY_DATA = {"cifar100": RELEASED, "imagenet": IMAGENET}  # by the source that they were trained on
 UNKNOWN = Source((), None, None, None)
 HUB = "hf-hub:"  # before OWNER/NAME of a model on Hugging Face's hub
 FAMILIES = ("torchvision/", "timm/")  # whose packages know weights by name
@@ -78,7 +85,7 @@ def by_name(teacher: Teacher) -> bool:
 
 def released(teacher: Teacher, data: Data) -> Source:
     """The release of this architecture for this data."""
-    return RELEASED.get(teacher.architecture, UNKNOWN) if data.source == DATA else UNKNOWN
+    return BY_DATA.get(data.source, {}).get(teacher.architecture, UNKNOWN)
 
 
 def source_of(teacher: Teacher, data: Data) -> Source:

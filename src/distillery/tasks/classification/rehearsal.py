@@ -137,6 +137,11 @@ def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, 
         if not problems and (teacher.source == "train" or teacher.fallback == "train"):
             problems = list(stage.drops(where, role, study.recipe_for_teacher(name)))
         yield from problems
+        if not problems and teacher.source == "train" and stage.outputs(role, 1).distilled is not None:
+            yield (
+                f"{where}: it is trained on labels alone, which leaves the distillation head of {teacher.architecture} "
+                "as it begins: choose a network without one"
+            )
         if not problems and study.cache.pooled and stage.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
 
@@ -267,6 +272,11 @@ class _Stage:
         self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool
     ) -> Iterator[str]:
         names = teachers if loss.needs else ()
+        if self.outputs(student, 1).distilled is not None and "distilled" not in loss.needs:
+            yield (
+                f"{method.objective} does not train the distillation head of {student.architecture}, half of whose "
+                "prediction comes from there: choose objective deit or vkd_tokens, or a student without that head"
+            )
         context = self._context(student, names)
         objective = loss.build(context)
         terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft))

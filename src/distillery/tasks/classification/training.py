@@ -82,7 +82,7 @@ class ClassTraining(Training):
         why = next((teacher["live"] for teacher in described.values() if "live" in teacher), None)
         if not isinstance(data, Dataset):
             return self._replayed(job, described, networks, recipe, data, needs, why)
-        if needs & {"maps", "preacts"}:
+        if needs & {"maps", "preacts", "tokens"}:
             why = "the method needs feature maps"
         elif "strong" in needs:
             why = "the strong view cannot be enumerated"
