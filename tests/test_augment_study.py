@@ -147,6 +147,8 @@ BLOCKS |= {f"kd with {name}": {"objective": "kd", "plugins": {name: {}}} for nam
 def test_methods_that_ask_for_one_class_are_refused_where_images_are_mixed(name: str) -> None:
     mixing = study({"name": "mixup"}) | {"methods": {"m": BLOCKS[name]}}
     mixing["teachers"] = {"t": {"architecture": "resnet8_w8", "recipe": {"augmentation": {"pad": 1}}}}
+    if name in ("deit", "vkd_tokens"):  # for a student with tokens and a distillation head
+        mixing["pairs"] = {"t-s": {"teacher": "t", "student": "deit_w48_p2"}}
     if name not in ONE_CLASS:
         rehearse(check(mixing))
         return
