@@ -1,0 +1,1 @@
+"""Recommending items to users: training pairs in, a ranking of all unseen items out."""

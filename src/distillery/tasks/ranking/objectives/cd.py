@@ -1,0 +1,84 @@
+"""CD: Lee et al., "Collaborative distillation for top-N recommendation" (arXiv:1911.05276, ICDM 2019).
+
+As the released code of UnKD has it: teacher-guided, with items that are drawn once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distillery.config import Count, Finite, Positive, Weight
+from distillery.tasks.ranking.candidates import candidate_lists
+from distillery.tasks.ranking.objectives.base import Context, RankingBatch, RankingObjective, enough, log_probability
+from distillery.tasks.ranking.sampling import distinct_ranks
+
+FLOOR = 1e-10
+
+
+def cd_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0, shift: float = 0.0) -> Tensor:
+    """Mean binary cross-entropy of sigmoid(student) with sigmoid((teacher + shift) / temperature), (B, n) scores each.
+
+    1e-10 is added to either probability before its logarithm, as released. The released 1 - sigmoid + 1e-10 is rounded
+    away in float32 from a score of about 17 on and then has a wrong gradient; here both logarithms are exact.
+    """
+    wanted = ((teacher + shift) / temperature).sigmoid()
+    return -(wanted * log_probability(student, FLOOR) + (1 - wanted) * log_probability(-student, FLOOR)).mean()
+
+
+def better_of_two(length: int, scale: float) -> Tensor:
+    """(length,) float64 probability of each rank to be the better of two draws, each with p(r) ~ exp(-(r + 1) / scale).
+
+    The two may be the same rank.
+    """
+    p = (-torch.arange(1, length + 1, dtype=torch.float64) / scale).softmax(0)
+    tail = p.flip(0).cumsum(0).flip(0)
+    return p * (2 * tail - p)
+
+
+class CD(RankingObjective):
+    """L = BPR + decay * penalty + weight * CD on `samples` of the teacher's `depth` best unseen items.
+
+    Defaults are the released ones. The released weights exp(-lamda * rank / depth), lamda = 1/20, fall by 5 % over the
+    whole list: in this notation `scale` = 20 * depth. An item is the better of two draws, and none is taken twice.
+    """
+
+    class Config(RankingObjective.Config):
+        weight: Weight = 0.1
+        samples: Count = 50
+        """Items of each user, drawn once per run."""
+        depth: Count = 3000
+        """Of the teacher's ranking; shorter where a user has fewer unseen items."""
+        scale: Positive = 60000.0
+        """Of the decay of the probability with the rank, in ranks."""
+        temperature: Positive = 2.0
+        """Divides the teacher's scores."""
+        shift: Finite = 0.0
+        """Added to the teacher's scores before."""
+
+    teaches = True
+    config: Config
+    drawn: Tensor
+    taught: Tensor
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
+        lists, lengths = candidate_lists(
+            self.scorer, context.train, context.train.item.new_zeros(context.items), self.config.depth
+        )
+        lists, lengths = lists[:, 0].long(), lengths[:, 0]
+        enough("CD", self.config.samples, lengths)
+        weight = better_of_two(lists.shape[1], self.config.scale)
+        ranks = distinct_ranks(weight, lengths, self.config.samples, context.generator("cd", 0))
+        drawn = lists.gather(1, ranks.to(lists.device))
+        taught = [self.scorer(part).gather(1, drawn[part]) for part in torch.arange(len(drawn)).split(512)]
+        self.register_buffer("drawn", drawn, persistent=False)
+        self.register_buffer("taught", torch.cat(taught).detach(), persistent=False)
+
+    def items(self, epoch: int) -> Tensor:
+        return self.drawn
+
+    def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
+        teacher = self.taught[batch.user].to(batch.extra.dtype)
+        loss = cd_loss(batch.extra, teacher, self.config.temperature, self.config.shift)
+        return {"cd": self.config.weight * loss}

@@ -1,0 +1,90 @@
+"""RD: Tang and Wang, "Ranking distillation" (arXiv:1809.07428, KDD 2018), as the released code of UnKD has it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distillery.config import Count, Epochs, Positive, Weight
+from distillery.tasks.ranking.candidates import candidate_lists
+from distillery.tasks.ranking.objectives.base import Context, RankingBatch, RankingObjective, enough, log_probability
+from distillery.tasks.ranking.sampling import Unseen
+
+
+def position_weights(count: int, scale: float) -> Tensor:
+    """(K,) float64 weights exp(-rank / scale), rank from 1, that sum to 1."""
+    return (-torch.arange(1, count + 1, dtype=torch.float64) / scale).softmax(0)
+
+
+def rank_weights(scores: Tensor, others: Tensor, items: int, mu: float) -> Tensor:
+    """How far the student ranks each of the teacher's best items below its place: tanh(mu * (rank - place)), or 0.
+
+    Args:
+        scores: (B, K) student's scores of the teacher's best items, the best first.
+        others: (B, n) student's scores of random unseen items, of which its rank is estimated.
+        items: I.
+    """
+    above = (scores[:, :, None] < others[:, None, :]).to(scores.dtype).mean(2)
+    rank = ((items - 1) * above).floor() + 1
+    return torch.tanh(mu * (rank - torch.arange(scores.shape[1], device=scores.device))).clamp(min=0)
+
+
+def rd_loss(scores: Tensor, weights: Tensor) -> Tensor:
+    """Mean over rows and places of -weight * log sigmoid(score), (B, K) scores and (B, K) or (K,) weights.
+
+    The released code takes the logarithm of the sigmoid, which in float32 is minus infinity from a score of -104 on and
+    has no gradient far earlier; here it is finite.
+    """
+    return -(weights * log_probability(scores)).mean()
+
+
+class RD(RankingObjective):
+    """L = BPR + decay * penalty + weight * RD on the teacher's best `top` unseen items.
+
+    Defaults are the released ones. That code weighs the rest of the loss by 1 - weight: its weight w is w / (1 - w)
+    here, up to the learning rate, to which Adam makes the factor 1 - w all but immaterial.
+    """
+
+    class Config(RankingObjective.Config):
+        weight: Weight = 0.1
+        top: Count = 30
+        """Of the teacher's best unseen items."""
+        scale: Positive = 1.0
+        """Of the decay of the weights with the place, in places."""
+        mu: Positive = 0.1
+        """Steepness of the rank-dependent weights."""
+        samples: Count = 100
+        """Unseen items drawn for each user and epoch to estimate a rank."""
+        start_epochs: Epochs = 100.0
+        """Epochs without rank-dependent weights."""
+
+    teaches = True
+    config: Config
+    best: Tensor
+    places: Tensor
+
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        super().__init__(context, config)
+        lists, lengths = candidate_lists(
+            self.scorer, context.train, context.train.item.new_zeros(context.items), self.config.top
+        )
+        enough("RD", self.config.top, lengths[:, 0])
+        self.register_buffer("best", lists[:, 0].long(), persistent=False)
+        places = position_weights(self.config.top, self.config.scale)
+        self.register_buffer("places", places, persistent=False)
+        self.unseen = Unseen(context.train, context.items)
+
+    def items(self, epoch: int) -> Tensor:
+        if epoch <= self.config.start_epochs:
+            return self.best
+        user = torch.arange(len(self.best), device=self.best.device)[:, None].expand(-1, self.config.samples)
+        drawn = self.unseen.draw(user, self.context.generator("rd", epoch))
+        return torch.cat([self.best, drawn], dim=1)
+
+    def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
+        scores, others = batch.extra[:, : self.config.top], batch.extra[:, self.config.top :].detach()
+        weights = self.places.to(scores.dtype)
+        if others.shape[1]:
+            weights = weights * rank_weights(scores.detach(), others, self.context.items, self.config.mu)
+            weights = torch.nn.functional.normalize(weights, p=1, dim=1)
+        return {"rd": self.config.weight * rd_loss(scores, weights)}
