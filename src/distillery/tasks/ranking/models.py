@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillery.tasks.ranking.interactions import Pairs
@@ -52,9 +53,9 @@ class Recommender(nn.Module):
     def forward(self, user: Tensor, item: Tensor) -> Scores:
         """Score item[b, m] for user[b]: (B,) and (B, M) int64, M >= 2, in."""
         users, items = self.factors()
-        values = torch.einsum("bd,bmd->bm", users[user], items[item])
-        ego = (self.user[user], self.item[item[:, 0]], self.item[item[:, 1]])
-        return Scores(values, *ego, floor=self.floor)
+        values = (F.embedding(user, users)[:, None] * F.embedding(item, items)).sum(2)
+        own, first, second = self.user[user], self.item[item[:, 0]], self.item[item[:, 1]]
+        return Scores(values, own, first, second, self.floor)
 
 
 class BPRMF(Recommender):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,34 +12,9 @@ from torch import Tensor, nn
 
 from distillery.config import Config as BaseConfig
 from distillery.config import Weight
-from distillery.data.views import seed_for
-from distillery.errors import DistilleryError
 from distillery.objectives.soft import full_precision
-from distillery.tasks.ranking.interactions import Pairs
+from distillery.tasks.ranking.lists import Lists
 from distillery.tasks.ranking.models import Scores
-
-Scorer = Callable[[Tensor], Tensor]  # (B,) users -> (B, I) scores of all items
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The facts of a run.
-
-    Attributes:
-        train: the training pairs.
-        items: I.
-        seed: of the run; whatever an objective draws is a function of it and of the epoch.
-        teacher: the teacher's scores; None for a student alone.
-    """
-
-    train: Pairs
-    items: int
-    seed: int = 0
-    teacher: Scorer | None = None
-
-    def generator(self, what: str, epoch: int) -> torch.Generator:
-        """The random numbers of one purpose in one epoch, always the same ones."""
-        return torch.Generator().manual_seed(seed_for(self.seed, "ranking", what, epoch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +22,13 @@ class RankingBatch:
     """One training batch: B training pairs, with an unseen item for each.
 
     Attributes:
-        user: (B,) int64.
-        student: the student's scores of the pair's item, of the unseen one, and of what `RankingObjective.items` asked
-            for; (B, 2 + M), with gradient.
-        epoch: counted from 1.
+        student: the student's scores of the pair's item, of the unseen one, and of the M items of the method's
+            `Lists`; (B, 2 + M), with gradient.
+        taught: (B, M) scores that the teacher gives to these, for methods whose `Lists` have them; else (B, 0).
     """
 
-    user: Tensor
     student: Scores
-    epoch: int
+    taught: Tensor
 
     @property
     def extra(self) -> Tensor:
@@ -87,9 +59,8 @@ def penalty(user: Tensor, first: Tensor, second: Tensor) -> Tensor:
 class RankingObjective(nn.Module):
     """L = BPR + decay * penalty, plus the terms of `distill`.
 
-    A method that distils overrides `items`, which says what items of each user the student is to score beside the
-    training pair, and `distill`, which compares these scores. What it needs of the teacher it takes from the context
-    when it is built: teachers here are two tables of embeddings, and their rankings do not change.
+    A method that distils names in `lists` what items of each user the student is to score beside the training pair, and
+    overrides `distill`, which compares these scores.
     """
 
     class Config(BaseConfig):
@@ -98,24 +69,13 @@ class RankingObjective(nn.Module):
         decay: Weight = 0.01
         """Of the penalty on the embeddings of each batch."""
 
-    teaches: ClassVar[bool] = False
+    lists: ClassVar[type[Lists] | None] = None
     config: Config
 
-    def __init__(self, context: Context, config: Config | None = None) -> None:
+    def __init__(self, num_items: int, config: Config | None = None) -> None:
         super().__init__()
-        self.context = context
+        self.num_items = num_items
         self.config = config if config is not None else type(self).Config()
-
-    @property
-    def scorer(self) -> Scorer:
-        """The teacher's scores. Raises DistilleryError if there is no teacher."""
-        if self.context.teacher is None:
-            raise DistilleryError(f"{type(self).__name__} distils: the pair needs a teacher")
-        return self.context.teacher
-
-    def items(self, epoch: int) -> Tensor:
-        """The items that every user's scores are wanted of in this epoch, (U, M) int64: none."""
-        return torch.empty(len(self.context.train.degree), 0, dtype=torch.int64, device=self.context.train.item.device)
 
     def supervised(self, batch: RankingBatch) -> dict[str, Tensor]:
         """The terms of plain training."""
@@ -133,11 +93,3 @@ class RankingObjective(nn.Module):
     def forward(self, batch: RankingBatch) -> dict[str, Tensor]:
         """All weighted terms, scalars by name; their sum is the loss."""
         return {**self.supervised(batch), **self.distill(batch)}
-
-
-def enough(what: str, wanted: int, length: Tensor) -> None:
-    """Refuse a list that is longer than what some user has: (U,) lengths. Raises DistilleryError."""
-    short = int(length.argmin())
-    if length[short] < wanted:
-        has = int(length[short])
-        raise DistilleryError(f"{what} takes {wanted} unseen items of every user, but user {short} has {has}: lower it")

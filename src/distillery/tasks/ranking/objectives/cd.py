@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from distillery.config import Count, Finite, Positive, Weight
-from distillery.tasks.ranking.candidates import candidate_lists
-from distillery.tasks.ranking.objectives.base import Context, RankingBatch, RankingObjective, enough, log_probability
+from distillery.tasks.ranking.lists import Lists, Ranker, enough
+from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective, log_probability
 from distillery.tasks.ranking.sampling import distinct_ranks
 
 FLOOR = 1e-10
@@ -36,6 +36,25 @@ def better_of_two(length: int, scale: float) -> Tensor:
     return p * (2 * tail - p)
 
 
+class BetterOfTwo(Lists):
+    """Items drawn by the teacher's ranking, the same ones in every epoch and for every seed, with its scores."""
+
+    taught: Tensor
+
+    def __init__(self, config: CD.Config, ranker: Ranker) -> None:
+        super().__init__(config, ranker)
+        lists, lengths = ranker.best(config.depth)
+        enough("CD's `samples`", config.samples, lengths)
+        weight = better_of_two(lists.shape[1], config.scale)
+        ranks = distinct_ranks(weight, lengths, config.samples, self.generator())
+        self.drawn = lists.gather(1, ranks.to(lists.device))
+        users = torch.arange(len(lists), device=lists.device)
+        self.taught = torch.cat([ranker.score(part).gather(1, self.drawn[part]).detach() for part in users.split(512)])
+
+    def items(self, seed: int, epoch: int) -> Tensor:
+        return self.drawn
+
+
 class CD(RankingObjective):
     """L = BPR + decay * penalty + weight * CD on `samples` of the teacher's `depth` best unseen items.
 
@@ -45,8 +64,9 @@ class CD(RankingObjective):
 
     class Config(RankingObjective.Config):
         weight: Weight = 0.1
+        """Of the distillation term."""
         samples: Count = 50
-        """Items of each user, drawn once per run."""
+        """Items of each user, drawn once per teacher."""
         depth: Count = 3000
         """Of the teacher's ranking; shorter where a user has fewer unseen items."""
         scale: Positive = 60000.0
@@ -56,29 +76,9 @@ class CD(RankingObjective):
         shift: Finite = 0.0
         """Added to the teacher's scores before."""
 
-    teaches = True
+    lists = BetterOfTwo
     config: Config
-    drawn: Tensor
-    taught: Tensor
-
-    def __init__(self, context: Context, config: Config | None = None) -> None:
-        super().__init__(context, config)
-        lists, lengths = candidate_lists(
-            self.scorer, context.train, context.train.item.new_zeros(context.items), self.config.depth
-        )
-        lists, lengths = lists[:, 0].long(), lengths[:, 0]
-        enough("CD", self.config.samples, lengths)
-        weight = better_of_two(lists.shape[1], self.config.scale)
-        ranks = distinct_ranks(weight, lengths, self.config.samples, context.generator("cd", 0))
-        drawn = lists.gather(1, ranks.to(lists.device))
-        taught = [self.scorer(part).gather(1, drawn[part]) for part in torch.arange(len(drawn)).split(512)]
-        self.register_buffer("drawn", drawn, persistent=False)
-        self.register_buffer("taught", torch.cat(taught).detach(), persistent=False)
-
-    def items(self, epoch: int) -> Tensor:
-        return self.drawn
 
     def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
-        teacher = self.taught[batch.user].to(batch.extra.dtype)
-        loss = cd_loss(batch.extra, teacher, self.config.temperature, self.config.shift)
+        loss = cd_loss(batch.extra, batch.taught, self.config.temperature, self.config.shift)
         return {"cd": self.config.weight * loss}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from distillery.config import Count, Epochs, Positive, Weight
-from distillery.tasks.ranking.candidates import candidate_lists
-from distillery.tasks.ranking.objectives.base import Context, RankingBatch, RankingObjective, enough, log_probability
+from distillery.tasks.ranking.lists import Lists, Ranker, enough
+from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective, log_probability
 from distillery.tasks.ranking.sampling import Unseen
 
 
@@ -38,6 +39,22 @@ def rd_loss(scores: Tensor, weights: Tensor) -> Tensor:
     return -(weights * log_probability(scores)).mean()
 
 
+class Best(Lists):
+    """The teacher's best items, the same ones in every epoch; later also random unseen ones, which estimate ranks."""
+
+    def __init__(self, config: RD.Config, ranker: Ranker) -> None:
+        super().__init__(config, ranker)
+        self.best, lengths = ranker.best(config.top)
+        enough("RD's `top`", config.top, lengths)
+        self.unseen = Unseen(ranker.train, ranker.items)
+
+    def items(self, seed: int, epoch: int) -> Tensor:
+        if epoch <= self.config.start_epochs:
+            return self.best
+        user = torch.arange(len(self.best), device=self.best.device)[:, None].expand(-1, self.config.samples)
+        return torch.cat([self.best, self.unseen.draw(user, self.generator(seed, epoch))], dim=1)
+
+
 class RD(RankingObjective):
     """L = BPR + decay * penalty + weight * RD on the teacher's best `top` unseen items.
 
@@ -47,6 +64,7 @@ class RD(RankingObjective):
 
     class Config(RankingObjective.Config):
         weight: Weight = 0.1
+        """Of the distillation term."""
         top: Count = 30
         """Of the teacher's best unseen items."""
         scale: Positive = 1.0
@@ -58,33 +76,13 @@ class RD(RankingObjective):
         start_epochs: Epochs = 100.0
         """Epochs without rank-dependent weights."""
 
-    teaches = True
+    lists = Best
     config: Config
-    best: Tensor
-    places: Tensor
-
-    def __init__(self, context: Context, config: Config | None = None) -> None:
-        super().__init__(context, config)
-        lists, lengths = candidate_lists(
-            self.scorer, context.train, context.train.item.new_zeros(context.items), self.config.top
-        )
-        enough("RD", self.config.top, lengths[:, 0])
-        self.register_buffer("best", lists[:, 0].long(), persistent=False)
-        places = position_weights(self.config.top, self.config.scale)
-        self.register_buffer("places", places, persistent=False)
-        self.unseen = Unseen(context.train, context.items)
-
-    def items(self, epoch: int) -> Tensor:
-        if epoch <= self.config.start_epochs:
-            return self.best
-        user = torch.arange(len(self.best), device=self.best.device)[:, None].expand(-1, self.config.samples)
-        drawn = self.unseen.draw(user, self.context.generator("rd", epoch))
-        return torch.cat([self.best, drawn], dim=1)
 
     def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
         scores, others = batch.extra[:, : self.config.top], batch.extra[:, self.config.top :].detach()
-        weights = self.places.to(scores.dtype)
+        weights = position_weights(self.config.top, self.config.scale).to(scores)
         if others.shape[1]:
-            weights = weights * rank_weights(scores.detach(), others, self.context.items, self.config.mu)
-            weights = torch.nn.functional.normalize(weights, p=1, dim=1)
+            weights = weights * rank_weights(scores.detach(), others, self.num_items, self.config.mu)
+            weights = F.normalize(weights, p=1, dim=1)
         return {"rd": self.config.weight * rd_loss(scores, weights)}

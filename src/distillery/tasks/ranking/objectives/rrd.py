@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from distillery.config import Count, Positive, Weight
-from distillery.tasks.ranking.candidates import candidate_lists
 from distillery.tasks.ranking.interactions import Pairs
-from distillery.tasks.ranking.objectives.base import Context, RankingBatch, RankingObjective, enough
+from distillery.tasks.ranking.lists import Lists, Ranker, enough
+from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective
 from distillery.tasks.ranking.sampling import Unseen, distinct, distinct_ranks
 
 
@@ -23,19 +23,49 @@ def rrd_loss(interesting: Tensor, uninteresting: Tensor) -> Tensor:
     return (below.sum(1) - interesting.sum(1)).mean()
 
 
+class Interesting(Lists):
+    """Some of the teacher's best items in its order, then some of all the items below them."""
+
+    def __init__(self, config: RRD.Config, ranker: Ranker) -> None:
+        super().__init__(config, ranker)
+        train = ranker.train
+        self.lists, self.lengths = ranker.best(config.depth)
+        enough("RRD's `interesting`", config.interesting, self.lengths)
+        user = torch.arange(ranker.users, device=train.item.device)[:, None].expand_as(self.lists)
+        listed = self.lists >= 0
+        taken = (torch.cat([train.user, user[listed]]), torch.cat([train.item, self.lists[listed]]))
+        self.rest = Unseen(Pairs.of(*taken, ranker.users), ranker.items)
+        enough("RRD's `uninteresting`, below `depth`,", config.uninteresting, self.rest.count)
+        self.once = None if config.redraw else self._draw()
+
+    def _draw(self, *parts: object) -> Tensor:
+        generator, device = self.generator(*parts), self.lists.device
+        weight = torch.exp(-torch.arange(1, self.lists.shape[1] + 1, dtype=torch.float64) / self.config.scale)
+        ranks = distinct_ranks(weight, self.lengths, self.config.interesting, generator).sort(dim=1).values
+        others = distinct(self.rest.count.cpu(), self.config.uninteresting, generator).to(device)
+        user = torch.arange(len(others), device=device)[:, None].expand_as(others)
+        return torch.cat([self.lists.gather(1, ranks.to(device)), self.rest.item(user, others)], dim=1)
+
+    def items(self, seed: int, epoch: int) -> Tensor:
+        return self._draw(seed, epoch) if self.once is None else self.once
+
+
 class RRD(RankingObjective):
     """L = BPR + decay * penalty + weight * RRD.
 
     Of the teacher's `depth` best unseen items, `interesting` are drawn with probability proportional to
     exp(-rank / scale) and kept in the teacher's order; `uninteresting` ones are any of the rest. Defaults and the
-    sigmoid are those of UnKD's release, which draws once per run. The other half of DE-RRD (distillation experts)
+    sigmoid are those of UnKD's release, which draws once. The other half of DE-RRD (distillation experts)
     compares embeddings and is not part of this method.
     """
 
     class Config(RankingObjective.Config):
         weight: Weight = 0.01
+        """Of the distillation term."""
         interesting: Count = 20
+        """How many of the teacher's best items."""
         uninteresting: Count = 20
+        """How many of the others."""
         depth: Count = 100
         """How much of the teacher's ranking counts as interesting."""
         scale: Positive = 30.0
@@ -45,32 +75,8 @@ class RRD(RankingObjective):
         redraw: bool = False
         """Draw anew in every epoch; false: once."""
 
-    teaches = True
+    lists = Interesting
     config: Config
-
-    def __init__(self, context: Context, config: Config | None = None) -> None:
-        super().__init__(context, config)
-        train, depth = context.train, self.config.depth
-        lists, lengths = candidate_lists(self.scorer, train, train.item.new_zeros(context.items), depth)
-        self.lists, self.lengths = lists[:, 0].long(), lengths[:, 0]
-        enough("RRD", self.config.interesting, self.lengths)
-        user = torch.arange(len(self.lists), device=train.item.device)[:, None].expand_as(self.lists)
-        listed = self.lists >= 0
-        taken = (torch.cat([train.user, user[listed]]), torch.cat([train.item, self.lists[listed]]))
-        self.rest = Unseen(Pairs.of(*taken, len(train.degree)), context.items)
-        enough(f"RRD, below its best {depth},", self.config.uninteresting, self.rest.count)
-        self.drawn = self._draw(0)
-
-    def _draw(self, epoch: int) -> Tensor:
-        generator, device = self.context.generator("rrd", epoch), self.lists.device
-        weight = torch.exp(-torch.arange(1, self.lists.shape[1] + 1, dtype=torch.float64) / self.config.scale)
-        ranks = distinct_ranks(weight, self.lengths, self.config.interesting, generator).sort(dim=1).values
-        others = distinct(self.rest.count.cpu(), self.config.uninteresting, generator).to(device)
-        user = torch.arange(len(others), device=device)[:, None].expand_as(others)
-        return torch.cat([self.lists.gather(1, ranks.to(device)), self.rest.item(user, others)], dim=1)
-
-    def items(self, epoch: int) -> Tensor:
-        return self._draw(epoch) if self.config.redraw else self.drawn
 
     def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
         scores = batch.extra.sigmoid() if self.config.squash else batch.extra

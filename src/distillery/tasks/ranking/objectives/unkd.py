@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from distillery.config import Count, Finite, Positive, Weight
-from distillery.tasks.ranking.candidates import candidate_lists
-from distillery.tasks.ranking.objectives.base import Context, RankingBatch, RankingObjective, log_probability
-from distillery.tasks.ranking.popularity import pairs_per_group, popularity_groups, shares
+from distillery.tasks.ranking.lists import Lists, Ranker
+from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective, log_probability
+from distillery.tasks.ranking.popularity import pairs_per_group, shares
 from distillery.tasks.ranking.sampling import rank_pairs
 
 FLOOR = 1e-10
@@ -21,6 +21,28 @@ def unkd_loss(better: Tensor, worse: Tensor) -> Tensor:
     the pairs and over the training pairs of the batch, so that a user counts once per training pair.
     """
     return -log_probability(better - worse, FLOOR).mean()
+
+
+class Strata(Lists):
+    """Pairs of the teacher's best items of one group each, drawn by rank: the better items of all, then the worse."""
+
+    def __init__(self, config: UnKD.Config, ranker: Ranker) -> None:
+        super().__init__(config, ranker)
+        group_of, self.lists, self.lengths = ranker.best_by_group(config.groups, config.depth)
+        self.pairs = pairs_per_group(shares(ranker.train.item, group_of, config.power), config.pairs)
+
+    def items(self, seed: int, epoch: int) -> Tensor:
+        generator = self.generator(seed, epoch)
+        better, worse = [], []
+        for group, pairs in enumerate(self.pairs):
+            length = self.lengths[:, group].cpu()[:, None].expand(-1, pairs)
+            first, second = rank_pairs(length, self.config.scale, generator)
+            if self.config.released_pairs:
+                second = torch.where(torch.rand(second.shape, generator=generator) < 0.5, first, second)
+            table = self.lists[:, group]
+            better.append(table.gather(1, first.to(table.device)))
+            worse.append(table.gather(1, second.to(table.device)))
+        return torch.cat([*better, *worse], dim=1).long().clamp(min=0)  # an empty list gives -1: any item with itself
 
 
 class UnKD(RankingObjective):
@@ -53,32 +75,8 @@ class UnKD(RankingObjective):
         released_pairs: bool = False
         """Let half of the pairs compare an item with itself, as the released code does."""
 
-    teaches = True
+    lists = Strata
     config: Config
-    lists: Tensor
-    lengths: Tensor
-
-    def __init__(self, context: Context, config: Config | None = None) -> None:
-        super().__init__(context, config)
-        item = context.train.item
-        group_of = popularity_groups(item, context.items, self.config.groups)
-        self.pairs = pairs_per_group(shares(item, group_of, self.config.power), self.config.pairs)
-        lists, lengths = candidate_lists(self.scorer, context.train, group_of, self.config.depth)
-        self.register_buffer("lists", lists, persistent=False)
-        self.register_buffer("lengths", lengths, persistent=False)
-
-    def items(self, epoch: int) -> Tensor:
-        """(U, 2 n): the better items of all pairs, then the worse ones."""
-        generator = self.context.generator("unkd", epoch)
-        both: list[tuple[Tensor, Tensor]] = []
-        for group, pairs in enumerate(self.pairs):
-            length = self.lengths[:, group].cpu()[:, None].expand(-1, pairs)
-            better, worse = rank_pairs(length, self.config.scale, generator)
-            if self.config.released_pairs:
-                worse = torch.where(torch.rand(worse.shape, generator=generator) < 0.5, better, worse)
-            table = self.lists[:, group]
-            both.append((table.gather(1, better.to(table.device)), table.gather(1, worse.to(table.device))))
-        return torch.cat([*(b for b, _ in both), *(w for _, w in both)], dim=1).long().clamp(min=0)
 
     def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
         better, worse = batch.extra.chunk(2, dim=1)
