@@ -16,7 +16,7 @@ import torch
 from golden import VECTORS, thinned
 from torch import Tensor
 
-from distillery.tasks.ranking.interactions import Pairs
+from distillery.tasks.ranking.interactions import Interactions, Pairs
 
 Case = dict[str, Any]
 
@@ -57,6 +57,12 @@ def inputs(case: Case) -> dict[str, Tensor]:
 def train_pairs(case: Case) -> Pairs:
     data = inputs(case)
     return Pairs.of(data["train_users"], data["train_items"], case["hyper"]["n_users"])
+
+
+def interactions(case: Case) -> Interactions:
+    nobody = torch.empty(0, dtype=torch.int64)
+    empty = Pairs.of(nobody, nobody, case["hyper"]["n_users"])
+    return Interactions(case["hyper"]["n_users"], case["hyper"]["n_items"], train_pairs(case), empty, empty)
 
 
 def expected(case: Case, name: str) -> Tensor:

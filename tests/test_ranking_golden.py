@@ -28,11 +28,11 @@ def by_id(case: golden.Case) -> str:
 def network(case: golden.Case, whose: str) -> Recommender:
     """The recommender of a case with the embeddings of its teacher or student."""
     data, hyper = golden.inputs(case), case["hyper"]
-    sizes = (hyper["n_users"], hyper["n_items"], data[f"{whose}_user"].shape[1])
+    net: Recommender
     if hyper["model"] == "BPRMF":
-        net: Recommender = BPRMF(*sizes)
+        net = BPRMF(golden.interactions(case), data[f"{whose}_user"].shape[1])
     else:
-        net = LightGCN(golden.train_pairs(case), *sizes, layers=hyper["layers"])
+        net = LightGCN(golden.interactions(case), data[f"{whose}_user"].shape[1], hyper["layers"])
     net.to(getattr(torch, case["dtype"]))
     with torch.no_grad():
         net.user.copy_(data[f"{whose}_user"])
@@ -45,12 +45,11 @@ def losses(case: golden.Case, net: Recommender) -> dict[str, torch.Tensor]:
     user = data["batch_users"]
 
     def score(items: torch.Tensor) -> torch.Tensor:
-        return net(user, items).values
+        return net((user, items)).logits
 
-    student = net(user, torch.stack([data["batch_pos"], data["batch_neg"]], dim=1))
-    assert student.user is not None and student.first is not None and student.second is not None
-    found = {"bpr": bpr_loss(student.values[:, 0], student.values[:, 1], student.floor)}
-    found["reg"] = penalty(student.user, student.first, student.second)
+    student = net((user, torch.stack([data["batch_pos"], data["batch_neg"]], dim=1)))
+    found = {"bpr": bpr_loss(student.logits[:, 0], student.logits[:, 1], student.floor)}
+    found["reg"] = penalty(*student.ego)
     found["unkd"] = unkd_loss(score(data["pos_items"][user]), score(data["neg_items"][user]))
     found["total"] = found["bpr"] + hyper["decay"] * found["reg"] + hyper["kd_weight"] * found["unkd"]
 
@@ -60,7 +59,7 @@ def losses(case: golden.Case, net: Recommender) -> dict[str, torch.Tensor]:
     moving = rank_weights(best.detach(), score(data["rd_dynamic_samples"][user]).detach(), hyper["n_items"], 0.1)
     found["rd_dynamic"] = rd_loss(best, torch.nn.functional.normalize(places * moving, p=1, dim=1))
     teacher = network(case, "teacher")
-    found["cd"] = cd_loss(score(data["cd_items"][user]), teacher(user, data["cd_items"][user]).values.detach())
+    found["cd"] = cd_loss(score(data["cd_items"][user]), teacher((user, data["cd_items"][user])).logits.detach())
     interesting, rest = score(data["rrd_interesting"][user]), score(data["rrd_uninteresting"][user])
     found["rrd"] = rrd_loss(interesting.sigmoid(), rest.sigmoid())
     return found
@@ -133,9 +132,7 @@ def test_candidates(case: golden.Case, model: str) -> None:
 
 @pytest.mark.parametrize("case", golden.cases("unkd_structure", "graph_dense"), ids=by_id)
 def test_graph(case: golden.Case) -> None:
-    starts, column, weight = normalised_graph(
-        golden.train_pairs(case), case["hyper"]["n_users"], case["hyper"]["n_items"]
-    )
+    starts, column, weight = normalised_graph(golden.interactions(case))
     size = len(starts) - 1
     dense = torch.zeros(size, size, dtype=torch.float64)
     dense[torch.repeat_interleave(torch.arange(size), starts.diff()), column] = weight

@@ -18,7 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cd": {"samples": 8, "depth": 40, "scale": 30.0},
     "rd": {"top": 6, "samples": 9, "start_epochs": 2},
     "rrd": {"interesting": 5, "uninteresting": 7, "depth": 20},
-    "unkd": {"groups": 3, "pairs": 12},
+    "unkd": {"groups": 3, "draws": 12},
 }
 
 
@@ -72,12 +72,12 @@ def test_one_stratum_is_one_group(ranker: Ranker) -> None:
 
 
 def test_groups_share_pairs_by_mirrored_popularity(ranker: Ranker) -> None:
-    few, many = (lists_of("unkd", ranker, power=power, pairs=60).pairs for power in (0.0, 1.0))
+    few, many = (lists_of("unkd", ranker, power=power, draws=60).pairs for power in (0.0, 1.0))
     assert few == [20, 20, 20] and many[0] < many[1] < many[2]
 
 
 def test_half_of_the_released_pairs_compare_an_item_with_itself(ranker: Ranker) -> None:
-    better, worse = lists_of("unkd", ranker, released_pairs=True, pairs=120).items(0, 1).chunk(2, dim=1)
+    better, worse = lists_of("unkd", ranker, released_pairs=True, draws=120).items(0, 1).chunk(2, dim=1)
     assert 0.45 < (better == worse).double().mean() < 0.55
 
 
@@ -89,7 +89,7 @@ def test_a_user_without_a_pair_in_a_group_compares_an_item_with_itself() -> None
     train = Pairs.of(user, torch.tensor([i for items in chosen for i in items]), len(chosen))
     assert popularity_groups(train.item, 10, 2).tolist() == [0] * 5 + [1] * 5
     ranker = Ranker(train, 10, lambda users: torch.rand(len(users), 10))
-    better, worse = lists_of("unkd", ranker, groups=2, pairs=8).items(0, 1).chunk(2, dim=1)
+    better, worse = lists_of("unkd", ranker, groups=2, draws=8).items(0, 1).chunk(2, dim=1)
     assert better[0, :4].tolist() == worse[0, :4].tolist() == [4] * 4
     assert better[1, :4].equal(worse[1, :4])
     assert (better[0, 4:] != worse[0, 4:]).all()

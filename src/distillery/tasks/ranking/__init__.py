@@ -1,1 +1,34 @@
-"""Recommending items to users: training pairs in, a ranking of all unseen items out."""
+"""The task `ranking`: (user, item) pairs in, the items that a user has not chosen yet out, the likeliest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from distillery.task import Measure, Task
+
+DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
+_HERE = "distillery.tasks.ranking"
+
+
+class Ranking(Task):
+    """Recommenders score items for users and are judged by the best ten of all unseen items; fractions of 1.
+
+    The measures are those of UnKD's tables. Popular and unpopular items are the two halves of the training pairs.
+    """
+
+    name = "ranking"
+    measures = (
+        Measure("recall@10", "test recall@10", digits=4),
+        Measure("ndcg@10", "test NDCG@10", digits=4),
+        Measure("recall@10_popular", "test recall@10 of popular items", digits=4),
+        Measure("recall@10_unpopular", "test recall@10 of unpopular items", digits=4),
+        Measure("popular_share", "popular items among the best ten", higher_is_better=False, digits=3),
+    )
+    plain = "bpr"
+    parts: ClassVar[Mapping[str, str]] = {
+        "training": f"{_HERE}.training:RankTraining",
+        "evaluation": f"{_HERE}.evaluation:RankEvaluation",
+        "cache": f"{_HERE}.cache:run",
+        "rehearsal": f"{_HERE}.rehearsal:rehearse",
+    }

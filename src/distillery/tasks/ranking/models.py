@@ -10,28 +10,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distillery.tasks.ranking.interactions import Pairs
+from distillery.models.base import Network, Outputs
+from distillery.tasks.ranking.interactions import Interactions
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """What a recommender gives for a batch of users with M items each.
+class Scores(Outputs):
+    """What a recommender gives for a batch of users with M items each; `logits` are their (B, M) scores.
 
     Attributes:
-        values: (B, M) scores.
-        user, first, second: (B, d) trained embeddings of the user and of the first two items, which the penalty is on;
-            None where no training is meant.
+        ego: (B, d) trained embeddings of the user and of the first two items, which the penalty is on; empty where no
+            training is meant.
         floor: added to the probability of a pair before its logarithm in the plain loss, as released for this network.
     """
 
-    values: Tensor
-    user: Tensor | None = None
-    first: Tensor | None = None
-    second: Tensor | None = None
+    ego: tuple[Tensor, ...] = ()
     floor: float = 0.0
 
 
-class Recommender(nn.Module):
+class Recommender(Network):
     """Base of the recommenders: one trained embedding for each user and item.
 
     Attributes:
@@ -41,21 +38,21 @@ class Recommender(nn.Module):
 
     floor: ClassVar[float] = 0.0
 
-    def __init__(self, users: int, items: int, dim: int) -> None:
+    def __init__(self, data: Interactions, dim: int) -> None:
         super().__init__()
-        self.user = nn.Parameter(torch.empty(users, dim))
-        self.item = nn.Parameter(torch.empty(items, dim))
+        self.user = nn.Parameter(torch.empty(data.users, dim))
+        self.item = nn.Parameter(torch.empty(data.items, dim))
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """The embeddings whose inner products are the scores: (U, d) and (I, d)."""
         return self.user, self.item
 
-    def forward(self, user: Tensor, item: Tensor) -> Scores:
-        """Score item[b, m] for user[b]: (B,) and (B, M) int64, M >= 2, in."""
-        users, items = self.factors()
-        values = (F.embedding(user, users)[:, None] * F.embedding(item, items)).sum(2)
-        own, first, second = self.user[user], self.item[item[:, 0]], self.item[item[:, 1]]
-        return Scores(values, own, first, second, self.floor)
+    def forward(self, inputs: tuple[Tensor, Tensor], preacts: bool = False) -> Scores:  # type: ignore[override]
+        """Score item[b, m] for user[b]: a pair of (B,) and (B, M) int64, M >= 2, in."""
+        (user, item), (users, items) = inputs, self.factors()
+        scores = (F.embedding(user, users)[:, None] * F.embedding(item, items)).sum(2)
+        ego = (self.user[user], self.item[item[:, 0]], self.item[item[:, 1]])
+        return Scores(scores, ego=ego, floor=self.floor)
 
 
 class BPRMF(Recommender):
@@ -63,8 +60,8 @@ class BPRMF(Recommender):
 
     floor = 1e-10
 
-    def __init__(self, users: int, items: int, dim: int) -> None:
-        super().__init__(users, items, dim)
+    def __init__(self, data: Interactions, dim: int) -> None:
+        super().__init__(data, dim)
         for table in (self.user, self.item):
             nn.init.xavier_uniform_(table)
 
@@ -80,14 +77,14 @@ class LightGCN(Recommender):
     column: Tensor
     starts: Tensor
 
-    def __init__(self, train: Pairs, users: int, items: int, dim: int, layers: int = 2) -> None:
-        """Take the training pairs, of which the graph is made; it is no part of the state dict."""
-        super().__init__(users, items, dim)
+    def __init__(self, data: Interactions, dim: int, layers: int = 2) -> None:
+        """The graph is made of the training pairs; it is no part of the state dict."""
+        super().__init__(data, dim)
         self.layers = layers
         for table in (self.user, self.item):
             nn.init.normal_(table, std=0.1)
         # Kept as its three dense parts: those move, convert and copy like every buffer.
-        for name, part in zip(("starts", "column", "weight"), normalised_graph(train, users, items), strict=True):
+        for name, part in zip(("starts", "column", "weight"), normalised_graph(data), strict=True):
             self.register_buffer(name, part, persistent=False)
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -100,17 +97,18 @@ class LightGCN(Recommender):
         return mean[: len(self.user)], mean[len(self.user) :]
 
 
-def normalised_graph(train: Pairs, users: int, items: int) -> tuple[Tensor, Tensor, Tensor]:
+def normalised_graph(data: Interactions) -> tuple[Tensor, Tensor, Tensor]:
     """D^-1/2 A D^-1/2 of the graph that has an edge for every training pair, users first, in compressed rows.
 
     Returns where each of the U + I rows starts (U + I + 1,), the column (2N,) and the weight (2N,) float64 of every
     edge. A user or item without a pair has an empty row.
     """
-    row = torch.cat([train.user, train.item + users])
-    column = torch.cat([train.item + users, train.user])
-    degree = torch.bincount(row, minlength=users + items)
+    train, nodes = data.train, data.users + data.items
+    row = torch.cat([train.user, train.item + data.users])
+    column = torch.cat([train.item + data.users, train.user])
+    degree = torch.bincount(row, minlength=nodes)
     scale = degree.clamp(min=1).double().rsqrt()
-    order = (row * (users + items) + column).argsort()
+    order = (row * nodes + column).argsort()
     starts = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
     return starts, column[order], (scale[row] * scale[column])[order]
 

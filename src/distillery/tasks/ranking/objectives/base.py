@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distillery.config import Config as BaseConfig
 from distillery.config import Weight
+from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.soft import full_precision
 from distillery.tasks.ranking.lists import Lists
 from distillery.tasks.ranking.models import Scores
 
 
-@dataclass(frozen=True, slots=True)
-class RankingBatch:
-    """One training batch: B training pairs, with an unseen item for each.
-
-    Attributes:
-        student: the student's scores of the pair's item, of the unseen one, and of the M items of the method's
-            `Lists`; (B, 2 + M), with gradient.
-        taught: (B, M) scores that the teacher gives to these, for methods whose `Lists` have them; else (B, 0).
-    """
-
-    student: Scores
-    taught: Tensor
-
-    @property
-    def extra(self) -> Tensor:
-        """(B, M) scores of the items asked for, in full precision."""
-        return full_precision(self.student.values[:, 2:])
+def extra(batch: Batch) -> Tensor:
+    """(B, M) student's scores, in full precision, of the items that the method's `Lists` chose."""
+    return full_precision(batch.student.logits[:, 2:])
 
 
 def log_probability(margin: Tensor, floor: float = 0.0) -> Tensor:
@@ -56,40 +41,39 @@ def penalty(user: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return (user.square().sum() + first.square().sum() + second.square().sum()) / (2 * len(user))
 
 
-class RankingObjective(nn.Module):
-    """L = BPR + decay * penalty, plus the terms of `distill`.
+class RankingObjective(Objective):
+    """L = ce_weight * BPR + decay * penalty, plus the terms of `distill`.
 
-    A method that distils names in `lists` what items of each user the student is to score beside the training pair, and
-    overrides `distill`, which compares these scores.
+    A batch holds B training pairs: `student` are `Scores` of each pair's item, of an unseen item, and of the M items of
+    the method's `Lists`, (B, 2 + M); `teacher`, where the lists have them, the teacher's scores of these M.
+
+    A method that distils names its `lists`, which say what items of each user the student is to score beside the
+    training pair, and overrides `distill`, which compares these scores.
     """
 
-    class Config(BaseConfig):
+    class Config(Objective.Config):
         """Keys of a method's block."""
 
-        decay: Weight = 0.01
-        """Of the penalty on the embeddings of each batch."""
+        ce_weight: Weight = 1.0
+        """Of the BPR loss, which is here what the cross-entropy is for classes."""
+        decay: Weight = 0.001
+        """Of the penalty on the embeddings of each batch; teachers have the default."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     lists: ClassVar[type[Lists] | None] = None
     config: Config
 
-    def __init__(self, num_items: int, config: Config | None = None) -> None:
-        super().__init__()
-        self.num_items = num_items
-        self.config = config if config is not None else type(self).Config()
+    def __init__(self, context: Context, config: Config | None = None) -> None:
+        """`context.num_classes` is I, and its labels are the items of the training pairs."""
+        super().__init__(context, config)
+        self.num_items = context.num_classes
 
-    def supervised(self, batch: RankingBatch) -> dict[str, Tensor]:
-        """The terms of plain training."""
+    def supervised(self, batch: Batch) -> dict[str, Tensor]:
         student = batch.student
-        values = full_precision(student.values)
-        terms = {"bpr": bpr(values[:, 0], values[:, 1], student.floor)}
-        if self.config.decay and student.user is not None and student.first is not None and student.second is not None:
-            terms["penalty"] = self.config.decay * penalty(student.user, student.first, student.second)
+        assert isinstance(student, Scores)
+        scores, terms = full_precision(student.logits), {}
+        if self.config.ce_weight:
+            terms["bpr"] = self.config.ce_weight * bpr(scores[:, 0], scores[:, 1], student.floor)
+        if self.config.decay:
+            terms["penalty"] = self.config.decay * penalty(*student.ego)
         return terms
-
-    def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
-        """The weighted distillation terms, scalars by name."""
-        return {}
-
-    def forward(self, batch: RankingBatch) -> dict[str, Tensor]:
-        """All weighted terms, scalars by name; their sum is the loss."""
-        return {**self.supervised(batch), **self.distill(batch)}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from distillery.tasks.ranking.objectives.base import RankingObjective
 
 
 class BPR(RankingObjective):
-    """L = BPR + decay * penalty: no teacher."""
+    """L = ce_weight * BPR + decay * penalty."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()

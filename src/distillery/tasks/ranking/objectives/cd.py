@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from distillery.config import Count, Finite, Positive, Weight
+from distillery.objectives.base import Batch
 from distillery.tasks.ranking.lists import Lists, Ranker, enough
-from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective, log_probability
+from distillery.tasks.ranking.objectives.base import RankingObjective, extra, log_probability
 from distillery.tasks.ranking.sampling import distinct_ranks
 
 FLOOR = 1e-10
@@ -79,6 +80,6 @@ class CD(RankingObjective):
     lists = BetterOfTwo
     config: Config
 
-    def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
-        loss = cd_loss(batch.extra, batch.taught, self.config.temperature, self.config.shift)
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
+        loss = cd_loss(extra(batch), batch.teacher.logits.to(extra(batch)), self.config.temperature, self.config.shift)
         return {"cd": self.config.weight * loss}

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillery.config import Count, Epochs, Positive, Weight
+from distillery.objectives.base import Batch
 from distillery.tasks.ranking.lists import Lists, Ranker, enough
-from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective, log_probability
+from distillery.tasks.ranking.objectives.base import RankingObjective, extra, log_probability
 from distillery.tasks.ranking.sampling import Unseen
 
 
@@ -79,8 +80,8 @@ class RD(RankingObjective):
     lists = Best
     config: Config
 
-    def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
-        scores, others = batch.extra[:, : self.config.top], batch.extra[:, self.config.top :].detach()
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
+        scores, others = extra(batch)[:, : self.config.top], extra(batch)[:, self.config.top :].detach()
         weights = position_weights(self.config.top, self.config.scale).to(scores)
         if others.shape[1]:
             weights = weights * rank_weights(scores.detach(), others, self.num_items, self.config.mu)

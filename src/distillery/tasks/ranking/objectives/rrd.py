@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from distillery.config import Count, Positive, Weight
+from distillery.objectives.base import Batch
 from distillery.tasks.ranking.interactions import Pairs
 from distillery.tasks.ranking.lists import Lists, Ranker, enough
-from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective
+from distillery.tasks.ranking.objectives.base import RankingObjective, extra
 from distillery.tasks.ranking.sampling import Unseen, distinct, distinct_ranks
 
 
@@ -78,7 +79,7 @@ class RRD(RankingObjective):
     lists = Interesting
     config: Config
 
-    def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
-        scores = batch.extra.sigmoid() if self.config.squash else batch.extra
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
+        scores = extra(batch).sigmoid() if self.config.squash else extra(batch)
         loss = rrd_loss(scores[:, : self.config.interesting], scores[:, self.config.interesting :])
         return {"rrd": self.config.weight * loss}

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from distillery.config import Count, Finite, Positive, Weight
+from distillery.objectives.base import Batch
 from distillery.tasks.ranking.lists import Lists, Ranker
-from distillery.tasks.ranking.objectives.base import RankingBatch, RankingObjective, log_probability
+from distillery.tasks.ranking.objectives.base import RankingObjective, extra, log_probability
 from distillery.tasks.ranking.popularity import pairs_per_group, shares
 from distillery.tasks.ranking.sampling import rank_pairs
 
@@ -29,7 +30,7 @@ class Strata(Lists):
     def __init__(self, config: UnKD.Config, ranker: Ranker) -> None:
         super().__init__(config, ranker)
         group_of, self.lists, self.lengths = ranker.best_by_group(config.groups, config.depth)
-        self.pairs = pairs_per_group(shares(ranker.train.item, group_of, config.power), config.pairs)
+        self.pairs = pairs_per_group(shares(ranker.train.item, group_of, config.power), config.draws)
 
     def items(self, seed: int, epoch: int) -> Tensor:
         generator = self.generator(seed, epoch)
@@ -64,8 +65,8 @@ class UnKD(RankingObjective):
         """The README's 1.0 was for another data set, and spoils the student on CiteULike-t."""
         groups: Count = 4
         """Strata; 1: none."""
-        pairs: Count = 30
-        """Of each user and epoch, over all groups."""
+        draws: Count = 30
+        """Pairs of each user and epoch, over all groups."""
         power: Finite = 0.0
         """Groups share the pairs by their mirrored popularity to this power; 0: equally."""
         scale: Positive = 20.0
@@ -78,6 +79,6 @@ class UnKD(RankingObjective):
     lists = Strata
     config: Config
 
-    def distill(self, batch: RankingBatch) -> dict[str, Tensor]:
-        better, worse = batch.extra.chunk(2, dim=1)
+    def distill(self, batch: Batch) -> dict[str, Tensor]:
+        better, worse = extra(batch).chunk(2, dim=1)
         return {"unkd": self.config.weight * unkd_loss(better, worse)}
