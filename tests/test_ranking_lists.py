@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from distillery.errors import DistilleryError
+from distillery.objectives import OBJECTIVES
 from distillery.tasks.ranking.interactions import Pairs
 from distillery.tasks.ranking.lists import Lists, Ranker
-from distillery.tasks.ranking.objectives import OBJECTIVES
 from distillery.tasks.ranking.popularity import popularity_groups
 
 USERS, ITEMS = 25, 120

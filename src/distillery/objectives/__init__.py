@@ -44,5 +44,12 @@ OBJECTIVES = Registry(
             "vkd": "vkd:VkD",
             "wttm": "wttm:WTTM",
         }.items()
+    }
+    | {
+        "bpr": "distillery.tasks.ranking.objectives.bpr:BPR",
+        "cd": "distillery.tasks.ranking.objectives.cd:CD",
+        "rd": "distillery.tasks.ranking.objectives.rd:RD",
+        "rrd": "distillery.tasks.ranking.objectives.rrd:RRD",
+        "unkd": "distillery.tasks.ranking.objectives.unkd:UnKD",
     },
 )

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from distillery.evaluation.task import Evaluation
 from numpy.typing import DTypeLike
 from torch import Tensor
 
+from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
 from distillery.study.blocks import Recipe
 from distillery.tasks.ranking.data import RankData

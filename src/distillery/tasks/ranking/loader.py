@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from distillery.data.loader import Cached, Samples
 from torch import Tensor
 
+from distillery.data.loader import Cached, Samples
 from distillery.data.views import copied, order, seed_for
 from distillery.tasks.ranking.data import RankData
 from distillery.tasks.ranking.interactions import Pairs

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from distillery.training.task import Training
 
 from distillery.models import NETWORKS
 from distillery.objectives.base import Context
@@ -23,6 +22,7 @@ from distillery.tasks.ranking.teaching import ListTeacher, ranker
 from distillery.tasks.ranking.testing import best_items, scores_of
 from distillery.training.device import seeded
 from distillery.training.parallel import ALONE, Ranks
+from distillery.training.task import Training
 from distillery.training.trainee import Trainee
 
 if TYPE_CHECKING:
