@@ -24,6 +24,8 @@ SOURCES = Registry(
         "tiny_imagenet": "distillery.data.tiny_imagenet:TinyImageNet",
         "streamed_folder": "distillery.data.streamed_folder:StreamedFolder",
         "imagenet": "distillery.data.imagenet:ImageNet",
+    },
+    elsewhere={
         "citeulike": "distillery.tasks.ranking.source:CiteULike",
         "interactions": "distillery.tasks.ranking.source:Interactions",
     },

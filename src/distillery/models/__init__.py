@@ -59,13 +59,13 @@ NETWORKS = Registry(
         "mobilenet_v2": "distillery.models.mobilenet_v2:MobileNetV2",
         "shufflenet_v1": "distillery.models.shufflenet_v1:ShuffleNetV1",
         "shufflenet_v2": "distillery.models.shufflenet_v2:ShuffleNetV2",
-        **{
-            f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
-            for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
-            for dim in (4, 10, 20, 50, 100, 200)
-        },
     },
     {"torchvision": "distillery.models.foreign:Torchvision", "timm": "distillery.models.foreign:Timm"},
+    elsewhere={
+        f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
+        for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
+        for dim in (4, 10, 20, 50, 100, 200)
+    },
 )
 FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it
 

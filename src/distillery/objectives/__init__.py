@@ -44,8 +44,8 @@ OBJECTIVES = Registry(
             "vkd": "vkd:VkD",
             "wttm": "wttm:WTTM",
         }.items()
-    }
-    | {
+    },
+    elsewhere={
         "bpr": "distillery.tasks.ranking.objectives.bpr:BPR",
         "cd": "distillery.tasks.ranking.objectives.cd:CD",
         "rd": "distillery.tasks.ranking.objectives.rd:RD",
