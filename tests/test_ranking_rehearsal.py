@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from small_ranking import write_users
 
+from distillery.data import SOURCES
+from distillery.models import NETWORKS
+from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check, rehearse
 
 STUDY: dict[str, Any] = {
@@ -76,3 +79,10 @@ def test_what_would_fail_is_named(study: dict[str, Any], block: str, change: dic
 def test_images_are_no_data_for_recommenders(study: dict[str, Any]) -> None:
     study["data"] = {"source": "digits"}
     assert "data.source: digits has no pairs of users and items: take citeulike or interactions" in problems(study)
+
+
+def test_components_of_the_task_are_found_and_not_listed() -> None:
+    for registry, name in ((OBJECTIVES, "unkd"), (NETWORKS, "bprmf_d10"), (SOURCES, "citeulike")):
+        assert name in registry and name not in list(registry)
+        assert registry[name].load().__module__.startswith("distillery.tasks.ranking")
+        assert len(registry) == len(list(registry))

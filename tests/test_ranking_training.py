@@ -16,6 +16,7 @@ from distillery.records.io import save_tensors, sha256_array
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.ranking import Ranking
 from distillery.tasks.ranking.data import RankData
+from distillery.tasks.ranking.evaluation import RankEvaluation
 from distillery.tasks.ranking.loader import PairLoader
 from distillery.tasks.ranking.source import CiteULike, Interactions
 from distillery.tasks.ranking.teaching import ListTeacher
@@ -129,6 +130,21 @@ def test_the_seed_alone_decides_the_weights(data: RankData, teacher: torch.nn.Mo
         fit(trainee, PairLoader(data), taught("unkd", teacher, data), RECIPE.updated({"epochs": 2}), seed)
         ends.append(trainee.student.item.detach().clone())
     assert ends[0].equal(ends[1]) and not ends[0].equal(ends[2])
+
+
+def test_the_evaluation_sees_what_the_last_test_saw(data: RankData, teacher: torch.nn.Module) -> None:
+    trainee = TASK.assemble("lightgcn_d4", method("bpr"), data, [], 0)
+    (record,) = fit(trainee, PairLoader(data), None, RECIPE.updated({"epochs": 1}), 0)
+    evaluation = RankEvaluation(Ranking())
+    outputs = evaluation.outputs(trainee.student, data, RECIPE)
+    found, truth = evaluation.measure(outputs, data), evaluation.truth(data)
+    assert {f"test_{name}": value for name, value in found["last"].items()}.items() <= record.items()
+    assert {f"val_{name}": value for name, value in found["val"].items()}.items() <= record.items()
+    assert set(found["last"]) == {measure.name for measure in Ranking.measures}
+    assert outputs.shape == (len(truth["users"]), 10)
+    assert evaluation.compare(outputs, outputs) == {"overlap@10": 1.0}
+    theirs = evaluation.outputs(teacher, data, RECIPE)
+    assert 0 < evaluation.compare(outputs, theirs)["overlap@10"] < 1
 
 
 def test_another_file_is_not_taken_for_citeulike(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
@@ -18,20 +19,24 @@ from distillery.tasks.ranking.testing import best_items, scores_of
 
 
 class RankEvaluation(Evaluation):
-    """Outputs are the (n, 10) best items of all test users, on the CPU."""
+    """Outputs are the (n, 10) best items of all users with held-out items, on the CPU: first of those who test."""
 
     bulk: ClassVar[Mapping[str, DTypeLike]] = {"best": np.int32}
 
     def outputs(
         self, network: Network, data: RankData, recipe: Recipe, predict: Callable[[Any], Any] | None = None
     ) -> Tensor:
-        device = data.half_of.device
-        return best_items(cast(Recommender, network.to(device)), data, data.pairs.test.user.unique()).cpu()
+        recommender = cast(Recommender, network.to(data.half_of.device))
+        return best_items(recommender, data, torch.cat(_users(data))).cpu()
 
     def measure(self, outputs: Tensor, data: RankData) -> dict[str, Any]:
-        users = data.pairs.test.user.unique()
-        last = scores_of(outputs.to(users.device), users, data.pairs.test, data)
-        return {"last": last, "best": outputs.tolist()}
+        """The measures of the test users under `last`, of the validation users under `val`."""
+        testing, validating = _users(data)
+        parts = outputs.to(testing.device).split([len(testing), len(validating)])
+        found = {"last": scores_of(parts[0], testing, data.pairs.test, data)}
+        if len(validating):
+            found["val"] = scores_of(parts[1], validating, data.pairs.val, data)
+        return {**found, "best": outputs.tolist()}
 
     def compare(self, student: Tensor, teacher: Tensor) -> dict[str, float]:
         """The share of a user's best ten that both recommend, over users."""
@@ -39,12 +44,20 @@ class RankEvaluation(Evaluation):
         return {"overlap@10": same.mean().item()}
 
     def facts(self, data: RankData) -> dict[str, Any]:
-        return {"test_images": int((data.pairs.test.degree > 0).sum()), "data": data.facts}
+        return {"test_images": len(_users(data)[0]), "data": data.facts}
 
     def truth(self, data: RankData) -> dict[str, np.ndarray]:
-        test = data.pairs.test
-        return {"user": test.user.cpu().numpy().astype(np.int32), "item": test.item.cpu().numpy().astype(np.int32)}
+        """The users that the rows of `best` belong to, and the held-out pairs."""
+        found = {"users": torch.cat(_users(data))}
+        for name, pairs in (("test", data.pairs.test), ("val", data.pairs.val)):
+            found |= {f"{name}_user": pairs.user, f"{name}_item": pairs.item}
+        return {name: ids.cpu().numpy().astype(np.int32) for name, ids in found.items()}
 
     def multiply_accumulates(self, network: Network, data: RankData) -> int:
         """Of scoring all items for one user; LightGCN spreads its embeddings once for all users, before."""
         return data.pairs.items * cast(Recommender, network).item.shape[1]
+
+
+def _users(data: RankData) -> tuple[Tensor, Tensor]:
+    """The users who test and those who validate, in ascending order each."""
+    return data.pairs.test.user.unique(), data.pairs.val.user.unique()
