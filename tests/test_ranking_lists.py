@@ -66,7 +66,10 @@ def test_unkd_pairs_lie_in_one_group_and_in_the_teachers_order(ranker: Ranker, s
 
 
 def test_one_stratum_is_one_group(ranker: Ranker) -> None:
-    better, worse = lists_of("unkd", ranker, groups=1).items(0, 1).chunk(2, dim=1)
+    control = OBJECTIVES["one_stratum"].load()
+    lists = control.lists(control.Config.read({"draws": 12}), ranker)
+    better, worse = lists.items(0, 1).chunk(2, dim=1)
+    assert lists_of("unkd", ranker, groups=1).lists.equal(lists.lists)
     group_of = popularity_groups(ranker.train.item, ITEMS, 3)
     assert better.shape[1] == 12 and (group_of[better] != group_of[worse]).any()
 

@@ -24,7 +24,7 @@ STUDY: dict[str, Any] = {
     "methods": {
         "bpr": {"objective": "bpr"},
         "unkd": {"objective": "unkd", "groups": 3},
-        "one": {"objective": "unkd", "groups": 1},
+        "one": {"objective": "one_stratum"},
     },
     "seeds": ["0-2"],
     "tables": {"baseline": "bpr"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -51,7 +53,6 @@ class UnKD(RankingObjective):
 
     The items are cut into `groups` of about equally many training pairs; in each group two of the teacher's best unseen
     items are drawn by rank, n_g times for each user and epoch, and the student is to order them as the teacher does.
-    `groups: 1` is the control: the same loss, without strata.
 
     A user with less than two unseen items in a group has no pair there (the released code loops for ever): an item
     compared with itself stands in, which has no gradient.
@@ -64,7 +65,7 @@ class UnKD(RankingObjective):
         weight: Weight = 0.1
         """The README's 1.0 was for another data set, and spoils the student on CiteULike-t."""
         groups: Count = 4
-        """Strata; 1: none."""
+        """Strata, or about so many (`popularity_groups`)."""
         draws: Count = 30
         """Pairs of each user and epoch, over all groups."""
         power: Finite = 0.0
@@ -82,3 +83,13 @@ class UnKD(RankingObjective):
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         better, worse = extra(batch).chunk(2, dim=1)
         return {"unkd": self.config.weight * unkd_loss(better, worse)}
+
+
+class OneStratum(UnKD):
+    """The control of UnKD: the same loss on pairs of items of any popularity."""
+
+    class Config(UnKD.Config):
+        groups: Literal[1] = 1
+        """There is one stratum."""
+
+    config: Config
