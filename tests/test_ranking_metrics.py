@@ -63,6 +63,13 @@ def test_metrics_are_their_definitions(data: tuple[Pairs, Pairs, torch.Tensor], 
     assert found.share_by_group == pytest.approx([s / sum(shown) for s in shown], rel=1e-12)
 
 
+def test_a_perfect_ranking_has_ndcg_one_however_many_items_are_held_out() -> None:
+    held = Pairs.of(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2, 3]), 2)
+    found = measure(torch.tensor([[2, 0], [3, 1]]), torch.tensor([0, 1]), held, torch.tensor([0, 0, 1, 1]))
+    assert found.ndcg == 1.0 and found.recall == pytest.approx((2 / 3 + 1) / 2)
+    assert found.recall_by_group == (0.25, 1.0) and found.recall_by_group_of_concerned == (0.5, 1.0)
+
+
 def test_equal_scores_rank_by_item() -> None:
     """Saturated scores (the released sigmoid of LightGCN) must not leave the ranking to chance."""
     assert top_items(torch.zeros(3, 1000), 4).tolist() == [[0, 1, 2, 3]] * 3

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from conftest import ROOT
 from small_ranking import write_users
 
 from distillery.data import SOURCES
 from distillery.models import NETWORKS
 from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check, rehearse
+from distillery.task import task_of
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -32,8 +36,6 @@ STUDY: dict[str, Any] = {
 
 
 def problems(study: dict[str, Any]) -> list[str]:
-    from distillery.task import task_of
-
     found = check(study)
     return list(task_of(found.task).part("rehearsal")(found, True))
 
@@ -86,3 +88,20 @@ def test_components_of_the_task_are_found_and_not_listed() -> None:
         assert name in registry and name not in list(registry)
         assert registry[name].load().__module__.startswith("distillery.tasks.ranking")
         assert len(registry) == len(list(registry))
+
+
+def test_the_page_is_true() -> None:
+    """docs/ranking.md: its study is valid, its keys and defaults, names and sha256 are those of the code."""
+    page = (ROOT / "docs/ranking.md").read_text()
+    (block,) = re.findall(r"<<'EOF'\n(.*?)EOF\n", page, re.DOTALL)
+    study = check(yaml.safe_load(block))
+    assert not task_of(study.task).part("rehearsal")(study, False)
+    sources = {name: SOURCES[name].load() for name in ("interactions", "citeulike")}
+    assert sources["citeulike"].sha256 in page
+    rows = [[text.strip() for text in line.split("|")] for line in page.partition("| key |")[2].splitlines()]
+    keys = {row[1].strip("`"): row[2:4] for row in rows if len(row) > 4}
+    for key, field in sources["interactions"].Config.model_fields.items():
+        theirs = sources["citeulike"].Config.model_fields[key].default
+        assert keys[key] == (["", ""] if field.is_required() else [str(field.default), str(theirs)]), key
+    named = set(re.findall(r"^\| `(\w+)` \|", page.partition("| `objective:` |")[2], re.MULTILINE))
+    assert named == {row.name for row in OBJECTIVES._rows.values() if "tasks.ranking" in row.module}

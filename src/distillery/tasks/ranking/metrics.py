@@ -75,8 +75,9 @@ def measure(best: Tensor, users: Tensor, held: Pairs, group_of: Tensor) -> Ranki
     hit = held.has(users[:, None].expand_as(best), best).double()
     row, item = held.of_users(users)
     size = held.degree[users]
-    discount = 1 / torch.arange(2, k + 2, device=best.device).double().log2()
-    ideal = discount.cumsum(0)[size.clamp(max=k) - 1]
+    discount = 1 / torch.arange(2, k + 2, dtype=torch.float64).log2()
+    ideal = discount.cumsum(0).to(best.device)[size.clamp(max=k) - 1]  # a sum on the CPU: CUDA's has no fixed order
+    discount = discount.to(best.device)
     all_users, concerned, share = [], [], []
     for g in range(groups):
         wanted = torch.bincount(row[group_of[item] == g], minlength=len(users))

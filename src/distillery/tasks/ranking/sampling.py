@@ -32,11 +32,12 @@ class Unseen:
 
     def draw(self, user: Tensor, generator: torch.Generator) -> Tensor:
         """One unseen item for each entry of `user`, uniformly; every such user has at least one."""
-        return self.item(user, uniform(self.count[user.cpu()], generator).to(user.device))
+        return self.item(user, uniform(self.count[user], generator).to(user.device))
 
 
 def uniform(count: Tensor, generator: torch.Generator) -> Tensor:
-    """A number from 0 to count - 1 for each entry of `count`, uniformly."""
+    """A number from 0 to count - 1 for each entry of `count`, uniformly; on the CPU, like all that is drawn here."""
+    count = count.cpu()
     drawn = torch.rand(count.shape, generator=generator, dtype=torch.float64)
     return torch.minimum((drawn * count).long(), count - 1)
 
@@ -51,6 +52,7 @@ def rank_pairs(length: Tensor, scale: float, generator: torch.Generator) -> tupl
     probability proportional to (1 - y^2) / (1 - q^2) - q^(length - 1) (1 - y) / (1 - q), y = q^a, which is a quadratic
     equation in y; the distance to the other one is geometric on what is left of the list.
     """
+    length = length.cpu()
     first, second = torch.rand(2, *length.shape, generator=generator, dtype=torch.float64)
     n = length.clamp(min=2).double()
     log_q = -1 / scale
@@ -89,6 +91,7 @@ def distinct_ranks(weight: Tensor, length: Tensor, count: int, generator: torch.
 
 def distinct(count: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """(U, `draws`) different numbers from 0 to count - 1 for each entry of `count` (U,), every set alike likely."""
+    count = count.cpu()
     chosen = torch.empty(len(count), 0, dtype=torch.int64)
     for j in range(draws):
         number = uniform(count - j, generator)

@@ -43,7 +43,7 @@ class Interesting(Lists):
         generator, device = self.generator(*parts), self.lists.device
         weight = torch.exp(-torch.arange(1, self.lists.shape[1] + 1, dtype=torch.float64) / self.config.scale)
         ranks = distinct_ranks(weight, self.lengths, self.config.interesting, generator).sort(dim=1).values
-        others = distinct(self.rest.count.cpu(), self.config.uninteresting, generator).to(device)
+        others = distinct(self.rest.count, self.config.uninteresting, generator).to(device)
         user = torch.arange(len(others), device=device)[:, None].expand_as(others)
         return torch.cat([self.lists.gather(1, ranks.to(device)), self.rest.item(user, others)], dim=1)
 

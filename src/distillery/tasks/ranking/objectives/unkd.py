@@ -38,7 +38,7 @@ class Strata(Lists):
         generator = self.generator(seed, epoch)
         better, worse = [], []
         for group, pairs in enumerate(self.pairs):
-            length = self.lengths[:, group].cpu()[:, None].expand(-1, pairs)
+            length = self.lengths[:, group, None].expand(-1, pairs)
             first, second = rank_pairs(length, self.config.scale, generator)
             if self.config.released_pairs:
                 second = torch.where(torch.rand(second.shape, generator=generator) < 0.5, first, second)
