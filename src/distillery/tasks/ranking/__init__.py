@@ -17,7 +17,6 @@ class Ranking(Task):
     The measures are those of UnKD's tables. Popular and unpopular items are the two halves of the training pairs.
     """
 
-    name = "ranking"
     measures = (
         Measure("recall@10", "test recall@10", digits=4),
         Measure("ndcg@10", "test NDCG@10", digits=4, short="NDCG@10"),
@@ -35,6 +34,6 @@ class Ranking(Task):
     parts: ClassVar[Mapping[str, str]] = {
         "training": f"{_HERE}.training:RankTraining",
         "evaluation": f"{_HERE}.evaluation:RankEvaluation",
-        "cache": f"{_HERE}.cache:run",
+        "cache": "distillery.tasks.plain:keep_nothing",  # a few lists are ranked where they are needed, in seconds
         "rehearsal": f"{_HERE}.rehearsal:rehearse",
     }
