@@ -70,6 +70,7 @@ def test_a_study_of_recommenders_is_valid(study: dict[str, Any]) -> None:
             "methods.s: plug-ins and partners",
         ),
         ("recipe", {"validation": 0.1}, "recipe.validation: has no effect"),
+        ("recipe", {"precision": "bfloat16"}, "recipe.precision: recommenders train in float32"),
         ("recipe", {"label_smoothing": 0.1}, "recipe.label_smoothing: there are no classes"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,8 @@ from distillery.tasks.ranking.loader import PairLoader
 from distillery.tasks.ranking.source import CiteULike, Interactions
 from distillery.tasks.ranking.teaching import ListTeacher
 from distillery.tasks.ranking.training import RankTraining
-from distillery.training.loop import fit
+from distillery.training.checkpoint import Checkpoint
+from distillery.training.loop import Preempted, fit
 
 RECIPE = Recipe.model_validate(
     {"epochs": 15, "batch_size": 64, "lr": 0.02, "optimizer": {"name": "adam"}, "milestones": [], "test_every": 15}
@@ -130,6 +133,54 @@ def test_the_seed_alone_decides_the_weights(data: RankData, teacher: torch.nn.Mo
         fit(trainee, PairLoader(data), taught("unkd", teacher, data), RECIPE.updated({"epochs": 2}), seed)
         ends.append(trainee.student.item.detach().clone())
     assert ends[0].equal(ends[1]) and not ends[0].equal(ends[2])
+
+
+@pytest.mark.parametrize("network", ["bprmf_d4", "lightgcn_d4"])
+def test_a_run_that_was_stopped_in_an_epoch_ends_with_the_same_bits(
+    network: str, data: RankData, teacher: torch.nn.Module, tmp_path: Path
+) -> None:
+    recipe = RECIPE.updated({"epochs": 3})
+    ends = []
+    for stop_in in (0, 25):  # of 3 epochs of 18 steps each
+        trainee = TASK.assemble(network, method("unkd"), data, [], 0)
+        loss, steps = trainee.objective.distill, 0
+
+        def interrupted(batch: Any, loss: Any = loss, stop_in: int = stop_in) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == stop_in:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return loss(batch)
+
+        trainee.objective.distill = interrupted  # type: ignore[method-assign]
+        checkpoint = Checkpoint(tmp_path / f"{stop_in}.safetensors", "this run")
+        arguments = (PairLoader(data), taught("unkd", teacher, data), recipe, 0, checkpoint)
+        if stop_in:
+            with pytest.raises(Preempted):
+                fit(trainee, *arguments)
+            trainee = TASK.assemble(network, method("unkd"), data, [], 0)
+        history = fit(trainee, *arguments)
+        ends.append((history[-1]["loss"], trainee.student.state_dict()))
+    (loss_of_one, one), (loss_of_other, other) = ends
+    assert loss_of_one == loss_of_other and one.keys() == other.keys() == {"user", "item"}
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize("network", ["bprmf_d4", "lightgcn_d4"])
+@pytest.mark.parametrize("change", [{"ema": {"decay": 0.9}}, {"precision": "float64"}])
+def test_recipes_hold_for_recommenders(network: str, change: dict[str, Any], data: RankData) -> None:
+    trainee = TASK.assemble(network, method("bpr"), data, [], 0)
+    before = TASK.test(trainee, PairLoader(data), RECIPE)["test_recall@10"]
+    history = fit(trainee, PairLoader(data), None, RECIPE.updated(change | {"epochs": 8, "test_every": 8}), 0)
+    assert max(value for name, value in history[-1].items() if name.endswith("test_recall@10")) > 2 * before
+
+
+def test_several_processes_are_refused(data: RankData, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"TORCHELASTIC_RUN_ID": "run", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}  # by torchrun
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DistilleryError, match="in one process"):
+        TASK.loader(data, RECIPE)
 
 
 def test_the_evaluation_sees_what_the_last_test_saw(data: RankData, teacher: torch.nn.Module) -> None:

@@ -70,6 +70,8 @@ def _method(where: str, method: Method, pair: str, teachers: tuple[str, ...]) ->
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
     if recipe.validation:
         yield f"{where}: recipe.validation: has no effect, since `data.val_users` says who validates: leave it out"
+    if recipe.precision == "bfloat16":
+        yield f"{where}: recipe.precision: recommenders train in float32, tf32 or float64"
     if recipe.label_smoothing:
         yield f"{where}: recipe.label_smoothing: there are no classes to smooth: leave it out"
     try:

@@ -48,6 +48,8 @@ class RankTraining(Training):
         return RankData.load(path, sha256).to(device)
 
     def loader(self, data: RankData, recipe: Recipe) -> PairLoader:
+        if Ranks.launched().size > 1:
+            raise DistilleryError("recommenders train in one process: start the stage without torchrun")
         return PairLoader(data)
 
     def network(self, architecture: str, data: RankData) -> Network:
