@@ -59,7 +59,7 @@ class BetterOfTwo(Lists):
 class CD(RankingObjective):
     """L = BPR + decay * penalty + weight * CD on `samples` of the teacher's `depth` best unseen items.
 
-    Defaults are the released ones. The released weights exp(-lamda * rank / depth), lamda = 1/20, fall by 5 % over the
+    Defaults but the weight are the released ones. Their weights exp(-lamda * rank / depth), lamda = 1/20, fall by 5 % over the
     whole list: in this notation `scale` = 20 * depth. An item is the better of two draws, and none is taken twice.
     """
 

@@ -59,12 +59,12 @@ class Best(Lists):
 class RD(RankingObjective):
     """L = BPR + decay * penalty + weight * RD on the teacher's best `top` unseen items.
 
-    Defaults are the released ones. That code weighs the rest of the loss by 1 - weight: its weight w is w / (1 - w)
+    Defaults but the weight are the released ones. That code weighs the rest of the loss by 1 - weight: its weight w is w / (1 - w)
     here, up to the learning rate, to which Adam makes the factor 1 - w all but immaterial.
     """
 
     class Config(RankingObjective.Config):
-        weight: Weight = 0.1
+        weight: Weight = 3.0
         """Of the distillation term."""
         top: Count = 30
         """Of the teacher's best unseen items."""

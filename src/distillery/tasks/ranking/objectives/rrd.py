@@ -61,7 +61,7 @@ class RRD(RankingObjective):
     """
 
     class Config(RankingObjective.Config):
-        weight: Weight = 0.01
+        weight: Weight = 0.001
         """Of the distillation term."""
         interesting: Count = 20
         """How many of the teacher's best items."""
