@@ -59,8 +59,9 @@ class BetterOfTwo(Lists):
 class CD(RankingObjective):
     """L = BPR + decay * penalty + weight * CD on `samples` of the teacher's `depth` best unseen items.
 
-    Defaults but the weight are the released ones. Their weights exp(-lamda * rank / depth), lamda = 1/20, fall by 5 % over the
-    whole list: in this notation `scale` = 20 * depth. An item is the better of two draws, and none is taken twice.
+    Defaults are the released ones, but for the weight. Their probabilities exp(-lamda * rank / depth), lamda = 1/20,
+    fall by 5 % over the whole list: in this notation `scale` = 20 * depth. An item is the better of two draws, and none
+    is taken twice.
     """
 
     class Config(RankingObjective.Config):

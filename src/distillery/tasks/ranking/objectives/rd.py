@@ -59,8 +59,8 @@ class Best(Lists):
 class RD(RankingObjective):
     """L = BPR + decay * penalty + weight * RD on the teacher's best `top` unseen items.
 
-    Defaults but the weight are the released ones. That code weighs the rest of the loss by 1 - weight: its weight w is w / (1 - w)
-    here, up to the learning rate, to which Adam makes the factor 1 - w all but immaterial.
+    Defaults are the released ones, but for the weight. That code weighs the rest of the loss by 1 - weight: its weight
+    w is w / (1 - w) here, but for a common factor 1 - w, which Adam all but takes out.
     """
 
     class Config(RankingObjective.Config):
