@@ -19,8 +19,7 @@ class PairLoader:
     """A `Loader` of whole arrays.
 
     A sample is a training pair. Its inputs are (user, items), items being the pair's own, an unseen one, drawn anew in
-    every epoch, and those of the teacher source, if there is one. The "view" of a sample is the run's seed: what the
-    teacher source draws is a function of it and of the epoch.
+    every epoch, and those that the teacher source gives for the user, if there is one.
     """
 
     static = False
@@ -35,7 +34,7 @@ class PairLoader:
         generator = torch.Generator().manual_seed(seed_for(seed, epoch, "unseen"))
         unseen = self.unseen.draw(self.train.user, generator)[index]
         user = self.train.user[index]
-        rows = cached(user, torch.full_like(user, seed), epoch) if cached else []
+        rows = cached(user, torch.zeros_like(user), epoch) if cached else []
         items = [self.train.item[index, None], unseen[:, None], *(r for r in rows[:1])]
         return PairEpoch(index, user, torch.cat(items, dim=1), [copied(r, self.device) for r in rows[1:]])
 

@@ -20,9 +20,9 @@ class ListTeacher:
     def __init__(self, lists: Lists) -> None:
         self.lists = lists
 
-    def rows(self, index: Tensor, view: Tensor, epoch: int) -> list[Tensor]:
-        """Items (and scores) of the (N,) users `index`, (N, M) each; `view` is the run's seed."""
-        items, taught = self.lists.items(int(view[0]), epoch), self.lists.taught
+    def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
+        """Items (and scores) of the (N,) users `index`, (N, M) each. Users have no views."""
+        items, taught = self.lists.items(seed, epoch), self.lists.taught
         return [items[index], *([] if taught is None else [taught[index]])]
 
     def teach(self, inputs: Any, rows: list[Tensor]) -> tuple[Scores, ...]:
