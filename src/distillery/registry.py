@@ -129,6 +129,8 @@ class Registry(Mapping[str, Component]):
         base: "package.module:Class" that all of them derive from; checked when one is loaded.
         rows: name -> "package.module:Class", or a pair of that and the options that the name stands for.
         families: prefix -> "package.module:Class" that knows every `prefix/NAME` and gets NAME as the option `name`.
+        elsewhere: rows of other tasks than classification. They are found by name, but not listed: whoever goes through
+            a registry goes through components that take images and classes.
     """
 
     def __init__(
@@ -137,10 +139,11 @@ class Registry(Mapping[str, Component]):
         base: str,
         rows: Mapping[str, str | tuple[str, Mapping[str, Any]]],
         families: Mapping[str, str] = {},
+        elsewhere: Mapping[str, str | tuple[str, Mapping[str, Any]]] = {},
     ) -> None:
-        self.kind, self.base, self.families = kind, base, families
+        self.kind, self.base, self.families, self._listed = kind, base, families, tuple(rows)
         self._rows: dict[str, Component] = {}
-        for name, row in rows.items():
+        for name, row in {**rows, **elsewhere}.items():
             target, options = row if isinstance(row, tuple) else (row, {})
             module, _, attribute = target.partition(":")
             self._rows[name] = Component(kind, name, module, attribute, base, options)
@@ -159,10 +162,10 @@ class Registry(Mapping[str, Component]):
         raise Unknown(f"unknown {self.kind} {name!r}: {nearest(name, self._rows)}")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._listed)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._listed)
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows

@@ -17,7 +17,10 @@ DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipe
 TASKS = Registry(
     "task",
     "distillery.task:Task",
-    {"classification": "distillery.tasks.classification:Classification"},
+    {
+        "classification": "distillery.tasks.classification:Classification",
+        "ranking": "distillery.tasks.ranking:Ranking",
+    },
 )
 
 

@@ -10,7 +10,7 @@ from distillery.records.io import atomic_path, save_tensors, sha256_array, sha25
 from distillery.registry import Registry
 
 if TYPE_CHECKING:
-    from distillery.data.arrays import Arrays, Source
+    from distillery.data.arrays import Source
 
 SOURCES = Registry(
     "data source",
@@ -25,6 +25,10 @@ SOURCES = Registry(
         "streamed_folder": "distillery.data.streamed_folder:StreamedFolder",
         "imagenet": "distillery.data.imagenet:ImageNet",
     },
+    elsewhere={
+        "citeulike": "distillery.tasks.ranking.source:CiteULike",
+        "interactions": "distillery.tasks.ranking.source:Interactions",
+    },
 )
 
 
@@ -38,9 +42,10 @@ def open_source(name: str, options: dict[str, Any]) -> Source:
 def prepare(source: str, options: dict[str, Any], path: Path, blob: Path | None = None) -> dict[str, Any]:
     """Write the canonical arrays of a source to a safetensors file; return the facts about them, which it holds too.
 
-    Images are (N, H, W, C) uint8, labels (N,) uint8, or uint16 for more than 256 classes. File and facts depend on the
-    content alone, never on the route by which it came (archive or mirror). The images of a streamed source go to
-    `blob`, and their index to `path`; for others the blob is empty.
+    Images are (N, H, W, C) uint8, labels (N,) uint8, or uint16 for more than 256 classes; what other tasks have is
+    theirs, with `tensors` and `facts()` too. File and facts depend on the content alone, never on the route by which it
+    came (archive or mirror). The images of a streamed source go to `blob`, and their index to `path`; for others the
+    blob is empty.
     """
     from distillery.data.pixels import too_large
 
@@ -54,20 +59,9 @@ def prepare(source: str, options: dict[str, Any], path: Path, blob: Path | None 
             temporary.touch()
     if (shape := opened.shape()) and (warning := too_large(shape)):
         print(warning, flush=True)
-    arrays: Arrays = opened.load()
+    arrays = opened.load()
     hashes = {name: sha256_array(array) for name, array in arrays.tensors.items()}
-    facts = {
-        "source": source,
-        "selection": arrays.selection,
-        "counts": {"train": len(arrays.tensors["train_labels"]), "test": len(arrays.tensors["test_labels"])},
-        "shape": list(arrays.tensors["train_images"].shape[1:]),
-        "num_classes": len(arrays.class_names),
-        "class_names": arrays.class_names,
-        "scale": arrays.scale,
-        "mean": arrays.mean,
-        "std": arrays.std,
-        "sha256_of": hashes,  # of the raw bytes of each array, in C order
-        "content": sha256_json(hashes),
-    }
+    facts = {"source": source} | arrays.facts()
+    facts |= {"sha256_of": hashes, "content": sha256_json(hashes)}  # of the raw bytes of each array, in C order
     save_tensors(Path(path), arrays.tensors, {"facts": json.dumps(facts, sort_keys=True)})
     return facts

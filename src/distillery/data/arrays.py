@@ -35,6 +35,19 @@ class Arrays:
     std: list[float]
     selection: dict[str, Any]
 
+    def facts(self) -> dict[str, Any]:
+        """What the record of the data says beside their source and the hashes."""
+        return {
+            "selection": self.selection,
+            "counts": {"train": len(self.tensors["train_labels"]), "test": len(self.tensors["test_labels"])},
+            "shape": list(self.tensors["train_images"].shape[1:]),
+            "num_classes": len(self.class_names),
+            "class_names": self.class_names,
+            "scale": self.scale,
+            "mean": self.mean,
+            "std": self.std,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:

@@ -101,6 +101,11 @@ NETWORKS = Registry(
         ),
     },
     {"torchvision": "distillery.models.foreign:Torchvision", "timm": "distillery.models.foreign:Timm"},
+    elsewhere={
+        f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
+        for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
+        for dim in (4, 10, 20, 50, 100, 200)
+    },
 )
 FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it
 

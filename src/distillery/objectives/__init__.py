@@ -47,4 +47,12 @@ OBJECTIVES = Registry(
             "wttm": "wttm:WTTM",
         }.items()
     },
+    elsewhere={
+        "bpr": "distillery.tasks.ranking.objectives.bpr:BPR",
+        "cd": "distillery.tasks.ranking.objectives.cd:CD",
+        "one_stratum": "distillery.tasks.ranking.objectives.unkd:OneStratum",
+        "rd": "distillery.tasks.ranking.objectives.rd:RD",
+        "rrd": "distillery.tasks.ranking.objectives.rrd:RRD",
+        "unkd": "distillery.tasks.ranking.objectives.unkd:UnKD",
+    },
 )

@@ -58,17 +58,20 @@ class Sealed(Record):
 
 
 class DataRecord(Sealed):
-    """Of the canonical arrays. `sha256_of` are hashes of the raw arrays, `content` is the hash of these."""
+    """Of the canonical arrays. `sha256_of` are hashes of the raw arrays, `content` is the hash of these.
+
+    What only images have is missing where the data are none.
+    """
 
     source: str
     selection: dict[str, Any]
     counts: dict[str, int]
-    shape: list[int]
-    num_classes: int
-    class_names: list[str]
-    scale: float
-    mean: list[float]
-    std: list[float]
+    shape: list[int] | None = None
+    num_classes: int | None = None
+    class_names: list[str] | None = None
+    scale: float | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
     short_side: int | None = None
     blob: dict[str, Any] | None = None
     sha256_of: dict[str, str]

@@ -1,4 +1,7 @@
-"""Numbers that papers, repositories and released logs print, each with its source: `published.json` here."""
+"""Numbers that papers, repositories and released logs print, each with its source.
+
+They are in `published.json` here, and in a file of that name in the folder of every task that has some.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 from distillery.study.blocks import Method
 
 FILE = Path(__file__).with_name("published.json")
+OF_TASKS = sorted(Path(__file__).parents[1].glob("tasks/*/published.json"))
 _NAMES = {"ce": "student_ce", "label_revision": "lr", "kd with swap": "swap(la)"}  # ours -> published
 _NAMES |= {"vkd_tokens": "vkd"}
 # Architectures that go by another name where their numbers are published: ours -> published.
@@ -43,8 +47,8 @@ class Published:
 
 @cache
 def _content() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return content
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in (FILE, *OF_TASKS)]
+    return {part: [entry for content in found for entry in content[part]] for part in ("tables", "settings")}
 
 
 @cache

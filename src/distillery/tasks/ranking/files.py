@@ -1,0 +1,108 @@
+"""Reading who chose what from files, and splitting it. numpy only.
+
+Two formats of text. "users": one line per user, the first number is how many items follow (CiteULike). "ratings": one
+line per pair, user, item, rating and whatever follows, separated by "::" (MovieLens-1M), a tab (MovieLens-100K), commas
+or blanks; a rating above 0 counts as chosen, and a first line of words is a heading.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery.errors import DistilleryError
+
+Ints = NDArray[np.int64]
+_BETWEEN = re.compile(r"::|[\t,;]|\s+")
+
+
+def read_users(path: Path) -> tuple[Ints, Ints]:
+    """(user, item) of a file in the format "users"; users are numbered by line. Raises DistilleryError."""
+    user, item = list[int](), list[int]()
+    for number, line in enumerate(_lines(path)):
+        try:
+            count, *items = map(int, line.split())
+        except ValueError:
+            raise DistilleryError(f"{path}, line {number + 1}: expected how many items and which, in numbers") from None
+        if count != len(items):
+            raise DistilleryError(f"{path}, line {number + 1}: announces {count} items, but has {len(items)}")
+        user += [number] * count
+        item += items
+    return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
+
+
+def read_ratings(path: Path) -> tuple[Ints, Ints]:
+    """(user, item) of a file in the format "ratings", where the rating is above 0. Raises DistilleryError."""
+    user, item = list[int](), list[int]()
+    for number, line in enumerate(_lines(path)):
+        fields = _BETWEEN.split(line.strip())
+        try:
+            u, i, rating = int(fields[0]), int(fields[1]), float(fields[2])
+        except (ValueError, IndexError):
+            if number == 0 and not fields[0].strip('"').isdigit():
+                continue  # a heading
+            raise DistilleryError(
+                f"{path}, line {number + 1}: expected user, item and rating as numbers, not {line.strip()[:40]!r}"
+            ) from None
+        if rating > 0:
+            user.append(u)
+            item.append(i)
+    return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DistilleryError(f"{path} cannot be read ({error.strerror}): name the file in `data.path`") from None
+    except UnicodeDecodeError:
+        raise DistilleryError(f"{path} is no text: name a file of users and items in `data.path`") from None
+
+
+def filtered(user: Ints, item: Ints, least: int) -> tuple[Ints, Ints]:
+    """Drop repeated pairs, then users of fewer than `least` items; number users and items from 0 in their own order.
+
+    The result is sorted by user, then by item. Raises DistilleryError if nothing is left.
+    """
+    pairs = np.unique(np.stack([user, item], axis=1), axis=0)
+    known, degree = np.unique(pairs[:, 0], return_counts=True)
+    pairs = pairs[np.isin(pairs[:, 0], known[degree >= least])]
+    if not len(pairs):
+        raise DistilleryError(f"no user has {least} items or more: lower `data.least`")
+    return np.unique(pairs[:, 0], return_inverse=True)[1], np.unique(pairs[:, 1], return_inverse=True)[1]
+
+
+def split(user: Ints, item: Ints, test_fraction: float, val_users: float, seed: int) -> dict[str, Ints]:
+    """Hold out a share of each user's items, rounded up; some users validate with theirs, the others test.
+
+    Args:
+        user, item: (N,) numbered from 0, sorted by user (`filtered`).
+        test_fraction: of each user's items, held out at random.
+        val_users: share of the users, rounded down, whose held-out items validate.
+        seed: of both choices; the same one gives the same split everywhere.
+
+    Returns:
+        train_user, train_item, val_user, val_item, test_user, test_item, each sorted by user, then by item.
+
+    Raises DistilleryError if a user would have nothing left to train on.
+    """
+    degree = np.bincount(user)
+    held_count = np.ceil(degree * test_fraction).astype(np.int64)
+    if (short := np.flatnonzero(held_count >= degree)).size:
+        few = int(degree[short[0]])
+        raise DistilleryError(
+            f"data.test_fraction {test_fraction} leaves a user of {few} item(s) none to train on: lower it, or raise "
+            "`data.least`"
+        )
+    random = np.random.Generator(np.random.PCG64(seed))
+    shuffled = np.lexsort((random.random(len(user)), user))
+    place = np.arange(len(user)) - (np.cumsum(degree) - degree)[user]
+    held = np.zeros(len(user), dtype=bool)
+    held[shuffled] = place < held_count[user]
+    validates = np.zeros(len(degree), dtype=bool)
+    validates[np.argsort(random.random(len(degree)), kind="stable")[: int(len(degree) * val_users)]] = True
+    parts = {"train": ~held, "val": held & validates[user], "test": held & ~validates[user]}
+    return {f"{name}_{what}": of[rows] for name, rows in parts.items() for what, of in (("user", user), ("item", item))}

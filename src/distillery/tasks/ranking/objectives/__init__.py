@@ -1,0 +1,1 @@
+"""Losses of recommenders, one file each; `distillery.objectives.OBJECTIVES` names them."""

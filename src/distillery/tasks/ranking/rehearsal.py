@@ -1,0 +1,80 @@
+"""What would fail in a study of recommenders: keys of methods, kinds of components, recipe keys without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from distillery.config import Problems
+from distillery.data import open_source
+from distillery.errors import DistilleryError
+from distillery.models import NETWORKS
+from distillery.objectives.build import Loss
+from distillery.study.blocks import Method, Recipe
+from distillery.study.model import Study
+from distillery.tasks.ranking.models import Recommender
+from distillery.tasks.ranking.objectives.base import RankingObjective
+from distillery.tasks.ranking.source import Interactions
+from distillery.training.optimizer import make_optimizer
+
+
+def rehearse(study: Study, images: bool) -> list[str]:
+    """Return what would fail, one clause each; with `images` the files of the data must be there."""
+    return list(_problems(study, images))
+
+
+def _problems(study: Study, images: bool) -> Iterator[str]:
+    source = open_source(study.data.source, study.data.options)
+    if not isinstance(source, Interactions):
+        yield f"data.source: {study.data.source} has no pairs of users and items: take citeulike or interactions"
+    elif images:
+        yield from (
+            f"data: there is no file {path}: name it in `data.path`" for path in source.files() if not path.is_file()
+        )
+    for name, teacher in study.teachers.items():
+        if teacher.source == "fetch":
+            yield f"teachers.{name}.source: no recommender is released: train it"
+        yield from _network(f"teachers.{name}", teacher.architecture)
+        yield from _recipe(f"teachers.{name}", study.recipe_for_teacher(name))
+    for p, pair in study.pairs.items():
+        yield from _network(f"pairs.{p}", pair.student)
+    for m in study.methods:
+        for p, pair in study.pairs.items():
+            yield from _recipe(f"methods.{m} for {p}", study.recipe_for(p, m))
+            yield from _method(f"methods.{m}", study.methods[m].for_pair(p), p, pair.teachers)
+
+
+def _network(where: str, architecture: str) -> Iterator[str]:
+    if not issubclass(NETWORKS[architecture].load(), Recommender):
+        yield f"{where}: {architecture} takes images: take a recommender, such as bprmf_d10 or lightgcn_d10"
+
+
+def _method(where: str, method: Method, pair: str, teachers: tuple[str, ...]) -> Iterator[str]:
+    try:
+        loss = Loss(method)
+    except Problems as found:
+        yield from (f"{where}: {sentence}" for sentence in found.sentences)
+        return
+    kind, config = loss.main
+    if not issubclass(kind, RankingObjective):
+        yield f"{where}: {method.objective} is no objective of recommenders: take bpr, rd, cd, rrd or unkd"
+    elif loss.plugins or loss.plus:
+        yield f"{where}: plug-ins and partners act on classes, not on rankings: leave them out"
+    elif kind.lists is not None and len(teachers) > 1:
+        yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
+    elif kind.lists is not None and not config.weight:
+        yield f"{where}: the distillation term of {method.objective} has weight 0"
+
+
+def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
+    if recipe.validation:
+        yield f"{where}: recipe.validation: has no effect, since `data.val_users` says who validates: leave it out"
+    if recipe.precision == "bfloat16":
+        yield f"{where}: recipe.precision: recommenders train in float32, tf32 or float64"
+    if recipe.label_smoothing:
+        yield f"{where}: recipe.label_smoothing: there are no classes to smooth: leave it out"
+    try:
+        make_optimizer([("weight", torch.nn.Parameter(torch.ones(2, 2)))], recipe, torch.device("cpu"))
+    except DistilleryError as error:
+        yield f"{where}: {error}"
