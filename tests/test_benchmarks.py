@@ -112,7 +112,7 @@ def test_classic_loop_and_ours_train_alike(bench: Any) -> None:
     student.load_state_dict(ours.network.state_dict())
     classic = reference.Classic(teacher, student, data, 8, 0)
     index, view = torch.arange(8), torch.arange(8) * 20
-    epoch = ResidentEpoch(ours.loader, index, view)
+    epoch = ResidentEpoch(ours.loader, 0, torch.tensor(1), index, view)
     seen = epoch.batch(slice(0, 8))
     classic.step(seen.inputs, seen.targets)
 
@@ -130,7 +130,7 @@ def test_classic_images_are_among_our_views(bench: Any) -> None:
     ours_, reference = bench("ours"), bench("reference")
     data = ours_.pixels(2, None)
     ours = ours_.Ours("resnet8", data, ours_.random_table(2, 162, 100), Recipe(batch_size=1))
-    epoch = ResidentEpoch(ours.loader, torch.zeros(162, dtype=torch.int64), torch.arange(162))
+    epoch = ResidentEpoch(ours.loader, 0, torch.tensor(1), torch.zeros(162, dtype=torch.int64), torch.arange(162))
     views = epoch.batch(slice(0, 162)).inputs
     images, found = reference.Images(data), set()
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ def run(work: Work) -> None:
         facts = prepare(values["source"], options, work.job.outputs["arrays"], work.job.outputs["blob"])
         files = open_source(values["source"], options).files()
         if named.content(files, work.job.layout.named_note) != values["files"]:
-            work.job.outputs["arrays"].unlink()
+            for name in ("arrays", "blob"):
+                work.job.outputs[name].unlink()
             raise StaleInput(f"data: the files in {', '.join(map(str, files))} changed since: start the engine again")
         work.write(**facts)
