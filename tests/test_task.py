@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from distillery.models.base import Outputs
 from distillery.objectives.base import Batch, Context, Incompatible
 from distillery.objectives.build import build
 from distillery.objectives.kd import KD
-from distillery.pipeline.check import check
+from distillery.pipeline.check import check, rehearse
 from distillery.report import table
 from distillery.report.table import Table
 from distillery.report.text import score_text
@@ -55,6 +56,26 @@ def test_a_task_may_be_named_or_be_a_block() -> None:
         check(content | more).task for more in ({}, {"task": "classification"}, {"task": {"name": "classification"}})
     ]
     assert written == [{"name": "classification"}] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": {"source": "citeulike", "path": "x"}}, "data.source: citeulike is of another task"),
+        ({"methods": {"m": {"objective": "bpr"}}}, "methods.m.objective: bpr is of another task"),
+        ({"methods": {"m": {"objective": "kd", "plus": {"unkd": {}}}}}, "methods.m.plus: unkd is of another task"),
+        (
+            {"pairs": {"p": {"teacher": "resnet20_w8", "student": "bprmf_d10"}}},
+            "pairs.p.student: bprmf_d10 is of another",
+        ),
+        ({"task": "ranking"}, "data.source: digits has no pairs of users and items"),
+    ],
+)
+def test_components_of_another_task_are_refused(change: dict[str, Any], said: str) -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"tables": {}} | change
+    with pytest.raises(DistilleryError) as refused:
+        rehearse(check(content))
+    assert said in str(refused.value)
 
 
 def test_columns_are_found_by_their_path() -> None:

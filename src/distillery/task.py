@@ -94,8 +94,6 @@ class Column:
 class Task:
     """Base of every task's declaration. A nested `Config` declares the keys of the study's `task:` block.
 
-    Sources, networks and objectives belong to a task (their `task`), and a study may name those of its own task only.
-
     Attributes:
         name: as the study says it: a row of `TASKS`, or `path/to/file.py:Class`.
         measures: what every student is judged by, each under `last` in a run's results. The first is what the main

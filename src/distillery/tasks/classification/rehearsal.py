@@ -20,9 +20,11 @@ from distillery.config import Problems
 from distillery.data import SOURCES, open_source
 from distillery.data.arrays import Shape
 from distillery.data.augment import Augmentations
+from distillery.models import NETWORKS
 from distillery.models.base import Network, Outputs
 from distillery.models.drop_path import set_drop_path
 from distillery.models.seeing import see
+from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import Batch, Context, Objective, Selector, Transform
 from distillery.objectives.build import Loss
 from distillery.records.io import DistilleryError, sha256_json
@@ -45,7 +47,23 @@ def rehearse(study: Study, images: bool) -> list[str]:
         return list(_problems(study, images))
 
 
+def _of_other_tasks(study: Study) -> Iterator[str]:
+    """Components that are found by name, but take neither images nor classes."""
+    named = [("data.source", SOURCES, study.data.source)]
+    named += [(f"teachers.{t}.architecture", NETWORKS, teacher.architecture) for t, teacher in study.teachers.items()]
+    named += [(f"pairs.{p}.student", NETWORKS, pair.student) for p, pair in study.pairs.items()]
+    for m, method in study.methods.items():
+        named += [(f"methods.{m}.objective", OBJECTIVES, method.objective)]
+        named += [(f"methods.{m}.plus", OBJECTIVES, partner) for partner in method.plus]
+    for where, registry, name in named:
+        if name in registry and name not in tuple(registry):  # a row of another task: found, but not listed
+            yield f"{where}: {name} is of another task than classification: say `task:` too, or take another one"
+
+
 def _problems(study: Study, images: bool) -> Iterator[str]:
+    if strange := list(_of_other_tasks(study)):
+        yield from strange
+        return
     shape = None
     try:
         shape = open_source(study.data.source, study.data.options).shape()
