@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from distillery.data.loader import Loader, Split
 from distillery.study.blocks import Recipe
@@ -38,10 +37,9 @@ def additive(trainee: Trainee, loader: Loader, recipe: Recipe, ranks: Ranks, nam
 
     record: dict[str, float] = {}
     for name, split in loader.splits().items():
-        sums: dict[str, Tensor | float] = dict.fromkeys(names, 0.0)
+        sums = {key: torch.zeros((), dtype=torch.float64, device=loader.device) for key in names}
         for prediction, targets in predictions(predict, split, recipe, loader.device, ranks):
             sums = {key: sums[key] + value for key, value in trainee.task.counted(prediction, targets).items()}
-        stacked = [torch.as_tensor(total, dtype=torch.float64, device=loader.device) for total in sums.values()]
-        totals = dict(zip(sums, ranks.total(torch.stack(stacked)).tolist(), strict=True))
+        totals = dict(zip(sums, ranks.total(torch.stack([*sums.values()])).tolist(), strict=True))
         record |= {f"{name}_{key}": value for key, value in trainee.task.scores(totals, split.count).items()}
     return record
