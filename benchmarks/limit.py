@@ -25,7 +25,8 @@ def bare(ours: Ours) -> Callable[[int], float]:
     """A second student of the same kind that trains on one batch for ever; returns what runs some steps of it."""
     twin = Ours(ours.student, ours.data, ours.table, ours.recipe)
     size = twin.recipe.batch_size
-    images = twin.step.view(torch.arange(size, device=device()), torch.zeros(size, dtype=torch.int64, device=device()))
+    loader, first = twin.loader, torch.arange(size, device=device())
+    images = loader.normalise(loader.views.take(loader.padded, first, torch.zeros_like(first)))
     labels = twin.data.train_labels[:size]
 
     def step() -> None:
@@ -69,14 +70,13 @@ def _captured(step: Callable[[], None], reset: Callable[[], None]) -> Callable[[
 
 def data_path(ours: Ours, steps: int) -> float:
     """Seconds of that many gathers of views, labels and teacher rows, with their share of laying out the epoch."""
-    plan, step, size = ours.step.plan, ours.step, ours.recipe.batch_size
-    assert plan is not None
+    epoch, step, size = ours.step.epoch, ours.step, ours.recipe.batch_size
+    assert epoch is not None
     start = now()
     for i in range(steps):
         rows = slice(i % ours.steps * size, (i % ours.steps + 1) * size)
-        index = plan.index[rows]
-        step.teach(step.view(index, plan.view[rows]), [t[rows] for t in plan.targets])
-        ours.data.train_labels[index]
+        samples = epoch.batch(rows)
+        step.teach(samples.inputs, samples.cached)
     return now() - start + ours.layout_seconds * steps / ours.steps
 
 

@@ -118,7 +118,12 @@ def test_every_file_of_the_study_is_looked_at(bench: Workbench) -> None:
     assert len(files) > 30
     for name in sorted(files):
         path = Path(name)
-        size = path.stat().st_size
+        if not (size := path.stat().st_size):  # the blob of a source that has none: one byte more is found
+            path.write_bytes(b"1")
+            with pytest.raises(DistilleryError, match=path.name):
+                versioning._current(plan)
+            path.write_bytes(b"")
+            continue
         numbers = [m.start() for m in re.finditer(rb"(?<=\d)\d", path.read_bytes())] if path.suffix == ".json" else []
         for byte in {size - 3, size // 2, *random.Random(0).sample(numbers, min(3, len(numbers)))}:
             edit(path, byte)
