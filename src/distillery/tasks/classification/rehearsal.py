@@ -6,35 +6,25 @@ finds in both networks what it compares, whether every plug-in acts, whether a l
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distillery import models
 from distillery.config import Problems
 from distillery.data import SOURCES, open_source
 from distillery.data.arrays import Shape
 from distillery.data.augment import Augmentations
 from distillery.models import NETWORKS
-from distillery.models.base import Network, Outputs
-from distillery.models.drop_path import set_drop_path
-from distillery.models.seeing import see
 from distillery.objectives import OBJECTIVES
-from distillery.objectives.base import Batch, Context, Objective, Selector, Transform
+from distillery.objectives.base import Objective, Selector
 from distillery.objectives.build import Loss
 from distillery.records.io import DistilleryError, sha256_json
-from distillery.records.preprocessing import Preprocessing
-from distillery.study.blocks import Method, Recipe
+from distillery.study.blocks import Recipe
 from distillery.study.model import Study
+from distillery.tasks.classification.trial import ROWS, Role, Trial, said
 from distillery.teachers.released import source_of
 from distillery.training.optimizer import make_optimizer
-
-_BATCH = 4  # rows of the rehearsed batch: two or more, so that statistics over it exist
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -70,7 +60,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
     except DistilleryError as error:
         if images:
             yield f"data: {error}"
-    stage = _Stage(shape) if shape else None
+    trial = Trial(shape) if shape else None
     streamed = SOURCES[study.data.source].load().streamed
     yield from _of_cache(study, streamed)
     recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
@@ -81,7 +71,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             yield from _augments(where, recipe, shape)
     teachers: dict[str, Role] = {}
     for t in study.teachers:
-        problems = list(_of_teacher(study, t, stage, teachers))
+        problems = list(_of_teacher(study, t, trial, teachers))
         if problems:
             teachers.pop(t, None)
             yield from problems
@@ -101,13 +91,13 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             yield from _smooths(here, recipe, method.objective, loss)
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
-            elif stage:
+            elif trial:
                 student = Role(pair.student)
-                problems = [*stage.trains(f"pairs.{p}", student, recipe), *stage.drops(here, student, recipe)]
+                problems = [*trial.trains(f"pairs.{p}", student, recipe), *trial.drops(here, student, recipe)]
                 yield from problems
                 if not problems and teachers.keys() >= {*pair.teachers}:
                     roles = tuple(teachers[t] for t in pair.teachers)
-                    yield from stage.plays(f"methods.{m} for {p}", method, loss, student, roles, recipe)
+                    yield from trial.plays(f"methods.{m} for {p}", method, loss, student, roles, recipe)
 
 
 def _of_cache(study: Study, streamed: bool) -> Iterator[str]:
@@ -120,15 +110,7 @@ def _of_cache(study: Study, streamed: bool) -> Iterator[str]:
         yield "recipe.augmentation.pad: has no effect: of a streamed image a random part is resized"
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """A network, and what it sees where that is not what the data show."""
-
-    architecture: str
-    own: Preprocessing | None = None
-
-
-def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, Role]) -> Iterator[str]:
+def _of_teacher(study: Study, name: str, trial: Trial | None, roles: dict[str, Role]) -> Iterator[str]:
     """What is wrong with a teacher; its role is put into `roles`."""
     teacher, where = study.teachers[name], f"teachers.{name}"
     role = Role(teacher.architecture)
@@ -141,26 +123,26 @@ def _of_teacher(study: Study, name: str, stage: _Stage | None, roles: dict[str, 
         role = Role(teacher.architecture, origin.preprocessing)
         if teacher.preprocessing == "own" and "preprocessing" in teacher.model_fields_set and not role.own:
             yield f"{where}.preprocessing: {teacher.architecture} carries none of its own: give mean and std, or `data`"
-        if stage and origin.classes not in (None, stage.shape.num_classes):
+        if trial and origin.classes not in (None, trial.shape.num_classes):
             yield (
-                f"{where}: its weights are for {origin.classes} classes, and the data has {stage.shape.num_classes}: "
+                f"{where}: its weights are for {origin.classes} classes, and the data has {trial.shape.num_classes}: "
                 "take weights that were trained on these classes"
             )
             return
     roles[name] = role
-    if stage:
-        problems = list(stage.trains(where, role, study.recipe_for_teacher(name)))
+    if trial:
+        problems = list(trial.trains(where, role, study.recipe_for_teacher(name)))
         if not problems and role.own and teacher.fallback == "train":
-            problems = list(stage.trains(f"{where}.fallback", Role(role.architecture), study.recipe_for_teacher(name)))
+            problems = list(trial.trains(f"{where}.fallback", Role(role.architecture), study.recipe_for_teacher(name)))
         if not problems and (teacher.source == "train" or teacher.fallback == "train"):
-            problems = list(stage.drops(where, role, study.recipe_for_teacher(name)))
+            problems = list(trial.drops(where, role, study.recipe_for_teacher(name)))
         yield from problems
-        if not problems and teacher.source == "train" and stage.outputs(role, 1).distilled is not None:
+        if not problems and teacher.source == "train" and trial.outputs(role, 1).distilled is not None:
             yield (
                 f"{where}: it is trained on labels alone, which leaves the distillation head of {teacher.architecture} "
                 "as it begins: choose a network without one"
             )
-        if not problems and study.cache.pooled and stage.outputs(role, 1).pooled is None:
+        if not problems and study.cache.pooled and trial.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
 
 
@@ -189,177 +171,19 @@ def _optimises(where: str, recipe: Recipe) -> Iterator[str]:
 
 def _augments(where: str, recipe: Recipe, shape: Shape) -> Iterator[str]:
     """Whether such images can be augmented: an augmentation of the user's own may fail in any way."""
-    images = torch.randint(0, 256, (_BATCH, shape.channels, shape.height, shape.width), dtype=torch.uint8)
-    index = torch.arange(_BATCH)
+    images = torch.randint(0, 256, (ROWS, shape.channels, shape.height, shape.width), dtype=torch.uint8)
+    index = torch.arange(ROWS)
     try:
         augment = Augmentations(recipe, shape.num_classes, Tensor.float, shape.channels, shape.scale)
         found, targets = augment(images, index % shape.num_classes, index, 0, 1)
     except DistilleryError as error:
         yield f"{where}: {error}"
     except Exception as error:
-        yield f"{where}: augmentation raises {type(error).__name__}: {_said(error)}"
+        yield f"{where}: augmentation raises {type(error).__name__}: {said(error)}"
     else:
-        wanted = ((_BATCH, shape.num_classes) if augment.soft else (_BATCH,), images.shape, torch.float32)
+        wanted = ((ROWS, shape.num_classes) if augment.soft else (ROWS,), images.shape, torch.float32)
         if (targets.shape, found.shape, found.dtype) != wanted:
             yield (
                 f"{where}: augmentation makes {found.dtype} images of {tuple(found.shape)} with targets of "
                 f"{tuple(targets.shape)} out of {tuple(images.shape)}: it must keep their type and shape"
             )
-
-
-class _Stage:
-    """Untrained networks and batches of one data set, on the CPU."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.network = cache(self._network)
-        self.outputs = cache(self._outputs)
-        self.trains_on = cache(self._trains_on)
-        self.on_train = cache(self._on_train)
-
-    def _network(self, role: Role) -> Network:
-        """A network that normalises by the statistics of some images, as a trained one does."""
-        channels = self.shape.channels
-        network = models.build(role.architecture, self.shape.num_classes, channels)
-        network = see(network, role.own, (0.0,) * channels, (1.0,) * channels)
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = None  # the next batch's own statistics
-        with torch.no_grad():
-            network.train()(self._images(_BATCH))
-        return network.eval()
-
-    def _images(self, count: int) -> Tensor:
-        return torch.randn(count, self.shape.channels, self.shape.height, self.shape.width)
-
-    def _outputs(self, role: Role, rows: int) -> Outputs:
-        with torch.no_grad():
-            outputs: Outputs = self.network(role).eval()(self._images(rows), preacts=True)
-        return outputs
-
-    def _trains_on(self, role: Role, rows: int) -> str:
-        """Say why a batch of so many images cannot be trained on; "" if it can."""
-        shape, size = self.shape, role.own.size if role.own else None
-        try:
-            network = self.network(role)
-            with torch.no_grad():
-                network.train()(self._images(rows))
-        except DistilleryError as error:
-            return str(error)
-        except Exception as error:  # whatever the author's code raises
-            images = f"{size}x{size}" if size else f"{shape.height}x{shape.width}"
-            said = _said(error) or type(error).__name__
-            return f"{role.architecture} does not take images of {images} with {shape.channels} channels: {said}"
-        network.eval()
-        return ""
-
-    def trains(self, where: str, role: Role, recipe: Recipe) -> Iterator[str]:
-        """Whether the network takes these images, and whether it can be trained on the last batch."""
-        if why := self.trains_on(role, _BATCH):
-            yield f"{where}: {why}"
-            return
-        images = self.shape.train_images - round(self.shape.train_images * recipe.validation)
-        last = images % recipe.batch_size
-        if last == 1 and self.trains_on(role, 1):
-            yield (
-                f"{where}: with batch_size {recipe.batch_size} the last batch of {images:,} images holds one, and "
-                f"{role.architecture} normalises over a single value there: choose another batch_size"
-            )
-
-    def drops(self, where: str, role: Role, recipe: Recipe) -> Iterator[str]:
-        """Whether the network has the stochastic depth that the recipe sets a rate of."""
-        if recipe.drop_path is not None and not self.trains_on(role, _BATCH):
-            try:
-                set_drop_path(copy.deepcopy(self.network(role)), recipe.drop_path)
-            except DistilleryError as error:
-                yield f"{where}: drop_path: {error}"
-
-    def plays(
-        self, where: str, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], recipe: Recipe
-    ) -> list[str]:
-        """Build the objective as a run does, and compute its loss."""
-        soft = any(part.mixes for part in recipe.augmentations())
-        try:
-            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers, soft)]
-        except DistilleryError as error:
-            return [f"{where}: {error}"]
-        except Exception as error:  # whatever the author's code raises
-            return [f"{where}: {method.objective} raises {type(error).__name__}: {_said(error)}"]
-
-    def _plays(
-        self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool
-    ) -> Iterator[str]:
-        names = teachers if loss.needs else ()
-        if self.outputs(student, 1).distilled is not None and "distilled" not in loss.needs:
-            yield (
-                f"{method.objective} does not train the distillation head of {student.architecture}, half of whose "
-                "prediction comes from there: choose objective deit or vkd_tokens, or a student without that head"
-            )
-        context = self._context(student, names)
-        objective = loss.build(context)
-        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft))
-        if loss.needs and not terms:
-            yield f"every term of {method.objective} has weight 0"
-        for name, (kind, _) in loss.plugins.items():
-            if not loss.needs:
-                yield f"plug-in {name!r} has no effect: {method.objective} has no teacher"
-            elif issubclass(kind, Transform) and kind not in acted:
-                yield f"plug-in {name!r} has no effect: {method.objective} compares no logits"
-
-    def _context(self, student: Role, teachers: tuple[Role, ...]) -> Context:
-        labels = torch.arange(self.shape.train_images) % self.shape.num_classes
-        if not teachers:
-            return Context(self.shape.num_classes, labels, self.outputs(student, 1))
-        outputs, network = self.outputs(teachers[0], 1), self.network(teachers[0])
-        width = outputs.pooled.shape[1] if outputs.pooled is not None else None
-        on_train = partial(self.on_train, width)
-        return Context(self.shape.num_classes, labels, self.outputs(student, 1), outputs, network, on_train)
-
-    def _on_train(self, width: int | None) -> Outputs:
-        """In place of a teacher's outputs for all training images."""
-        count = self.shape.train_images
-        pooled = torch.randn(count, width) if width is not None else None
-        return Outputs(torch.randn(count, self.shape.num_classes), pooled)
-
-    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str], soft: bool) -> Batch:
-        strong = "strong" in needs
-        ours, theirs = self.outputs(student, _BATCH), tuple(self.outputs(t, _BATCH) for t in teachers)
-        index = torch.arange(_BATCH)
-        labels = index % self.shape.num_classes
-        return Batch(
-            torch.eye(self.shape.num_classes)[labels] if soft else labels,
-            ours,
-            theirs,
-            torch.ones(()),
-            index,
-            ours if strong else None,
-            theirs[0] if strong else None,
-        )
-
-
-def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], set[type]]:
-    """Compute all terms; return those of the distillation, and the classes of the plug-ins that were called."""
-    acted: set[type] = set()
-    parts = [module for module in objective.modules() if isinstance(module, Objective)]
-    hooks = [plugin.register_forward_hook(_noting(acted)) for part in parts for plugin in part.plugins]
-    try:
-        with torch.no_grad():
-            objective.train()
-            if objective.selector is not None:
-                objective.selector(batch)
-            objective.supervised(batch)
-            return objective.distill(batch), acted
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _noting(acted: set[type]) -> Callable[..., None]:
-    def note(module: Any, *_: Any) -> None:
-        acted.add(type(module))
-
-    return note
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
