@@ -106,3 +106,12 @@ def test_the_page_is_true() -> None:
         assert keys[key] == (["", ""] if field.is_required() else [str(field.default), str(theirs)]), key
     named = set(re.findall(r"^\| `(\w+)` \|", page.partition("| `objective:` |")[2], re.MULTILINE))
     assert named == {row.name for row in OBJECTIVES._rows.values() if "tasks.ranking" in row.module}
+
+
+def test_an_optimiser_of_the_users_own_may_fail(study: dict[str, Any]) -> None:
+    Path("own.py").write_text(
+        "from distillery.api import Optimizer\n\n\nclass Bad(Optimizer):\n"
+        "    def build(self, *args, **keys):\n        raise RuntimeError('no luck')\n"
+    )
+    found = problems(study | {"recipe": study.get("recipe", {}) | {"optimizer": {"name": "own.py:Bad"}}})
+    assert found and all("optimizer Bad raises RuntimeError: no luck" in line for line in found), found

@@ -23,8 +23,8 @@ from distillery.records.io import DistilleryError, sha256_json
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.tasks.classification.trial import ROWS, Role, Trial, said
+from distillery.tasks.optimises import optimises
 from distillery.teachers.released import source_of
-from distillery.training.optimizer import make_optimizer
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -66,7 +66,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
     recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}
     recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
     for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
-        yield from _optimises(where, recipe)
+        yield from optimises(where, recipe)
         if shape and recipe.augmentation.then:
             yield from _augments(where, recipe, shape)
     teachers: dict[str, Role] = {}
@@ -155,18 +155,6 @@ def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[
         yield f"{here}: label_smoothing: {objective} has a supervised term of its own: override it with 0"
     elif config.ce_weight == 0 and not any(issubclass(plugin, Selector) for plugin, _ in loss.plugins.values()):
         yield f"{here}: label_smoothing: has no effect with ce_weight 0: override it with 0"
-
-
-def _optimises(where: str, recipe: Recipe) -> Iterator[str]:
-    """Whether the optimiser can be made: one of the user's own may fail in any way."""
-    part = recipe.part("optimizer")
-    try:
-        make_optimizer([("weight", torch.nn.Parameter(torch.ones(2, 2)))], recipe, torch.device("cpu"))
-    except DistilleryError as error:
-        yield f"{where}: {error}"
-    except Exception as error:
-        name = type(part).__name__
-        yield f"{where}: optimizer {name} raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _augments(where: str, recipe: Recipe, shape: Shape) -> Iterator[str]:

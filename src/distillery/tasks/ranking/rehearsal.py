@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from distillery.config import Problems
 from distillery.data import open_source
-from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
 from distillery.objectives.build import Loss
 from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study
+from distillery.tasks.optimises import optimises
 from distillery.tasks.ranking.models import Recommender
 from distillery.tasks.ranking.objectives.base import RankingObjective
 from distillery.tasks.ranking.source import Interactions
-from distillery.training.optimizer import make_optimizer
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -74,7 +71,4 @@ def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
         yield f"{where}: recipe.precision: recommenders train in float32, tf32 or float64"
     if recipe.label_smoothing:
         yield f"{where}: recipe.label_smoothing: there are no classes to smooth: leave it out"
-    try:
-        make_optimizer([("weight", torch.nn.Parameter(torch.ones(2, 2)))], recipe, torch.device("cpu"))
-    except DistilleryError as error:
-        yield f"{where}: {error}"
+    yield from optimises(where, recipe)
