@@ -112,6 +112,25 @@ def test_empty_sections_are_refused(params: dict[str, Any], section: str) -> Non
     assert section in refuse(params)
 
 
+@pytest.mark.parametrize(
+    ("block", "key", "value"),
+    [
+        ("", "seeds", [True]),
+        ("recipe", "epochs", True),
+        ("recipe", "milestones", [12, False]),
+        ("cache", "budget_gb", True),
+        ("data", "test_fraction", True),
+        ("methods.kd", "kd_weight", True),
+    ],
+)
+def test_a_flag_is_no_number(params: dict[str, Any], block: str, key: str, value: Any) -> None:
+    place = params
+    for part in filter(None, block.split(".")):
+        place = place[part]
+    place[key] = value
+    assert f"{key}: true and false are no numbers" in refuse(params)
+
+
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(DistilleryError, match="there is no"):
         load(tmp_path / "params.yaml")

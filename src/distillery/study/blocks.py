@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
-from distillery.config import Problems
+from distillery.config import NO_FLAG, Problems, misplaced_flag
 from distillery.errors import DistilleryError
 from distillery.recipe import AUGMENTATIONS, PARTS
 
@@ -20,6 +29,13 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _flag(cls, value: Any, info: ValidationInfo) -> Any:
+        if misplaced_flag(cls, str(info.field_name), value):
+            raise ValueError(NO_FLAG)
+        return value
 
 
 class Named(Block):
