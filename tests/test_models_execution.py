@@ -26,7 +26,9 @@ def test_channels_last_stays_channels_last(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bfloat16_autocast_trains(name: str) -> None:
-    network, images = example(name, size=16, batch=8)
+    # Not 16 for those that halve five times: of a strided convolution that sees one pixel, torch 2.15 computes the
+    # gradient in bfloat16 from memory that nobody wrote, now and then NaN.
+    network, images = example(name, size=32 if name.startswith("imagenet") else 16, batch=8)
     network, images = network.float(), images.float()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         rough = network(images, preacts=True).logits.float()
