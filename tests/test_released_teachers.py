@@ -6,13 +6,10 @@ import json
 import subprocess
 import sys
 
-import pytest
 import torchvision
 
 from distillery import models
-from distillery.records.io import DistilleryError
 from distillery.study.model import Data, Teacher
-from distillery.teachers.fetch import Fetched, verify
 from distillery.teachers.released import IMAGENET, RELEASED, Source, source_of
 
 # The test accuracies that the authors print beside their six teachers (mdistiller and RepDistiller).
@@ -47,19 +44,10 @@ def test_imagenets_teachers_are_torchvisions_first_ones() -> None:
 def test_what_the_study_says_comes_first() -> None:
     cifar, mine = Data(source="cifar100"), {"architecture": "resnet32x4", "source": "fetch"}
     source = source_of(Teacher(**mine, urls=("/copy/cifar_teachers.tar",)), cifar)
-    assert source == Source(("/copy/cifar_teachers.tar",), RELEASED["resnet32x4"].member, None, 79.42)
+    assert source == Source(("/copy/cifar_teachers.tar",), RELEASED["resnet32x4"].member, None, 79.42, whole=10_000)
     own = {"urls": ("own.pth",), "member": "x", "sha256": "a" * 64, "accuracy": 80.0}
-    assert source_of(Teacher(**mine, **own), cifar) == Source(("own.pth",), "x", "a" * 64, 80.0)
+    assert source_of(Teacher(**mine, **own), cifar) == Source(("own.pth",), "x", "a" * 64, 80.0, whole=10_000)
     assert source_of(Teacher(**mine), Data(source="digits")).urls == ()
-
-
-def test_the_published_accuracy_is_compared_to_the_image() -> None:
-    source, found = RELEASED["resnet56"], Fetched("u", "s", None, None)
-    for measured in (72.04, 72.34, 72.64):
-        verify("t", measured, source, found)
-    for measured in (72.03, 72.65, 1.0):
-        with pytest.raises(DistilleryError, match=f"reaches {measured:.2f} % .* published 72.34 %"):
-            verify("t", measured, source, found)
 
 
 def test_the_table_of_released_teachers_comes_without_torch() -> None:

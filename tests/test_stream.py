@@ -271,7 +271,7 @@ def test_another_epoch_or_seed_is_another_view_of_the_same_images(stream: Stream
 
 
 def test_views_of_a_seed_of_their_own_are_shared_by_runs(data: PhotoSet) -> None:
-    loader = Stream(data, Recipe(batch_size=BATCH), view_seed=9, workers=0)
+    loader = Stream(data, Recipe(batch_size=BATCH, augmentation={"view_seed": 9}), workers=0)
     one, other = (epoch_of(loader, seed, 1) for seed in (1, 2))
     indices = [torch.cat([batch.index for batch in batches]) for batches in (one, other)]
     assert not torch.equal(*indices)
@@ -352,12 +352,43 @@ def test_what_else_a_recipe_does_comes_after_the_view(data: PhotoSet, stream: St
     assert torch.equal(*tested)
 
 
+# --- strong views
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_strong_views_are_other_crops_of_the_same_images(workers: int, data: PhotoSet, stream: Stream) -> None:
+    loader = Stream(data, Recipe(batch_size=BATCH), workers=workers)
+    laid_out, plain = loader.epoch(1, 2, strong=True), stream.epoch(1, 2)
+    assert laid_out.strong
+    (boxes, flips), strengths = laid_out.strong
+    for start in (0, BATCH, 2 * BATCH):
+        rows = slice(start, start + BATCH)
+        both, weak = laid_out.batch(rows), plain.batch(rows)
+        assert torch.equal(both.inputs, weak.inputs) and torch.equal(both.index, weak.index) and weak.strong is None
+        at = both.index.numpy()
+        views = stream.views(data.crops(at, boxes[at], flips[at]))
+        assert not torch.equal(stream.inputs(views), weak.inputs)
+        assert torch.equal(both.strong, stream.normalise(strengths.apply(views, both.index)))
+        assert not torch.equal(both.strong, stream.inputs(views))
+    second = slice(BATCH, 2 * BATCH)
+    again = loader.epoch(1, 2, strong=True).batch(second).strong
+    assert torch.equal(again, laid_out.batch(second).strong)
+    assert not torch.equal(again, loader.epoch(1, 3, strong=True).batch(second).strong)
+    loader.close()
+
+
+# --- what a recipe says
+
+
+def test_a_recipe_says_how_much_of_an_image_is_seen(data: PhotoSet) -> None:
+    said = {"scale": (0.9, 1.0), "ratio": (1.0, 1.0), "flip": False}
+    loader = Stream(data, Recipe(augmentation=said), workers=0)
+    assert loader.crops == Crops(**said) and Stream(data, Recipe(), workers=0).crops == Crops()
+    boxes, flips = loader.epoch(0, 1).crops
+    assert (boxes[:, 2] == boxes[:, 3]).all() and not flips.any()
+
+
 # --- what goes wrong
-
-
-def test_strong_views_are_refused(stream: Stream) -> None:
-    with pytest.raises(DistilleryError, match="strong views of streamed images are not made"):
-        stream.epoch(0, 1, strong=True)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distillery.config import Config as BaseConfig
 
 Bytes = NDArray[np.uint8]
+BLOB = "images.blob"  # of a streamed source, beside the index to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,17 @@ class Arrays:
             "mean": self.mean,
             "std": self.std,
         }
+
+
+def described(facts: dict[str, Any]) -> dict[str, Any]:
+    """What data sets that are read back (`Dataset`, `PhotoSet`) take from their facts, by attribute."""
+    return {
+        "class_names": tuple(facts["class_names"]),
+        "scale": facts["scale"],
+        "mean": tuple(facts["mean"]),
+        "std": tuple(facts["std"]),
+        "facts": {key: facts[key] for key in ("source", "selection", "counts", "class_names")},
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,16 +39,16 @@ class Crops:
     flip: bool = True
 
 
-def uniforms(seed: int, epoch: int, first: int, count: int) -> NDArray[np.float64]:
+def uniforms(seed: int, epoch: int, first: int, count: int, what: str = "crops") -> NDArray[np.float64]:
     """Random numbers in [0, 1) of images first to first + count: (count, WORDS), row i a function of image i alone."""
-    generator = np.random.Philox(key=seed_for(seed, epoch, "crops"))
+    generator = np.random.Philox(key=seed_for(seed, epoch, what))
     generator.advance(first * WORDS // _BLOCK)
     words: NDArray[np.uint64] = generator.random_raw(count * WORDS)
     return ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(count, WORDS)
 
 
 def draw_crops(
-    crops: Crops, seed: int, epoch: int, heights: Sides, widths: Sides
+    crops: Crops, seed: int, epoch: int, heights: Sides, widths: Sides, what: str = "crops"
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """The crops of all images in an epoch, in canonical order, by torchvision's algorithm (`RandomResizedCrop`).
 
@@ -57,6 +57,7 @@ def draw_crops(
 
     Args:
         heights, widths: (N,) of the images, in pixels.
+        what: other crops of the same images have another name.
 
     Returns:
         (N, 4) int32 boxes: top, left, height, width; and (N,) whether the view is mirrored.
@@ -65,7 +66,7 @@ def draw_crops(
     boxes, flips = np.empty((count, 4), dtype=np.int32), np.empty(count, dtype=np.bool_)
     for start in range(0, count, _AT_ONCE):
         part = slice(start, min(start + _AT_ONCE, count))
-        random = uniforms(seed, epoch, start, part.stop - start)
+        random = uniforms(seed, epoch, start, part.stop - start, what)
         boxes[part] = _boxes(crops, random, heights[part].astype(np.int64), widths[part].astype(np.int64))
         flips[part] = crops.flip & (random[:, 2 * TRIES + 2] < 0.5)
     return boxes, flips

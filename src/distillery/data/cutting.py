@@ -3,7 +3,7 @@
 A view is a row of numbers, so whoever makes it needs nothing but the blob. Decoding is TorchCodec's where it is
 installed (the extra `stream`) and the image is a plain JPEG, else Pillow's: both use libjpeg-turbo and give the same
 pixels, and TorchCodec is faster (benchmarks/streaming.py). Resizing is that of
-`torchvision.transforms.v2.functional.resize(antialias=True)`, bilinear, on uint8.
+`torchvision.transforms.v2.functional.resize(antialias=True)` on uint8.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from distillery.data.arrays import Bytes
 from distillery.data.blob import PLAIN, UPRIGHT, Blob
 
 # What a row of numbers says: where the bytes are and how they are decoded; the crop of the decoded image; the size to
-# which it is resized; top and left of the part of that which is kept; whether that is mirrored.
+# which it is resized; top and left of the part of that which is kept; whether that is mirrored; by which interpolation.
 COLUMNS = ("offset", "length", "way", "top", "left", "height", "width", "high", "wide", "from_top", "from_left", "flip")
+COLUMNS += ("interpolation",)
+INTERPOLATIONS = ("bilinear", "bicubic")  # by the number in that column
 
 _ARM = ("aarch64", "arm64")
 
-Cuts = NDArray[np.int64]  # (B, 12)
+Cuts = NDArray[np.int64]  # (B, 13)
 
 
 class Undecodable(Exception):
@@ -53,31 +55,32 @@ def cut(blob: Blob, row: NDArray[np.int64], into: Bytes, shorten: bool = False) 
     """Make one view.
 
     Args:
-        row: (12,) int64, see COLUMNS.
+        row: (13,) int64, see COLUMNS.
         into: (3, H, W) uint8, filled with the view.
         shorten: spare the decoding of rows below the crop; to be used within `silenced`.
 
     Raises:
         Undecodable: if the image cannot be decoded.
     """
-    offset, length, way, top, left, height, width, high, wide, from_top, from_left, flip = row.tolist()
+    offset, length, way, top, left, height, width, high, wide, from_top, from_left, flip, kernel = row.tolist()
     try:
         image = decode_part(blob.read(offset, length), way, (top, left, height, width), shorten)
     except Exception as error:  # whatever decoders and the file system raise
         said = " ".join(str(error).split()).rstrip(".")
         raise Undecodable(offset, said[:200] or type(error).__name__) from None
-    image = resize(image, high, wide)
+    image = resize(image, high, wide, INTERPOLATIONS[kernel])
     pixels = image[:, from_top : from_top + into.shape[1], from_left : from_left + into.shape[2]].numpy()
     into[...] = pixels[:, :, ::-1] if flip else pixels
 
 
-def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """`torchvision.transforms.v2.functional.resize(antialias=True)`, bilinear, of a (C, H, W) uint8 image."""
+def resize(image: Tensor, height: int, width: int, interpolation: str = "bilinear") -> Tensor:
+    """`torchvision.transforms.v2.functional.resize(antialias=True)` of a (C, H, W) uint8 image."""
     if image.shape[1:] == (height, width):
         return image
-    whole_numbers = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in _ARM
+    vector = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in _ARM
+    whole_numbers = vector or interpolation == "bicubic"  # torchvision's own choice
     batch = image[None] if whole_numbers else image[None].float()
-    resized = F.interpolate(batch, (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+    resized = F.interpolate(batch, (height, width), mode=interpolation, align_corners=False, antialias=True)[0]
     return resized if whole_numbers else resized.round_().to(torch.uint8)
 
 

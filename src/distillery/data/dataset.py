@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillery.data.arrays import described
 from distillery.data.resident import Resident
 from distillery.data.views import normalise, seed_for
 from distillery.records.io import StaleInput, load_tensors, read_metadata, sha256_array
@@ -70,12 +71,8 @@ class Dataset:
             train_labels=tensors["train_labels"].long(),
             test_images=images["test"],
             test_labels=tensors["test_labels"].long(),
-            class_names=tuple(facts["class_names"]),
-            scale=facts["scale"],
-            mean=tuple(facts["mean"]),
-            std=tuple(facts["std"]),
             rows=torch.arange(len(tensors["train_labels"])),
-            facts={key: facts[key] for key in ("source", "selection", "counts", "class_names")},
+            **described(facts),
         )
 
     @property

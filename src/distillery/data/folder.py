@@ -7,16 +7,16 @@ the lowest sha256. Classes are numbered in the order of their names. `pictures.p
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from distillery.data.listing import FRACTION, Listing, list_folder
 from distillery.data.photos import Photos
+from distillery.data.rooted import Rooted
 
 
-class Folder(Photos):
+class Folder(Rooted, Photos):
     """Read JPEG, PNG, WebP, BMP, GIF and TIFF files; images that occur in training and test are counted and told."""
 
     class Config(Photos.Config):
@@ -30,16 +30,8 @@ class Folder(Photos):
     config: Config
 
     def selection(self) -> dict[str, Any]:
-        values = self.config.effective()
-        del values["root"]
+        values = self.chosen()
         return values | {"test_fraction": FRACTION if values["test_fraction"] is None else values["test_fraction"]}
 
-    def files(self) -> list[Path]:
-        return [self._root]
-
-    @property
-    def _root(self) -> Path:
-        return Path(self.config.root).expanduser()
-
     def listing(self) -> Listing:
-        return list_folder(self._root, self.config.test, self.config.test_fraction)
+        return list_folder(self.root, self.config.test, self.config.test_fraction)

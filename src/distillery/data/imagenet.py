@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from distillery.data.imagenet_archives import DEVKIT, TRAIN, VALIDATION, labelled, list_train, list_validation
 from distillery.data.listing import Listing, Photo, in_splits, list_classes, subfolders
+from distillery.data.rooted import Rooted
 from distillery.data.streamed import Streamed
 from distillery.errors import DistilleryError
 
@@ -23,7 +24,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of all published wei
 COUNTS = (1_281_167, 50_000)
 
 
-class ImageNet(Streamed):
+class ImageNet(Rooted, Streamed):
     """Read ImageNet-1k from its archives or folders; nothing is downloaded: its licence asks for a registration."""
 
     upright: ClassVar[bool] = False
@@ -35,24 +36,19 @@ class ImageNet(Streamed):
     config: Config
 
     def selection(self) -> dict[str, Any]:
-        values = {key: value for key, value in self.config.effective().items() if key != "root"}
         mean, std = self.constants()
-        return values | {"short_side": self.short_side(), "mean": mean, "std": std}
+        return self.usual(self.chosen()) | {"mean": mean, "std": std}
 
     def constants(self) -> tuple[list[float], list[float]]:
         return super().constants() or (MEAN, STD)
 
     def files(self) -> list[Path]:
-        root = self._root
+        root = self.root
         archives = [root / name for name in (TRAIN, VALIDATION, DEVKIT)]
         return archives if archives[0].exists() else [root / "train", root / "val"]
 
-    @property
-    def _root(self) -> Path:
-        return Path(self.config.root).expanduser()
-
     def listing(self) -> Listing:
-        root = self._root
+        root = self.root
         folders = subfolders(root)
         if (root / TRAIN).exists():
             train = list_train(root / TRAIN)

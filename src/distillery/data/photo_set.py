@@ -14,16 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillery.data.arrays import Bytes
+from distillery.data.arrays import Bytes, described
 from distillery.data.blob import Blob
 from distillery.data.crops import centre_geometry
-from distillery.data.cutting import Cuts, cut
+from distillery.data.cutting import INTERPOLATIONS, Cuts, cut
 from distillery.data.dataset import held_out
 from distillery.data.stream import Stream
 from distillery.data.views import normalise
 from distillery.errors import StaleInput
 from distillery.records.io import load_arrays, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
+from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Recipe
 
 
@@ -63,6 +64,7 @@ class PhotoSet:
         size: height and width of what networks see.
         short_side: what the short side is resized to before the centre is tested.
         class_names, scale, mean, std, facts: as of `Dataset`.
+        interpolation: by which images are resized, a row of `cutting.INTERPOLATIONS`.
         device: where batches go; the images stay in their file.
     """
 
@@ -79,6 +81,7 @@ class PhotoSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     facts: dict[str, Any]
+    interpolation: str = "bilinear"
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
 
     @classmethod
@@ -116,11 +119,8 @@ class PhotoSet:
             val_rows=torch.arange(0),
             size=(facts["shape"][0], facts["shape"][1]),
             short_side=facts["short_side"],
-            class_names=tuple(facts["class_names"]),
-            scale=facts["scale"],
-            mean=tuple(facts["mean"]),
-            std=tuple(facts["std"]),
-            facts={key: facts[key] for key in ("source", "selection", "counts", "class_names")},
+            interpolation=facts.get("interpolation", "bilinear"),
+            **described(facts),
         )
 
     @property
@@ -184,19 +184,32 @@ class PhotoSet:
         held = held_out(self.train_labels, self.num_classes, fraction, seed)
         return dataclasses.replace(self, rows=self.rows[~held], val_rows=self.rows[held])
 
+    def seen_by(self, own: Preprocessing) -> PhotoSet:
+        """The same photographs as released weights were tested on: cut, resized and normalised in their own way."""
+        size = self.size if own.size is None else (own.size, own.size)
+        short = own.short_side or round(max(size) * self.short_side / max(self.size))
+        return dataclasses.replace(
+            self, size=size, short_side=short, interpolation=own.interpolation, mean=own.mean, std=own.std
+        )
+
     def centres(self, images: Images, rows: NDArray[np.int64]) -> Cuts:
         """The evaluation's views of some images: the short side resized, the centre cut out."""
         heights, widths = images.height[rows], images.width[rows]
         resized, corner = centre_geometry(heights, widths, self.short_side, self.size)
         whole = np.stack([np.zeros_like(heights), np.zeros_like(heights), heights, widths], axis=1)
-        straight = np.zeros((len(rows), 1), dtype=np.int64)
-        return np.concatenate([images.at(rows), whole, resized, corner, straight], axis=1, dtype=np.int64)
+        last = np.broadcast_to(np.array([False, self._kernel]), (len(rows), 2))
+        return np.concatenate([images.at(rows), whole, resized, corner, last], axis=1, dtype=np.int64)
 
     def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.int32], flips: NDArray[np.bool_]) -> Cuts:
         """The training's views of some images: (B, 4) boxes resized to `size`, mirrored where `flips` says so."""
         size = np.broadcast_to(np.array(self.size), (len(rows), 2))
         corner = np.zeros((len(rows), 2), dtype=np.int64)
-        return np.concatenate([self.train.at(rows), boxes, size, corner, flips[:, None]], axis=1, dtype=np.int64)
+        last = np.stack([flips, np.full(len(rows), self._kernel)], axis=1)
+        return np.concatenate([self.train.at(rows), boxes, size, corner, last], axis=1, dtype=np.int64)
+
+    @property
+    def _kernel(self) -> int:
+        return INTERPOLATIONS.index(self.interpolation)
 
     def describe(self, offset: int, why: str) -> str:
         """The sentence about an image of the blob that cannot be decoded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distillery.data.arrays import BLOB
 from distillery.data.dataset import Dataset
 from distillery.data.photo_set import PhotoSet
 from distillery.records.io import read_metadata
@@ -19,5 +20,5 @@ def open_pictured(path: Path, sha256: str | None = None) -> Pictured:
         StaleInput: if it is not what its facts describe.
     """
     if '"blob"' in read_metadata(path).get("facts", "{}"):
-        return PhotoSet.load(path, path.with_name("images.blob"))
+        return PhotoSet.load(path, path.with_name(BLOB))
     return Dataset.load(path, sha256=sha256)

@@ -30,6 +30,7 @@ class Resident:
         self.data, self.device, self.count = data, data.train_images.device, len(data.train_labels)
         self.dtype, self.layout = dtype_of(recipe), memory_format(recipe)
         self.views = Views(recipe.augmentation.pad, recipe.augmentation.flip, data.train_images.shape[-2:])
+        self.view_seed = recipe.augmentation.view_seed
         self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
         self.static = self.augment.capturable
 
@@ -40,17 +41,18 @@ class Resident:
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> ResidentEpoch:
         index = order(seed, epoch, self.count)
-        drawn = draw(seed, epoch, self.count, self.views.count)[index]
+        seen = seed if self.view_seed is None else self.view_seed
+        drawn = draw(seen, epoch, self.count, self.views.count)[index]
         rows = cached(self.data.rows[index], drawn, epoch) if cached else []
         images = None
         if strong:
             from distillery.data.strong import strong_views
 
-            images = strong_views(self.data.train_images, index, seed, epoch, self.views.margin, self.views.flip)
+            images = strong_views(self.data.train_images, index, seen, epoch, self.views.margin, self.views.flip)
         device = self.device
         number = torch.full((), epoch, device=device)
         laid_out = copied(index, device), copied(drawn, device), [copied(r, device) for r in rows]
-        return ResidentEpoch(self, seed, number, *laid_out, images)
+        return ResidentEpoch(self, seen, number, *laid_out, images)
 
     def splits(self) -> dict[str, ResidentSplit]:
         return {name: ResidentSplit(self, *of) for name, of in self.data.evaluation_splits().items()}
@@ -65,7 +67,7 @@ class ResidentEpoch:
     """One epoch laid out on the device.
 
     Attributes:
-        seed, number: of the run, and () int64 of the epoch.
+        seed, number: of the views, and () int64 of the epoch.
         index, view: (N,) int64: which image, in which of its views.
         cached: per teacher, the cached outputs of just these views, (N, columns); empty with live teachers.
         strong: (N, C, H, W) uint8 strongly augmented images, for methods that need a second view.

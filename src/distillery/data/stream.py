@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +21,16 @@ from distillery.data.loader import Cached, Samples
 from distillery.data.precision import dtype_of, memory_format
 from distillery.data.views import copied, normalise, order
 from distillery.data.workers import Cutter, Here, Workers
-from distillery.errors import DistilleryError, StaleInput
+from distillery.errors import StaleInput
 from distillery.study.blocks import Recipe
 
 if TYPE_CHECKING:
     from distillery.data.photo_set import Images, PhotoSet
+    from distillery.data.strong import Strengths
 
 GUARDED = 1000  # of so many images, one view in each epoch is summed: what tells cached outputs of other views
 AT_LEAST = 8  # views summed in each epoch, of fewer images
+AHEAD = 3  # batches that are asked for beforehand where each comes in two views
 UNGUARDED = -1  # instead of the sum
 
 
@@ -38,8 +41,7 @@ class Stream:
     the device works on this one; they live until `close`, or until this object or process ends.
 
     Args:
-        crops: what is drawn; default: as torchvision does, mirrored if the recipe's augmentation says so.
-        view_seed: of the views, if not the run's: then all runs see the same ones.
+        crops: what is drawn; default: what the recipe's augmentation says, and as torchvision does where it is silent.
         workers: processes; default: `settings.workers()`. 0: this process makes the views, when they are asked for.
     """
 
@@ -50,25 +52,32 @@ class Stream:
         data: PhotoSet,
         recipe: Recipe,
         crops: Crops | None = None,
-        view_seed: int | None = None,
         workers: int | None = None,
     ) -> None:
         self.data, self.device, self.count = data, data.device, len(data.rows)
         self.batch_size, self.dtype, self.layout = recipe.batch_size, dtype_of(recipe), memory_format(recipe)
-        self.crops = Crops(flip=recipe.augmentation.flip) if crops is None else crops
-        self.view_seed, self.workers = view_seed, settings.workers() if workers is None else workers
+        said = recipe.augmentation.model_dump(include={"scale", "ratio", "flip"}, exclude_none=True)
+        self.crops = Crops(**said) if crops is None else crops
+        self.view_seed = recipe.augmentation.view_seed
+        self.workers = settings.workers() if workers is None else workers
         self._cutter: Cutter | None = None
         self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> StreamEpoch:
-        """Lay out an epoch: an order, and a box for every image. DistilleryError if strong views are asked for."""
-        if strong:
-            raise DistilleryError("strong views of streamed images are not made: choose arrays, or another method")
+        """Lay out an epoch: an order, and a box for every image; with `strong` also what makes its strong view."""
         train, views = self.data.train, seed if self.view_seed is None else self.view_seed
-        boxes, flips = draw_crops(self.crops, views, epoch, train.height, train.width)
+        drawn = draw_crops(self.crops, views, epoch, train.height, train.width)
         index = order(seed, epoch, self.count).to(torch.int32)
         guarded = max(1, min(GUARDED, len(train) // AT_LEAST))
-        return StreamEpoch(self, seed, epoch, index, boxes, flips, guarded, cached)
+        second = self._strong(views, epoch) if strong else None
+        return StreamEpoch(self, views, epoch, index, drawn, guarded, cached, second)
+
+    def _strong(self, seed: int, epoch: int) -> Strong:
+        from distillery.data.strong import Strengths, strong_generator
+
+        train = self.data.train
+        crops = draw_crops(self.crops, seed, epoch, train.height, train.width, "strong crops")
+        return Strong(crops, Strengths.drawn(len(train), strong_generator(seed, epoch)))
 
     def splits(self) -> dict[str, StreamSplit]:
         return {name: StreamSplit(self, *of) for name, of in self.data.evaluation_splits().items()}
@@ -109,13 +118,24 @@ class Stream:
         return self._cutter
 
 
+Drawn = tuple[NDArray[np.int32], NDArray[np.bool_]]  # (M, 4) boxes and (M,) flips, by place in the canonical order
+
+
+class Strong(NamedTuple):
+    """The strong views of an epoch: their crops, and what happens to them then."""
+
+    crops: Drawn
+    strengths: Strengths
+
+
 @dataclass
 class StreamEpoch:
-    """One epoch laid out: 21 bytes an image.
+    """One epoch laid out: 21 bytes an image, and 73 more with strong views.
 
     Attributes:
+        seed: of the views.
         index: (N,) int32, the order: positions among the images that are trained on.
-        boxes, flips: (M, 4) int32 and (M,) bool, by position in the canonical order.
+        crops: of all images.
         guarded: in this epoch the views of the images `epoch`, `epoch` + guarded, ... modulo that are summed.
     """
 
@@ -123,29 +143,37 @@ class StreamEpoch:
     seed: int
     epoch: int
     index: Tensor
-    boxes: NDArray[np.int32]
-    flips: NDArray[np.bool_]
+    crops: Drawn
     guarded: int
     cached: Cached | None = None
+    strong: Strong | None = None
 
     def tensors(self) -> list[Tensor]:
         return []
 
     def batch(self, rows: slice | Tensor) -> Samples:
-        loader, index = self.loader, self.index[rows].long()
+        loader, device, index = self.loader, self.loader.device, self.index[rows].long()
         places = loader.data.rows[index]
-        views = loader.views(self.cuts(places), self._following(rows))
+        wanted = [self._cuts(places, drawn) for drawn in self._drawn()]
+        after = [*islice(self._following(rows), 2 * AHEAD)] if self.strong else self._following(rows)
+        views = loader.views(wanted[0], chain(wanted[1:], after))
+        second = None
+        if self.strong:
+            again = copied(loader.views(wanted[1], after), device)
+            second = loader.normalise(self.strong.strengths.apply(again, places))
         cached = self.cached(places, self.sums(places, views), self.epoch) if self.cached else []
-        device = loader.device
         labels = copied(torch.from_numpy(loader.data.train.labels)[places], device)
         index = copied(index, device)
         images, targets = loader.augment(copied(views, device), labels, index, self.seed, self.epoch)
-        return Samples(images, targets, index, [copied(c, device) for c in cached])
+        return Samples(images, targets, index, [copied(c, device) for c in cached], second)
 
-    def cuts(self, places: Tensor) -> Cuts:
-        """The views of images by their positions in the canonical order."""
-        at = places.numpy()
-        return self.loader.data.crops(at, self.boxes[at], self.flips[at])
+    def _drawn(self) -> list[Drawn]:
+        return [self.crops, *([self.strong.crops] if self.strong else [])]
+
+    def _cuts(self, places: Tensor, drawn: Drawn) -> Cuts:
+        """Views of images by their positions in the canonical order."""
+        at, (boxes, flips) = places.numpy(), drawn
+        return self.loader.data.crops(at, boxes[at], flips[at])
 
     def sums(self, places: Tensor, views: Tensor) -> Tensor:
         """CRC-32 of the bytes of each view, (B,) int64; UNGUARDED for all but the chosen ones."""
@@ -159,7 +187,8 @@ class StreamEpoch:
         if isinstance(rows, slice):
             size = rows.stop - rows.start
             for start in range(rows.start + self.loader.batch_size, len(self.index), self.loader.batch_size):
-                yield self.cuts(self.loader.data.rows[self.index[start : start + size].long()])
+                places = self.loader.data.rows[self.index[start : start + size].long()]
+                yield from (self._cuts(places, drawn) for drawn in self._drawn())
 
 
 class StreamSplit:

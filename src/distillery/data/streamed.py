@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -38,6 +38,8 @@ class Streamed(Source):
         """Height and width in pixels of what networks see, or one number for both."""
         short_side: Annotated[int, Field(ge=1)] | None = None
         """To which the short side is resized before the centre is tested; default: the longer of `size` * 256 / 224."""
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+        """By which crops, and images that are tested, are resized; with antialiasing."""
         mean: Annotated[tuple[Finite, ...] | None, PER_CHANNEL] = None
         """Per channel, between 0 and 1, that images are normalised with; default: of the training images."""
         std: Annotated[tuple[Positive, ...] | None, PER_CHANNEL] = None
@@ -67,6 +69,11 @@ class Streamed(Source):
     def short_side(self) -> int:
         given = self.config.short_side
         return given if given is not None else round(max(self.config.size) * SHORT_SIDE)
+
+    def usual(self, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Options with the default of `short_side`, and without an `interpolation` that is as it always was."""
+        kept = {key: v for key, v in chosen.items() if key != "interpolation" or v != "bilinear"}
+        return kept | {"short_side": self.short_side()}
 
     def shape(self) -> Shape:
         found = self.listing()
@@ -127,6 +134,8 @@ def prepare_blob(name: str, source: Streamed, index: Path, blob: Path) -> dict[s
         "sha256_of": hashes,  # of the raw bytes of each array, in C order
         "content": sha256_json(hashes),
     }
+    if source.config.interpolation != "bilinear":
+        facts["interpolation"] = source.config.interpolation
     save_tensors(Path(index), tensors, {"facts": json.dumps(facts, sort_keys=True)})
     return facts
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from distillery.data.listing import FRACTION, Listing, list_folder
+from distillery.data.rooted import Rooted
 from distillery.data.streamed import Streamed
 
 
-class StreamedFolder(Streamed):
+class StreamedFolder(Rooted, Streamed):
     """The files of the source `folder`: `listing.py` says how they are listed, `pictures.py` how they are read."""
 
     class Config(Streamed.Config):
@@ -25,17 +25,9 @@ class StreamedFolder(Streamed):
     config: Config
 
     def selection(self) -> dict[str, Any]:
-        values = self.config.effective()
-        del values["root"]
+        values = self.chosen()
         share = FRACTION if values["test_fraction"] is None else values["test_fraction"]
-        return values | {"test_fraction": share, "short_side": self.short_side()}
-
-    def files(self) -> list[Path]:
-        return [self._root]
-
-    @property
-    def _root(self) -> Path:
-        return Path(self.config.root).expanduser()
+        return self.usual(values) | {"test_fraction": share}
 
     def listing(self) -> Listing:
-        return list_folder(self._root, self.config.test, self.config.test_fraction)
+        return list_folder(self.root, self.config.test, self.config.test_fraction)

@@ -3,12 +3,14 @@
 The operations are those of Pillow, value for value, on whole uint8 batches on any device (one call per operation, not
 per image). The strong view of an image is a pure function of (seed, epoch, image).
 Source: the augmentation of the MLKD code (Jin et al., Multi-Level Logit Distillation, CVPR 2023), magnitudes as there:
-below 1, brightness, colour, contrast and sharpness only darken or soften.
+below 1, brightness, colour, contrast and sharpness only darken or soften. What that code does on ImageNet is not
+published: there the strong view is another random resized crop, and the rest as here (declared design).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,32 +24,64 @@ LARGEST_CUT = 0.5  # of the width
 Operation = Callable[[Tensor, Tensor], Tensor]  # (B, 3, H, W) uint8 and (B,) float64 magnitudes -> (B, 3, H, W) uint8
 
 
+@dataclass(frozen=True, slots=True)
+class Strengths:
+    """What happens to the images of an epoch after crop and flip, (N, ...) by their places; on the CPU.
+
+    Attributes:
+        chosen: (N, 2) int64, rows of `OPERATIONS`.
+        strength: (N, 2) float64 in [0, 1), where between its lowest and highest magnitude each works.
+        cut: (N, 3) float64 in [0, 1): side and centre of the cutout.
+    """
+
+    chosen: Tensor
+    strength: Tensor
+    cut: Tensor
+
+    @classmethod
+    def drawn(cls, n: int, generator: torch.Generator) -> Strengths:
+        chosen = torch.randint(len(OPERATIONS), (n, 2), generator=generator)
+        strength = torch.rand((n, 2), generator=generator, dtype=torch.float64)
+        return cls(chosen, strength, torch.rand((n, 3), generator=generator, dtype=torch.float64))
+
+    def apply(self, images: Tensor, index: Tensor) -> Tensor:
+        """Return (B, C, H, W) uint8 images on their device after two operations and the cutout.
+
+        Args:
+            images: (B, C, H, W) uint8, cropped and flipped. Grey ones are treated as three equal channels.
+            index: (B,) int64 places, on the CPU: operations are sorted out there, without waiting for the device.
+        """
+        batch = images.expand(-1, 3, -1, -1).clone()
+        chosen, strength = self.chosen[index], self.strength[index]
+        for step in range(2):
+            for number, (low, high, operation) in enumerate(OPERATIONS.values()):
+                rows = (chosen[:, step] == number).nonzero().squeeze(1)
+                magnitude = copied(low + (high - low) * strength[rows, step], images.device)
+                rows = copied(rows, images.device)
+                batch[rows] = operation(batch[rows], magnitude)
+        return _cutout(batch, *copied(self.cut[index], images.device).T)[:, : images.shape[1]]
+
+
+def strong_generator(seed: int, epoch: int) -> torch.Generator:
+    """What the strong views of an epoch are drawn by."""
+    return torch.Generator().manual_seed(seed_for(seed, epoch, "strong"))
+
+
 def strong_views(images: Tensor, index: Tensor, seed: int, epoch: int, pad: int = 4, flip: bool = True) -> Tensor:
     """Return the strong views of images[index], in that order.
 
     Args:
-        images: (N, C, H, W) uint8, the whole training set: image i's draw depends on its place in it. Grey images
-            (C = 1) are treated as colour images with three equal channels.
-        index: (B,) int64, on the CPU: the operations are sorted out there, without waiting for the device.
+        images: (N, C, H, W) uint8, the whole training set: image i's draw depends on its place in it.
+        index: (B,) int64, on the CPU.
 
     Returns:
         (B, C, H, W) uint8 on the device of `images`.
     """
-    n, views = len(images), Views(pad, flip, images.shape[-2:])
-    generator = torch.Generator().manual_seed(seed_for(seed, epoch, "strong"))
+    n, views, generator = len(images), Views(pad, flip, images.shape[-2:]), strong_generator(seed, epoch)
     view = torch.randint(views.count, (n,), generator=generator)[index]
-    chosen = torch.randint(len(OPERATIONS), (n, 2), generator=generator)[index]
-    strength = torch.rand((n, 2), generator=generator, dtype=torch.float64)[index]
-    cut = torch.rand((n, 3), generator=generator, dtype=torch.float64)[index]
-    index, view, cut = (copied(t, images.device) for t in (index, view, cut))
-    batch = views.take(views.pad(images), index, view).expand(-1, 3, -1, -1).clone()
-    for step in range(2):
-        for number, (low, high, operation) in enumerate(OPERATIONS.values()):
-            rows = (chosen[:, step] == number).nonzero().squeeze(1)
-            magnitude = copied(low + (high - low) * strength[rows, step], images.device)
-            rows = copied(rows, images.device)
-            batch[rows] = operation(batch[rows], magnitude)
-    return _cutout(batch, *cut.T)[:, : images.shape[1]]
+    strengths = Strengths.drawn(n, generator)
+    batch = views.take(views.pad(images), *(copied(t, images.device) for t in (index, view)))
+    return strengths.apply(batch, index)
 
 
 def _cutout(images: Tensor, side: Tensor, x: Tensor, y: Tensor) -> Tensor:

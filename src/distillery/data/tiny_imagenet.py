@@ -15,12 +15,13 @@ from typing import Any
 
 from distillery.data.listing import Listing, Photo, in_splits, list_classes, some, subfolders
 from distillery.data.photos import Photos
+from distillery.data.rooted import Rooted
 from distillery.errors import DistilleryError
 
 ANNOTATIONS = "val_annotations.txt"
 
 
-class TinyImageNet(Photos):
+class TinyImageNet(Rooted, Photos):
     """Read Tiny-ImageNet from its folder; nothing is downloaded."""
 
     class Config(Photos.Config):
@@ -30,26 +31,19 @@ class TinyImageNet(Photos):
     config: Config
 
     def selection(self) -> dict[str, Any]:
-        return {key: value for key, value in self.config.effective().items() if key != "root"}
-
-    def files(self) -> list[Path]:
-        return [self._root]
-
-    @property
-    def _root(self) -> Path:
-        return Path(self.config.root).expanduser()
+        return self.chosen()
 
     def listing(self) -> Listing:
         """List the files of `train` and `val`."""
-        folders = subfolders(self._root)
+        folders = subfolders(self.root)
         if absent := [name for name in ("train", "val") if name not in folders]:
-            raise DistilleryError(f"{self._root} has no folder {absent[0]}: name the folder tiny-imagenet-200")
-        train = list_classes(self._root / "train", self._root)
-        annotations = self._root / "val" / ANNOTATIONS
-        test = _annotated(annotations, train) if annotations.exists() else list_classes(self._root / "val", self._root)
-        joined = in_splits(train, test, self._root, "val")
+            raise DistilleryError(f"{self.root} has no folder {absent[0]}: name the folder tiny-imagenet-200")
+        train = list_classes(self.root / "train", self.root)
+        annotations = self.root / "val" / ANNOTATIONS
+        test = _annotated(annotations, train) if annotations.exists() else list_classes(self.root / "val", self.root)
+        joined = in_splits(train, test, self.root, "val")
         left_out = Counter({k: v for k, v in joined.left_out.items() if k != ".txt"})  # boxes
-        return dataclasses.replace(joined, class_names=_names(self._root, joined.class_names), left_out=left_out)
+        return dataclasses.replace(joined, class_names=_names(self.root, joined.class_names), left_out=left_out)
 
 
 def _annotated(annotations: Path, train: Listing) -> Listing:

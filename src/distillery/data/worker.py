@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
 
 
 def serve(connection: Connection, memory: int, parent: int, shape: tuple[int, ...], path: str) -> None:
-    """Answer (slot, (n, 12) rows) by (slot, None), or (slot, (offset, why)) for an image that cannot be decoded."""
+    """Answer (slot, (n, 13) rows) by (slot, None), or (slot, (offset, why)) for an image that cannot be decoded."""
     import numpy as np
     import torch
 

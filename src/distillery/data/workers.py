@@ -43,7 +43,7 @@ class Cutter(Protocol):
     """Who makes views."""
 
     def cut(self, rows: Cuts, into: Bytes, then: Iterable[Cuts] = ()) -> None:
-        """Fill `into`, (B, 3, H, W) uint8, with the views of `rows`, (B, 12); `then` will be asked for next.
+        """Fill `into`, (B, 3, H, W) uint8, with the views of `rows`, (B, 13); `then` will be asked for next.
 
         Raises:
             Undecodable: naming the image.

@@ -22,7 +22,7 @@ from distillery.study.blocks import Recipe
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.task import task_of
-from distillery.teachers.released import BY_DATA, by_name, is_remote, places, released
+from distillery.teachers.released import BY_DATA, NAMED, by_name, is_remote, places, released
 
 
 def load(path: Path | str = "params.yaml") -> Study:
@@ -86,6 +86,7 @@ _IDLE = {
         "urls",
         "weights",
         "preprocessing",
+        "classes",
         "member",
         "sha256",
         "accuracy",
@@ -95,7 +96,7 @@ _IDLE = {
         "method",
     ),
     "fetch": ("study", "pair", "method"),
-    "student": ("urls", "weights", "preprocessing", "member", "sha256", "accuracy", "fallback", "recipe"),
+    "student": ("urls", "weights", "classes", "member", "sha256", "accuracy", "fallback", "recipe"),
 }
 
 
@@ -117,7 +118,12 @@ def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
     if teacher.urls and teacher.weights:
         yield f"teachers.{name}.weights: urls are given too, and either says where the weights are: drop one"
     elif teacher.weights and not by_name(teacher) and not places(teacher):
-        yield f"teachers.{name}.weights: {teacher.weights!r} is no file, and {teacher.architecture} has none by name"
+        if not released(teacher, study.data).urls:
+            some = nearest(teacher.weights, [n for n, of in NAMED.items() if teacher.architecture in of])
+            yield (
+                f"teachers.{name}.weights: {teacher.weights!r} is no file, and {teacher.architecture} has none by that "
+                f"name: {some}"
+            )
     elif not (by_name(teacher) or places(teacher) or released(teacher, study.data).urls):
         known = " and ".join(f"{', '.join(names)} for {source}" for source, names in BY_DATA.items())
         yield (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillery.data.arrays import BLOB
+
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 
 
@@ -40,7 +42,7 @@ class Layout:
     @property
     def blob(self) -> Path:
         """The encoded images of a streamed source, to which the arrays are the index; empty for other sources."""
-        return self.artifacts / "data" / "images.blob"
+        return self.artifacts / "data" / BLOB
 
     @property
     def data(self) -> Path:

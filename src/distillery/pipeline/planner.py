@@ -160,7 +160,9 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
     teacher = study.teachers[name]
     values: dict[str, Any] = {"architecture": teacher.architecture, "source": teacher.source, "seed": teacher.seed}
     if teacher.source == "student":
-        return values | {"file": content(local_files(teacher), at)}
+        own = teacher.preprocessing
+        seen = {} if isinstance(own, str) else {"preprocessing": own.model_dump(mode="json", exclude_none=True)}
+        return values | {"file": content(local_files(teacher), at)} | seen
     # How often it is tested while it trains changes no weight.
     values["recipe"] = study.recipe_for_teacher(name).effective()
     del values["recipe"]["test_every"]
@@ -169,7 +171,11 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
         values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}
         values |= {"urls": list(origin.urls), "fallback": teacher.fallback, "files": content(local_files(teacher), at)}
         if origin.preprocessing:
-            values["preprocessing"] = origin.preprocessing.model_dump(mode="json")
+            values["preprocessing"] = origin.preprocessing.model_dump(mode="json", exclude_none=True)
+        if teacher.classes != "data":
+            values["classes"] = teacher.classes
+        if origin.whole:
+            values["whole"] = origin.whole
         if origin.licence:
             values["licence"] = origin.licence
     return values

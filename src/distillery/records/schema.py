@@ -73,6 +73,7 @@ class DataRecord(Sealed):
     mean: list[float] | None = None
     std: list[float] | None = None
     short_side: int | None = None
+    interpolation: str | None = None
     blob: dict[str, Any] | None = None
     sha256_of: dict[str, str]
     content: str

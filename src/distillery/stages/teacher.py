@@ -15,7 +15,8 @@ from distillery.records import io as artifacts
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Method, Recipe
 from distillery.task import Measure, task_of
-from distillery.teachers.fetch import NoMirror, fetch, verify
+from distillery.teachers import gate
+from distillery.teachers.fetch import Fetched, NoMirror, fetch
 from distillery.teachers.released import Source
 from distillery.teachers.student import serves
 from distillery.training.checkpoint import Checkpoint
@@ -76,9 +77,10 @@ def _source(work: Work, data: Dataset) -> Source:
     """Where the weights come from."""
     values, name = work.job.values, work.job.keys[0]
     if values["source"] != "student":
-        return Source(tuple(values["urls"]), values["member"], values["sha256"], values["accuracy"])
+        whole = values.get("whole")
+        return Source(tuple(values["urls"]), values["member"], values["sha256"], values["accuracy"], whole=whole)
     path = Path(work.settings["students"][name])
-    serves(name, path, values["seed"], values["architecture"], data)
+    serves(name, path, values["seed"], values["architecture"], data, "preprocessing" in values)
     return Source((str(path),), f"{values['seed']}.student", None, None)
 
 
@@ -89,32 +91,68 @@ def _fetch(
 
     If no mirror helps and the study wants the teacher trained then, the network is left alone and only that is said.
     """
-    values, teacher = work.job.values, work.job.keys[0]
+    values, teacher, task = work.job.values, work.job.keys[0], trainee.task
+    tested, rows = data, None
+    if values.get("classes") == "imagenet":
+        rows = gate.places_of(data.class_names, gate.imagenet_classes())
+        tested = gate.renumbered(data, gate.imagenet_classes())
+        method = Method(objective=task_of(values["task"]).plain)
+        wide = task.assemble(values["architecture"], method, tested, [], values["seed"])
+    else:
+        wide = trainee
     try:
-        with Progress(f"fetch {teacher}") as progress:
-
-            def megabytes(done: int, total: int | None) -> None:
-                if total:  # a server that does not say how much is to come gets no bar
-                    progress.show(math.ceil(done / 1e6), math.ceil(total / 1e6), "MB", "")
-
-            found = fetch(teacher, trainee.student, source, megabytes)
+        found = _found(teacher, wide, source)
     except NoMirror as error:
         if values.get("fallback") != "train":
             raise
         print(f"teacher {teacher} is trained here, because every mirror failed: {error.listed}", flush=True)
         work.volatile["mirrors"] = error.failures  # not in the record: which way a host is dead differs from day to day
         return {"fallback": "trained here, because every mirror failed", "mirrors": list(error.failures)}
-    if values.get("preprocessing"):
-        own = Preprocessing.model_validate(values["preprocessing"])
+    own = Preprocessing.model_validate(values["preprocessing"]) if values.get("preprocessing") else None
+    plain = recipe.updated({"precision": "float32"})  # whatever students are trained in
+    cut = gate.as_it_sees(tested, own)
+    judged = None
+    if cut is not data:
+        if own and cut is tested:  # arrays: they cannot be cut anew
+            wide.student = see(wide.student, own, data.mean, data.std)
+        wide.student.to(loader.device)
+        anew = task.loader(cut, plain)
+        judged = _judged(task.test(wide, anew, plain), measure, anew, source, found, teacher)
+        _close(anew)
+    if rows is not None:
+        like = trainee.student.state_dict()
+        trainee.student.load_state_dict(gate.narrowed(wide.student.state_dict(), like, rows))
+    if own:
         trainee.student = see(trainee.student, own, data.mean, data.std)
     trainee.student.to(loader.device)
-    # In float32, whatever students are trained in.
-    plain = recipe.updated({"precision": "float32"})
-    scores = trainee.task.test(trainee, trainee.task.loader(data, plain), plain)
-    measured = scores[f"test_{measure.name}"]
-    verify(teacher, measured, source, found)
-    published = "nothing" if source.accuracy is None else f"{source.accuracy:.2f} %"
+    taught = task.loader(data, plain)
+    scores = task.test(trainee, taught, plain)
+    _close(taught)
+    judged = judged or _judged(scores, measure, taught, source, found, teacher)
     part = f", its {found.part}" if found.part else ""
-    print(f"teacher {teacher}: {measured:.2f} % measured, {published} published, from {found.url}{part}", flush=True)
-    carried = {key: values[key] for key in ("preprocessing", "licence") if key in values}
-    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy} | carried}
+    print(f"teacher {teacher}: {gate.in_words(judged)}, from {found.url}{part}", flush=True)
+    carried = {key: values[key] for key in ("preprocessing", "licence", "classes") if key in values}
+    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy, "gate": judged} | carried}
+
+
+def _found(teacher: str, trainee: Trainee, source: Source) -> Fetched:
+    """Fill the student of `trainee`."""
+    with Progress(f"fetch {teacher}") as progress:
+
+        def megabytes(done: int, total: int | None) -> None:
+            if total:  # a server that does not say how much is to come gets no bar
+                progress.show(math.ceil(done / 1e6), math.ceil(total / 1e6), "MB", "")
+
+        return fetch(teacher, trainee.student, source, megabytes)
+
+
+def _judged(
+    scores: dict[str, float], measure: Measure, loader: Loader, source: Source, found: Fetched, teacher: str
+) -> dict[str, Any]:
+    return gate.judge(teacher, found.url, scores[f"test_{measure.name}"], loader.splits()["test"].count, source)
+
+
+def _close(loader: Loader) -> None:
+    """End the processes of a loader of streamed images."""
+    if close := getattr(loader, "close", None):
+        close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,6 +26,15 @@ from distillery.recipe import AUGMENTATIONS, PARTS
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the least comes first, then the largest")
+    return pair
 
 
 class Block(BaseModel):
@@ -50,10 +60,19 @@ class Named(Block):
 
 
 class Augmentation(Block):
-    """Random crop from a zero-padded image, a horizontal flip with probability one half; then others, in order."""
+    """Random crop from a zero-padded image, a horizontal flip with probability one half; then others, in order.
+
+    Of streamed images a random part is resized instead: `scale` is its least and largest share of the area (default
+    0.08 to 1), `ratio` its least and largest width / height (3/4 to 4/3). `view_seed` draws the views of all runs, if
+    it is not to be the run's own seed; orders and first weights stay the run's. Differences between methods are then
+    of the same views, and the spread between seeds holds less than a new training would.
+    """
 
     pad: int = Field(4, ge=0)
     flip: bool = True
+    scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] | None = None
+    ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] | None = None
+    view_seed: int | None = Field(None, ge=0)
     then: tuple[Named, ...] = ()
 
     @property
@@ -66,8 +85,8 @@ class Augmentation(Block):
 
     @model_serializer(mode="wrap")
     def _only_what_acts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an empty `then`, which is younger than the first studies: their identity stays."""
-        return {k: v for k, v in dump(self).items() if k != "then" or v}
+        """Leave out what is not said and younger than the first studies: their identity stays."""
+        return {k: v for k, v in dump(self).items() if v or k in ("pad", "flip") or type(v) is int}
 
 
 class Ema(Block):

@@ -31,12 +31,15 @@ class Teacher(Block):
 
     `urls` are mirrors in order of preference: web addresses, local files or folders, each holding the checkpoint itself
     or an archive with it as `member`. `sha256` is that of either file. `accuracy` is the published one, in percent: a
-    fetched teacher that misses it by more than 0.3 points is refused. For the teachers in `teachers/released.py` all of
+    fetched teacher that misses it by more than 0.1 points, seeing the test images in its own way, is refused. For the
+    teachers in `teachers/released.py` all of
     these may be left out. `fallback` says what to do when every mirror fails. `weights` names one place instead of
     `urls`: a file, an address, a name of torchvision's or timm's (IMAGENET1K_V1, deit_in1k), or `hf-hub:OWNER/NAME`.
     `preprocessing` is what a fetched network sees: `own`, what it or its weights carry, if anything (the default);
-    `data`, what students see; or a block of mean, std, size, interpolation. A student is named by its `study`, `pair`,
-    `method` and `seed`.
+    `data`, what students see; or a block of mean, std, size, short_side, interpolation. With `classes: imagenet` the
+    weights tell all 1,000 classes of ImageNet apart, of which the data have some, called by their WordNet ids; the
+    network is tested as it is, and then keeps the outputs of the data's classes. A student is named by its `study`,
+    `pair`, `method` and `seed`; with a `preprocessing` it sees what this says.
     """
 
     architecture: str
@@ -49,6 +52,7 @@ class Teacher(Block):
         Annotated[Literal["own", "data"], Tag("word")] | Annotated[Preprocessing, Tag("block")],
         Discriminator(lambda value: "block" if isinstance(value, dict | Preprocessing) else "word"),
     ] = "own"
+    classes: Literal["data", "imagenet"] = "data"
     member: str | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     accuracy: float | None = Field(None, gt=0, le=100)

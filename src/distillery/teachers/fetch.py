@@ -17,7 +17,6 @@ from distillery.teachers.download import Report, Unusable, kept, opened
 from distillery.teachers.foreign import Damaged, read_weights
 from distillery.teachers.released import Source, is_remote
 
-TOLERANCE = 0.3  # points between measured and published accuracy
 SUFFIXES = (".pth", ".pt", ".safetensors", ".pth.tar", ".ckpt", ".bin")
 SHOWN = 6  # members of an archive named in an error message
 
@@ -76,16 +75,6 @@ def fetch(teacher: str, network: Network, source: Source, report: Report | None 
                 with suppress(OSError):  # a shared read-only cache stays as it is
                     kept(url).unlink()
     raise NoMirror(teacher, {url: failures[url] for url in source.urls})
-
-
-def verify(teacher: str, measured: float, source: Source, found: Fetched) -> None:
-    """Refuse a teacher whose accuracy (percent) is not the published one. Raises DistilleryError."""
-    if source.accuracy is not None and round(abs(measured - source.accuracy), 6) > TOLERANCE:
-        raise DistilleryError(
-            f"teacher {teacher} from {found.url} reaches {measured:.2f} % on the test set, more than {TOLERANCE} "
-            f"points from its published {source.accuracy:.2f} %: take another mirror, or correct "
-            f"`teachers.{teacher}.accuracy` if this is another teacher"
-        )
 
 
 def _within(url: str, member: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Named:
         sha256: of the file, or its first digits, where the file's name says them.
         classes: width of their logits.
         licence: as the package states it.
+        accuracy: top-1 in percent on the 50,000 validation images of ImageNet, as the package documents it.
     """
 
     urls: tuple[str, ...]
@@ -31,6 +33,7 @@ class Named:
     classes: int
     preprocessing: Preprocessing
     licence: str | None = None
+    accuracy: float | None = None
 
 
 def hub(name: str) -> tuple[str, ...]:
@@ -68,6 +71,7 @@ def _torchvision(name: str, weights: str | None) -> Named:
         len(found.meta["categories"]),
         _of_transforms(found.transforms()),
         found.meta.get("license"),
+        found.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1"),
     )
 
 
@@ -115,13 +119,19 @@ def _of_transforms(transforms: Any) -> Preprocessing:
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
         size=transforms.crop_size[0],
+        short_side=transforms.resize_size[0],
         interpolation=_known(transforms.interpolation.value),
     )
 
 
 def _of_cfg(cfg: Any) -> Preprocessing:
+    size = cfg.input_size[-1]
     return Preprocessing(
-        mean=tuple(cfg.mean), std=tuple(cfg.std), size=cfg.input_size[-1], interpolation=_known(cfg.interpolation)
+        mean=tuple(cfg.mean),
+        std=tuple(cfg.std),
+        size=size,
+        short_side=max(size, math.floor(size / cfg.crop_pct)) if cfg.crop_mode == "center" else size,
+        interpolation=_known(cfg.interpolation),
     )
 
 

@@ -3,6 +3,9 @@
 For CIFAR-100 the files are RepDistiller's (Tian et al., ICLR 2020), trained for 240 epochs; mdistiller released the
 same ones in one archive. Accuracies are those that both print: the last epoch's, on the test set. For ImageNet they are
 torchvision's first ones (IMAGENET1K_V1), the teachers of every KD table; its later ones were trained by another recipe.
+
+`weights: chenyaofo` names other files for CIFAR-100, of github.com/chenyaofo/pytorch-cifar-models (BSD-3-Clause): the
+same networks, trained by another recipe to other accuracies, on images normalised with constants of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +18,12 @@ from distillery.study.model import Data, Teacher
 
 ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
 SINGLE = "http://shape2prog.csail.mit.edu/repo"
+CHENYAOFO = "https://raw.githubusercontent.com/robtad/DANS/e0f876e613add351e409cf6aae9bb4061ec9c5a2/models"
+# Ten of CIFAR-100's test images, fifty of ImageNet's. Published accuracies of released weights come back to 0.02 points
+# on another machine (resnet20 and resnet56 of chenyaofo: to the last digit); weights of another training, or another
+# normalisation, miss them by more.
+TOLERANCE = 0.1
+WHOLE = {"cifar100": 10_000, "imagenet": 50_000}  # test images that accuracies are published on, by source
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Source:
         preprocessing: what the network sees; None: what the data show.
         classes: width of the logits, where it is known before the file is there.
         licence: of the weights, where it is stated.
+        tolerance: points by which the measured accuracy may miss the published one (see `gate.py`).
+        whole: images of the test set that the accuracy was published on; None: those of the data, however many.
     """
 
     urls: tuple[str, ...]
@@ -39,11 +50,20 @@ class Source:
     preprocessing: Preprocessing | None = None
     classes: int | None = None
     licence: str | None = None
+    tolerance: float = TOLERANCE
+    whole: int | None = None
 
 
 def _released(name: str, accuracy: float, sha256: str | None = None) -> Source:
     folder = f"{name}_vanilla/ckpt_epoch_240.pth"
-    return Source((ARCHIVE, f"{SINGLE}/{folder}"), f"cifar_teachers/{folder}", sha256, accuracy)
+    mirrors = (ARCHIVE, f"{SINGLE}/{folder}")
+    return Source(mirrors, f"cifar_teachers/{folder}", sha256, accuracy, whole=WHOLE["cifar100"])
+
+
+def _chenyaofo(name: str, accuracy: float, sha256: str) -> Source:
+    own = Preprocessing(mean=(0.5070, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2761))
+    url = f"{CHENYAOFO}/cifar100_{name}.pth"
+    return Source((url,), None, sha256, accuracy, own, 100, "BSD-3-Clause", whole=WHOLE["cifar100"])
 
 
 # By our name of the architecture; the releases' own names differ in one case.
@@ -60,11 +80,28 @@ RELEASED = {
 }
 IMAGENET = {
     f"imagenet_resnet{depth}": Source(
-        (f"https://download.pytorch.org/models/resnet{depth}-{digits}.pth",), None, digits, accuracy
+        (f"https://download.pytorch.org/models/resnet{depth}-{digits}.pth",),
+        None,
+        digits,
+        accuracy,
+        classes=1000,
+        whole=WHOLE["imagenet"],
     )
     for depth, digits, accuracy in ((18, "f37072fd", 69.758), (34, "b627a593", 73.314), (50, "0676ba61", 76.13))
 }
 BY_DATA = {"cifar100": RELEASED, "imagenet": IMAGENET}  # by the source that they were trained on
+# Others of the same networks, by the name of the weights: as re-saved in github.com/robtad/DANS.
+NAMED = {
+    "chenyaofo": {
+        name: _chenyaofo(name, accuracy, sha256)
+        for name, accuracy, sha256 in (
+            ("resnet20", 68.83, "0d7818eb35f95925455f13e548a72cfd79faf9174e293faefba0dd56cef1e164"),
+            ("resnet32", 70.16, "e36a0629e178095b7747a0ae937c1ca19a2a1adf4a74f3a93eb7c18a4a3e9c90"),
+            ("resnet44", 71.63, "466747de93dfc24d12769917f83c645d6c17182481c3b51e464d4baef352d1c6"),
+            ("resnet56", 72.63, "f7e590a0e2fe80795aaeb7c5c75f53bd1050a2161c8e53e523ce2835fffd52e2"),
+        )
+    }
+}
 UNKNOWN = Source((), None, None, None)
 HUB = "hf-hub:"  # before OWNER/NAME of a model on Hugging Face's hub
 FAMILIES = ("torchvision/", "timm/")  # whose packages know weights by name
@@ -85,7 +122,10 @@ def by_name(teacher: Teacher) -> bool:
 
 def released(teacher: Teacher, data: Data) -> Source:
     """The release of this architecture for this data."""
-    return BY_DATA.get(data.source, {}).get(teacher.architecture, UNKNOWN)
+    if teacher.weights in NAMED:
+        return NAMED[teacher.weights].get(teacher.architecture, UNKNOWN)
+    known = IMAGENET if teacher.classes == "imagenet" else BY_DATA.get(data.source, {})
+    return known.get(teacher.architecture, UNKNOWN)
 
 
 def source_of(teacher: Teacher, data: Data) -> Source:
@@ -98,18 +138,31 @@ def source_of(teacher: Teacher, data: Data) -> Source:
     Raises DistilleryError for weights that it does not know.
     """
     if by_name(teacher) or NETWORKS[teacher.architecture].name not in NETWORKS:
-        return _asked(teacher)
+        return _asked(teacher, data)
     known = released(teacher, data)
+    own = known.preprocessing if teacher.preprocessing == "own" else teacher.preprocessing
     return Source(
         urls=places(teacher) or known.urls,
         member=teacher.member or known.member,
         sha256=teacher.sha256 or (None if places(teacher) else known.sha256),
         accuracy=known.accuracy if teacher.accuracy is None else teacher.accuracy,
-        preprocessing=teacher.preprocessing if isinstance(teacher.preprocessing, Preprocessing) else None,
+        preprocessing=own if isinstance(own, Preprocessing) else None,
+        classes=known.classes or _of_imagenet(teacher),
+        licence=None if places(teacher) else known.licence,
+        whole=_whole(teacher, data),
     )
 
 
-def _asked(teacher: Teacher) -> Source:
+def _of_imagenet(teacher: Teacher) -> int | None:
+    return 1000 if teacher.classes == "imagenet" else None
+
+
+def _whole(teacher: Teacher, data: Data) -> int | None:
+    """How many images the accuracy that a teacher is held to was measured on."""
+    return WHOLE["imagenet"] if teacher.classes == "imagenet" else WHOLE.get(data.source)
+
+
+def _asked(teacher: Teacher, data: Data) -> Source:
     from distillery.teachers import named  # torch
 
     found, weights = None, teacher.weights or ""
@@ -119,6 +172,8 @@ def _asked(teacher: Teacher) -> Source:
     elif not urls:
         found = named.named(teacher.architecture, teacher.weights)
         urls = found.urls
+    on_imagenet = data.source == "imagenet" or teacher.classes == "imagenet"
+    documented = found.accuracy if found and on_imagenet else None
     own: Preprocessing | str | None = teacher.preprocessing
     if own == "own":
         own = found.preprocessing if found else named.carried(teacher.architecture)
@@ -126,10 +181,11 @@ def _asked(teacher: Teacher) -> Source:
         urls=urls,
         member=teacher.member,
         sha256=teacher.sha256 or (found.sha256 if found else None),
-        accuracy=teacher.accuracy,
+        accuracy=documented if teacher.accuracy is None else teacher.accuracy,
         preprocessing=own if isinstance(own, Preprocessing) else None,
-        classes=found.classes if found else None,
+        classes=found.classes if found else _of_imagenet(teacher),
         licence=found.licence if found else None,
+        whole=_whole(teacher, data),
     )
 
 

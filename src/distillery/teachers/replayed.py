@@ -33,7 +33,9 @@ class Replayed:
 
     Args:
         networks: the teachers.
-        folders, plans: of their tables; a run's seed is added to either.
+        folders, plans: of their tables; a run's seed is added to either, unless all runs see the same views
+            (`augmentation.view_seed`) and nothing mixes images, which depends on their order. With one table for all
+            seeds a teacher's outputs are those of other batches: equal up to rounding.
         loader: makes a loader like the one that trains.
     """
 
@@ -47,6 +49,8 @@ class Replayed:
     ) -> None:
         self.networks, self.folders, self.plans = networks, folders, plans
         self.loader, self.recipe = loader, recipe
+        mixes = any(part.mixes for part in recipe.augmentations())
+        self.shared = None if mixes else recipe.augmentation.view_seed
         self.tables: dict[int, list[ReplayTable]] = {}
         self.current: list[ReplayTable] = []
 
@@ -64,7 +68,7 @@ class Replayed:
 
     def _of_run(self, teacher: int, seed: int) -> tuple[Path, Plan]:
         plan = self.plans[teacher]
-        key = sha256_json([plan.key, seed])
+        key = sha256_json([plan.key, seed if self.shared is None else ["shared", self.shared]])
         return self.folders[teacher] / key[:12], replace(plan, key=key)
 
     def _build(self, network: Network, table: ReplayTable, epoch: int, seed: int) -> None:

@@ -67,6 +67,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
     recipes |= {f"methods.{m} for {p}": study.recipe_for(p, m) for p in study.pairs for m in study.methods}
     for where, recipe in {sha256_json(r.effective()): (w, r) for w, r in reversed(recipes.items())}.values():
         yield from optimises(where, recipe)
+        if not streamed and (idle := {"scale", "ratio"} & {*recipe.augmentation.model_dump()}):
+            yield f"{where}: augmentation.{min(idle)}: has no effect: only of streamed images a random part is resized"
         if shape and recipe.augmentation.then:
             yield from _augments(where, recipe, shape)
     teachers: dict[str, Role] = {}
@@ -83,9 +85,6 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 loss = Loss(method)
             except Problems as found:
                 yield from (f"{here}: {sentence}" for sentence in found.sentences)
-                continue
-            if streamed and "strong" in loss.needs:
-                yield f"{here}: {method.objective} needs a second view, which streamed images have not: take arrays"
                 continue
             recipe = study.recipe_for(p, m)
             yield from _smooths(here, recipe, method.objective, loss)
@@ -123,10 +122,12 @@ def _of_teacher(study: Study, name: str, trial: Trial | None, roles: dict[str, R
         role = Role(teacher.architecture, origin.preprocessing)
         if teacher.preprocessing == "own" and "preprocessing" in teacher.model_fields_set and not role.own:
             yield f"{where}.preprocessing: {teacher.architecture} carries none of its own: give mean and std, or `data`"
-        if trial and origin.classes not in (None, trial.shape.num_classes):
+        wide = 1000 if teacher.classes == "imagenet" else trial and trial.shape.num_classes
+        if trial and origin.classes not in (None, wide):
+            hint = ", or say `classes: imagenet` if the data are some of ImageNet's" if origin.classes == 1000 else ""
             yield (
                 f"{where}: its weights are for {origin.classes} classes, and the data has {trial.shape.num_classes}: "
-                "take weights that were trained on these classes"
+                f"take weights that were trained on these classes{hint}"
             )
             return
     roles[name] = role

@@ -115,6 +115,8 @@ class ClassTraining(Training):
         cached = job.values["cached"]
         if taken := needs & {"maps", "preacts", "tokens"}:
             why = f"the method needs {' and '.join(sorted(taken))}"
+        elif "strong" in needs:
+            why = "the strong view is in no table"
         elif "pooled" in needs and not cached["pooled"]:
             why = "the table holds no pooled features (cache.pooled)"
         if why is not None:
