@@ -24,6 +24,7 @@ SOURCES = Registry(
         "tiny_imagenet": "distillery.data.tiny_imagenet:TinyImageNet",
         "streamed_folder": "distillery.data.streamed_folder:StreamedFolder",
         "imagenet": "distillery.data.imagenet:ImageNet",
+        "streamed_cifar100": "distillery.data.streamed_cifar100:StreamedCIFAR100",
     },
     elsewhere={
         "citeulike": "distillery.tasks.ranking.source:CiteULike",

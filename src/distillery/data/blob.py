@@ -90,18 +90,24 @@ def read_photo(photo: Photo) -> bytes:
     return content
 
 
-def examine(photo: Photo, upright: bool, counted: tuple[int, int] | None = None) -> Examined | str:
+def examine(
+    photo: Photo,
+    upright: bool,
+    counted: tuple[int, int] | None = None,
+    read: Callable[[Photo], bytes] = read_photo,
+) -> Examined | str:
     """Read and decode one image; return what is known of it, or in one clause why it cannot be used.
 
     Args:
         upright: see `pictures.whole`.
         counted: the height and width in which its values are counted, if they are.
+        read: what gives its bytes.
     """
     from distillery.data.pictures import MAX_RATIO, Unreadable, crop, is_plain, whole  # Pillow
     from distillery.data.pixels import count_values
 
     try:
-        content = read_photo(photo)
+        content = read(photo)
         image = whole(content, upright)
         if max(image.size) > MAX_RATIO * min(image.size):
             raise Unreadable(f"it is {image.width} x {image.height}, too narrow to be cropped")
@@ -121,6 +127,7 @@ def write_blob(
     counted: tuple[int, int] | None = None,
     report: Callable[[str, int, int], None] | None = None,
     judge: Callable[[dict[str, Written]], None] | None = None,
+    read: Callable[[Photo], bytes] = read_photo,
 ) -> tuple[dict[str, Written], str, int]:
     """Write the images of some splits; return what each split holds, and the sha256 and size in bytes of the blob.
 
@@ -130,6 +137,7 @@ def write_blob(
     Args:
         counted: count the values of the training images in a view of this height and width.
         report: is told (split, images done, images).
+        read: what gives the bytes of an image.
     """
     from distillery.data.pictures import quietly
 
@@ -140,7 +148,7 @@ def write_blob(
             into, size = written[split], counted if split == "train" else None
 
             def look(photo: Photo, size: tuple[int, int] | None = size) -> Examined | str:
-                return examine(photo, upright, size)
+                return examine(photo, upright, size, read)
 
             for done, (photo, found) in enumerate(in_order(pool, look, photos, AHEAD * threads), 1):
                 if isinstance(found, str):

@@ -29,8 +29,10 @@ from distillery.data.blob import PLAIN, UPRIGHT, Blob
 
 # What a row of numbers says: where the bytes are and how they are decoded; the crop of the decoded image; the size to
 # which it is resized; top and left of the part of that which is kept; whether that is mirrored; by which interpolation.
-COLUMNS = ("offset", "length", "way", "top", "left", "height", "width", "high", "wide", "from_top", "from_left", "flip")
-COLUMNS += ("interpolation",)
+COLUMNS = (
+    *("offset", "length", "way", "top", "left", "height", "width"),
+    *("high", "wide", "from_top", "from_left", "flip", "interpolation"),
+)
 INTERPOLATIONS = ("bilinear", "bicubic")  # by the number in that column
 
 _ARM = ("aarch64", "arm64")

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from distillery.config import Finite, Positive
 from distillery.data.arrays import Arrays, Shape, Source
-from distillery.data.blob import Written, write_blob
-from distillery.data.listing import Listing, suffixes_of
+from distillery.data.blob import Written, read_photo, write_blob
+from distillery.data.listing import Listing, Photo, suffixes_of
 from distillery.data.photos import EVERY, judge, side_lengths
 from distillery.data.pixels import as_labels, of_counts, repeated
 from distillery.errors import DistilleryError
@@ -61,6 +61,10 @@ class Streamed(Source):
         """List the images. Raises DistilleryError if they are not as they should be."""
         raise TypeError(f"{type(self).__name__} defines no listing()")
 
+    def content(self, photo: Photo) -> bytes:
+        """The bytes of an image file. Raises OSError."""
+        return read_photo(photo)
+
     def constants(self) -> tuple[list[float], list[float]] | None:
         """Mean and std, where they need not be counted."""
         mean, std = self.config.mean, self.config.std
@@ -106,7 +110,7 @@ def prepare_blob(name: str, source: Streamed, index: Path, blob: Path) -> dict[s
 
     splits = {"train": listing.train, "test": listing.test}
     written, digest, size = write_blob(
-        blob, splits, source.upright, None if known else source.config.size, _Lines(), check
+        blob, splits, source.upright, None if known else source.config.size, _Lines(), check, source.content
     )
     train, test = written["train"], written["test"]
     if count := repeated(train.sha256, test.sha256):

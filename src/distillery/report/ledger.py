@@ -10,7 +10,7 @@ from scipy import special
 
 from distillery.evaluation.statistics import ALPHA, Summary
 from distillery.report.protocol import obstacles
-from distillery.report.published import Published, method_name, of_pair
+from distillery.report.published import Published, dataset_of, method_name, of_pair
 from distillery.report.results import Cell, Results
 from distillery.task import Measure
 
@@ -44,7 +44,10 @@ def ledger(results: Results) -> list[Comparison]:
         if name is None or (len(teachers) != 1 and name != "student_ce"):
             continue
         ours = (teachers[0] if teachers else "", cell.facts["architecture"], name)
-        found += [compare(cell, entry) for entry in of_pair(cell.facts["data"]["source"], cell.measure.name, *ours)]
+        found += [
+            compare(cell, entry)
+            for entry in of_pair(dataset_of(cell.facts["data"]["source"]), cell.measure.name, *ours)
+        ]
     return found
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.objectives import OBJECTIVES
-from distillery.report.published import Published, settings, teacher_score
+from distillery.report.published import Published, dataset_of, settings, teacher_score
 from distillery.report.recipes import described, differing
 from distillery.report.results import Cell, score
 from distillery.study.blocks import Method
@@ -50,9 +50,32 @@ class Protocol:
         return self.recipe | self.lineages[entry.lineage] | slow
 
 
+# Transformers on enlarged images, in the code of the logit-standardisation paper. How images are cropped is the data's.
+TINY_TRANSFORMERS: dict[str, Any] = {
+    "epochs": 300,
+    "batch_size": 128,
+    "lr": 5e-4,
+    "optimizer": {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-8},
+    "weight_decay": 0.05,
+    "decay": "matrices",
+    "schedule": {
+        "name": "cosine",
+        "per": "epoch",
+        "warmup_epochs": 20.0,
+        "warmup_lr": 5e-7,
+        "warmup_prefix": False,
+        "min_lr": 5e-6,
+    },
+    "drop_path": 0.1,
+    "augmentation": None,
+}
 CIFAR = ("mdistiller", "repdistiller", "repdistiller_ctkd", "simkd_toolbox", "image_classification_sota")
 PROTOCOLS = {
-    "cifar100": Protocol(RECIPE, {lineage: {} for lineage in CIFAR}, {"train": 50_000, "test": 10_000}),
+    "cifar100": Protocol(
+        RECIPE,
+        {lineage: {} for lineage in CIFAR} | {"tiny_transformers": TINY_TRANSFORMERS},
+        {"train": 50_000, "test": 10_000},
+    ),
     "imagenet": Protocol(
         IMAGENET,
         {"mdistiller": {}, "torchdistill": {"batch_size": 256, "lr": 0.1}},
@@ -68,7 +91,7 @@ def obstacles(cell: Cell, entry: Published) -> list[str]:
     """Say why a cell cannot be held against a published number; an empty list if it can."""
     if entry.kind == "quoted_baseline":
         return ["quoted from earlier work, whose own protocol and convention it keeps"]
-    dataset = cell.facts["data"]["source"]
+    dataset = dataset_of(cell.facts["data"]["source"])
     protocol = PROTOCOLS.get(dataset)
     if protocol is None or entry.lineage not in protocol.lineages:
         return [f"another protocol ({entry.lineage})"]
@@ -120,7 +143,7 @@ def _defaults(objective: str) -> dict[str, Any]:
 
 
 def _other_teacher(cell: Cell, entry: Published) -> list[str]:
-    theirs = teacher_score(cell.facts["data"]["source"], cell.measure.name, entry)
+    theirs = teacher_score(dataset_of(cell.facts["data"]["source"]), cell.measure.name, entry)
     ours = [v for t in cell.facts["teachers"].values() if (v := score(t, "last", cell.measure)) is not None]
     if theirs is None or not ours or abs(ours[0] - theirs) <= TEACHER_TOLERANCE:
         return []

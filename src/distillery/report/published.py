@@ -23,6 +23,7 @@ _NETWORKS |= {f"imagenet_resnet{depth}": f"resnet{depth}" for depth in (18, 34, 
 _NETWORKS |= {f"torchvision/resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152)}
 # The published VkD does not say which of these weights its teacher has.
 _NETWORKS |= {f"timm/regnety_160.{tag}": "regnety_160" for tag in ("deit_in1k", "sw_in12k_ft_in1k")}
+_DATASETS = {"streamed_cifar100": "cifar100"}  # sources of ours that give the images of another one
 _SMALL_VITS = ("deit_ti", "pit_ti", "pvt_ti", "t2t_vit_7")  # on CIFAR-100, taught by the ResNet-56 of another code base
 
 
@@ -67,6 +68,11 @@ def numbers(dataset: str, measure: str) -> dict[tuple[str, str, str], tuple[Publ
                 entry = Published(**head, teacher=teacher, student=student, method=method, value=value, sd=sd)
                 found[teacher, student, method] = (*found.get((teacher, student, method), ()), entry)
     return found
+
+
+def dataset_of(source: str) -> str:
+    """Under which data set the numbers for a source of ours are published."""
+    return _DATASETS.get(source, source)
 
 
 def method_name(method: Method) -> str | None:
