@@ -17,6 +17,8 @@ from conftest import ROOT
 
 from distillery import models
 from distillery.data.resident import ResidentEpoch
+from distillery.pipeline import check
+from distillery.pipeline.planner import resolve
 from distillery.study.blocks import Recipe
 from distillery.teachers.source import LiveTeachers
 
@@ -176,3 +178,15 @@ def test_findings_are_those_of_the_results(
     with pytest.raises(SystemExit):
         bench("findings").main(["results/digits", "--against", "rld:nobody"])
     assert "nobody is not in" in capsys.readouterr().err
+
+
+def test_scale_counts_what_a_study_takes(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    scale, folder = bench("scale"), ROOT / "workflow" / "studies"
+    for name, expected in {"imagenet_r34-r18": (328, 207, 200), "imagenet_r50-mobilenet": (209, 74, 66)}.items():
+        found = scale.units(check.load(folder / f"{name}.yaml"), 12, 3)[2]
+        assert tuple(round(gmac) for gmac in found.values()) == expected, "reference: 12 methods, 3 seeds"
+    digits = check.load(folder / "digits.yaml")
+    assert scale.jobs(digits) == len(list(resolve(digits)))
+    scale.main(["--images", "8", "--rounds", "1", "--markdown"])
+    said = capsys.readouterr().out
+    assert "cores for 5,000 images/s" in said and "512 GB a run of 100" in said and "209 GMAC" in said
