@@ -106,7 +106,7 @@ def test_a_released_archive_becomes_a_verified_teacher(
 
 def test_another_accuracy_than_the_published_is_refused(trained: Trained, place: Path, server: Server) -> None:
     url = server.offer("teacher.pth", released(trained.weights))
-    for published in (trained.accuracy - 0.31, trained.accuracy + 0.31):
+    for published in (trained.accuracy - 0.12, trained.accuracy + 0.12):  # more than one image of 899
         with pytest.raises(DistilleryError) as caught:
             run(place, source="fetch", urls=[url], accuracy=published, fallback="train")
         told = str(caught.value)
@@ -114,7 +114,7 @@ def test_another_accuracy_than_the_published_is_refused(trained: Trained, place:
         assert f"its published {published:.2f} %" in told
         assert "\n" not in told
         assert not (place / LAYOUT.teacher(NAME)).exists()
-    assert run(place, source="fetch", urls=[url], accuracy=trained.accuracy - 0.3)["fetched"]["url"] == url
+    assert run(place, source="fetch", urls=[url], accuracy=trained.accuracy - 0.1)["fetched"]["url"] == url
     assert run(place, source="fetch", urls=[url])["fetched"]["published_top1"] is None
 
 

@@ -189,7 +189,7 @@ class _Transforms:
     """As torchvision's, with smaller images."""
 
     real = V1.transforms()
-    mean, std, interpolation, crop_size = real.mean, real.std, real.interpolation, [48]
+    mean, std, interpolation, crop_size, resize_size = real.mean, real.std, real.interpolation, [48], [54]
 
 
 def test_weights_by_torchvisions_name(place: Path, server: Server, offered: Network) -> None:
@@ -324,6 +324,7 @@ def test_valid_studies(place: Path) -> None:
 
 def test_weights_for_other_classes(place: Path) -> None:
     said = "its weights are for 1000 classes, and the data has 10: take weights that were trained on these classes"
+    said += ", or say `classes: imagenet` if the data are some of ImageNet's"
     fetched = {**R18, "source": "fetch", "weights": "IMAGENET1K_V1"}
     assert refused(fetched) == f"params.yaml: teachers.t: {said}"
     tagged = {"architecture": "timm/regnety_160.deit_in1k", "source": "fetch"}
@@ -366,7 +367,7 @@ def test_what_is_wrong_with_weights(place: Path) -> None:
         ),
         (
             {"architecture": "resnet8", **fetch, "weights": "IMAGENET1K_V1"},
-            "teachers.t.weights: 'IMAGENET1K_V1' is no file, and resnet8 has none by name",
+            "teachers.t.weights: 'IMAGENET1K_V1' is no file, and resnet8 has none by that name",
         ),
         (
             {"architecture": "resnet8", **fetch, "weights": "w.pt", "preprocessing": "own"},

@@ -96,7 +96,7 @@ _IDLE = {
         "method",
     ),
     "fetch": ("study", "pair", "method"),
-    "student": ("urls", "weights", "classes", "member", "sha256", "accuracy", "fallback", "recipe"),
+    "student": ("urls", "weights", "preprocessing", "classes", "member", "sha256", "accuracy", "fallback", "recipe"),
 }
 
 

@@ -160,9 +160,7 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
     teacher = study.teachers[name]
     values: dict[str, Any] = {"architecture": teacher.architecture, "source": teacher.source, "seed": teacher.seed}
     if teacher.source == "student":
-        own = teacher.preprocessing
-        seen = {} if isinstance(own, str) else {"preprocessing": own.model_dump(mode="json", exclude_none=True)}
-        return values | {"file": content(local_files(teacher), at)} | seen
+        return values | {"file": content(local_files(teacher), at)}
     # How often it is tested while it trains changes no weight.
     values["recipe"] = study.recipe_for_teacher(name).effective()
     del values["recipe"]["test_every"]

@@ -80,7 +80,7 @@ def _source(work: Work, data: Dataset) -> Source:
         whole = values.get("whole")
         return Source(tuple(values["urls"]), values["member"], values["sha256"], values["accuracy"], whole=whole)
     path = Path(work.settings["students"][name])
-    serves(name, path, values["seed"], values["architecture"], data, "preprocessing" in values)
+    serves(name, path, values["seed"], values["architecture"], data)
     return Source((str(path),), f"{values['seed']}.student", None, None)
 
 

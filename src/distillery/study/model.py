@@ -39,7 +39,7 @@ class Teacher(Block):
     `data`, what students see; or a block of mean, std, size, short_side, interpolation. With `classes: imagenet` the
     weights tell all 1,000 classes of ImageNet apart, of which the data have some, called by their WordNet ids; the
     network is tested as it is, and then keeps the outputs of the data's classes. A student is named by its `study`,
-    `pair`, `method` and `seed`; with a `preprocessing` it sees what this says.
+    `pair`, `method` and `seed`.
     """
 
     architecture: str

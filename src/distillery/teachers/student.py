@@ -10,7 +10,7 @@ from distillery.records.io import DistilleryError, sha256_file
 from distillery.records.schema import RunRecord, read
 
 
-def serves(teacher: str, path: Path, seed: int, architecture: str, data: Dataset, own: bool = False) -> None:
+def serves(teacher: str, path: Path, seed: int, architecture: str, data: Dataset) -> None:
     """Raise DistilleryError if a student cannot teach; one sentence says why and what to do.
 
     Args:
@@ -19,7 +19,6 @@ def serves(teacher: str, path: Path, seed: int, architecture: str, data: Dataset
         seed: which student of the file.
         architecture: what this study says it is.
         data: what it is to teach about.
-        own: whether this study says in which normalisation and size it sees.
     """
     study, _, pair, method, _, _ = path.parts[-6:]
     whose = f"teachers.{teacher}: the student of {pair} by {method}, seed {seed}, of study {study!r}"
@@ -39,8 +38,8 @@ def serves(teacher: str, path: Path, seed: int, architecture: str, data: Dataset
             f"{whose} predicts through modules of {objective}, which are no part of the network, so it cannot teach: "
             "choose a student of another method"
         )
-    here = (data.class_names, *(() if own else (data.scale, data.mean, data.std)))
-    if here != (header.class_names, *(() if own else (header.scale, header.mean, header.std))):
+    here = (data.class_names, data.scale, data.mean, data.std)
+    if here != (header.class_names, header.scale, header.mean, header.std):
         raise DistilleryError(
             f"{whose} was trained on other classes or with another normalisation than this study has: it has to see "
             "the images as its own study shows them"
