@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 
 from distillery import models
 from distillery.data import prepare
+from distillery.data.dataset import Dataset
 from distillery.data.photo_set import PhotoSet
 from distillery.errors import DistilleryError
 from distillery.pipeline import check
@@ -251,6 +252,14 @@ def test_classes_are_found_by_their_wordnet_ids() -> None:
     assert gate.places_of([PALACE, DAISY], ids).tolist() == [698, 985]
     with pytest.raises(DistilleryError, match="the class 'cat' is none of ImageNet's 1,000"):
         gate.places_of(["cat"], ids)
+
+
+def test_arrays_are_tested_with_all_classes_too(tmp_path: Path) -> None:
+    prepare("digits", {}, tmp_path / "arrays")
+    data = Dataset.load(tmp_path / "arrays")
+    wide = gate.renumbered(data, ["x", *reversed(data.class_names)])
+    assert wide.num_classes == 11 and torch.equal(wide.test_labels, 10 - data.test_labels)
+    assert torch.equal(wide.train_labels, data.train_labels) and gate.as_it_sees(data, None) is data
 
 
 def test_a_narrow_network_gives_the_wide_ones_logits() -> None:
