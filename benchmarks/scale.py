@@ -55,7 +55,7 @@ def rate_and_index(photos: Path | None, count: int, rounds: int) -> tuple[float,
             for epoch in range(1, rounds + 2):
                 laid_out, start = stream.epoch(0, epoch), now()
                 for at in range(0, stream.count, 32):
-                    stream.views(laid_out._cuts(data.rows[laid_out.index[at : at + 32].long()], laid_out.crops))
+                    stream.views(laid_out.cuts(data.rows[laid_out.index[at : at + 32].long()], laid_out.crops))
                 seconds.append(now() - start)
         boxes, flips = laid_out.crops
         epoch_bytes = (boxes.nbytes + flips.nbytes + laid_out.index.nbytes) / len(data.train)
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         saved = f", {(gmac / live - 1):+.0%}" if gmac != live else ""
         rows.append([f"{METHODS} methods x {SEEDS} seeds: {how}", f"{gmac:.0f} GMAC an image and epoch{saved}"])
     rows += [
-        [f"{study.study}: methods that a table serves", f"{replayed} of {len(study.methods)}"],
+        [f"{study.study}: methods that a table (with pooled features) serves", f"{replayed} of {len(study.methods)}"],
         [f"{study.study}: jobs", f"{jobs(study)}, for {len(study.runs())} runs"],
     ]
     note = f"Of photos of {size / 1e3:.0f} kB, by {cutting.decoder()}, one thread. TFLOP/s are assumed."

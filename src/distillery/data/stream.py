@@ -154,7 +154,7 @@ class StreamEpoch:
     def batch(self, rows: slice | Tensor) -> Samples:
         loader, device, index = self.loader, self.loader.device, self.index[rows].long()
         places = loader.data.rows[index]
-        wanted = [self._cuts(places, drawn) for drawn in self._drawn()]
+        wanted = [self.cuts(places, drawn) for drawn in self._drawn()]
         after = [*islice(self._following(rows), 2 * AHEAD)] if self.strong else self._following(rows)
         views = loader.views(wanted[0], chain(wanted[1:], after))
         second = None
@@ -170,7 +170,7 @@ class StreamEpoch:
     def _drawn(self) -> list[Drawn]:
         return [self.crops, *([self.strong.crops] if self.strong else [])]
 
-    def _cuts(self, places: Tensor, drawn: Drawn) -> Cuts:
+    def cuts(self, places: Tensor, drawn: Drawn) -> Cuts:
         """Views of images by their positions in the canonical order."""
         at, (boxes, flips) = places.numpy(), drawn
         return self.loader.data.crops(at, boxes[at], flips[at])
@@ -188,7 +188,7 @@ class StreamEpoch:
             size = rows.stop - rows.start
             for start in range(rows.start + self.loader.batch_size, len(self.index), self.loader.batch_size):
                 places = self.loader.data.rows[self.index[start : start + size].long()]
-                yield from (self._cuts(places, drawn) for drawn in self._drawn())
+                yield from (self.cuts(places, drawn) for drawn in self._drawn())
 
 
 class StreamSplit:
