@@ -8,7 +8,7 @@ from distillery.recipe import PARTS
 from distillery.study.blocks import Recipe
 
 # How a training is computed, not what training it is.
-_COMPUTING = ("test_every", "precision", "channels_last", "deterministic", "graph", "tap_preacts")
+_COMPUTING = ("test_every", "precision", "channels_last", "deterministic", "graph", "compile", "tap_preacts")
 
 
 def described(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -23,6 +23,12 @@ def described(recipe: dict[str, Any]) -> dict[str, Any]:
         values = {k: v for k, v in values.items() if k not in short} | {part: block["name"]}
         values |= {k if k in short else f"{part}.{k}": v for k, v in block.items() if k != "name"}
     return values
+
+
+def precision_of(recipe: dict[str, Any]) -> str:
+    """What networks were computed in, said wherever runs of two precisions meet; compiled ones are marked."""
+    precision = recipe.get("precision", Recipe().precision)
+    return f"{precision}, compiled" if recipe.get("compile") else str(precision)
 
 
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

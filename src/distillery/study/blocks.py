@@ -112,6 +112,9 @@ class Recipe(Block):
 
     `drop_path` is the highest rate of stochastic depth, in networks that have it; without the key they keep their own.
 
+    `precision` is that of networks and gradients; weights are float32 (or float64), losses are computed in float32.
+    `compile` lets torch.compile (inductor) make fewer and larger kernels of the student: other last bits.
+
     `tap_preacts` asks the student for its pre-activation taps in every step, as the mdistiller lineage does whether a
     method uses them or not: its wide residual networks then update three batch normalisations twice per step.
     """
@@ -138,6 +141,7 @@ class Recipe(Block):
     channels_last: bool = False
     deterministic: bool = True
     graph: bool = True
+    compile: bool = False
     tap_preacts: bool = False
 
     def part(self, key: str) -> Any:
@@ -234,7 +238,7 @@ class Recipe(Block):
         if self.augmentation.then:
             parts = zip(self.augmentation.then, self.augmentations(), strict=True)
             values["augmentation"]["then"] = [{"name": n.name} | part.config.effective() for n, part in parts]
-        idle = {"decay": "all", "label_smoothing": 0.0}
+        idle = {"decay": "all", "label_smoothing": 0.0, "compile": False}
         return {k: v for k, v in values.items() if v is not None and (k not in idle or v != idle[k])}
 
 
@@ -261,10 +265,21 @@ class Method(Block):
 
 
 class Cache(Block):
-    """The view table: precision, and the largest one that is built before the live teacher takes over."""
+    """The view table: how it is computed and stored, and the largest one built before the live teacher takes over.
+
+    `precision` is the teacher's while the table is built: float32 is exact, and what all students were compared by so
+    far; that of the recipe gives what a live teacher would say in training, sooner. Its effect on logits is measured
+    and recorded. `dtype` is how the outputs are stored.
+    """
 
     enabled: bool = True
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     dtype: Literal["float32", "float16", "int16"] = "float32"
     pooled: bool = False
     budget_gb: Positive = 16.0
     batch_size: int = Field(1024, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _only_what_acts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out float32 as `precision`, which is younger than the first studies: their identity stays."""
+        return {k: v for k, v in dump(self).items() if k != "precision" or v != "float32"}
