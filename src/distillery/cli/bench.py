@@ -8,12 +8,13 @@ from pathlib import Path
 
 import typer
 
+from distillery.cli.base import DAILY, app
 from distillery.errors import DistilleryError
 
-DECIDES_RESULTS = False  # it times steps and keeps none
 FOLDER = Path("benchmarks")
 
 
+@app.command(rich_help_panel=DAILY, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context) -> None:
     """Time a training step here, in one run: ours, the bare student's, the classic loop's, the roofline floor.
 
