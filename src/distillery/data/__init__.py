@@ -26,6 +26,8 @@ SOURCES = Registry(
         "imagenet": "distillery.data.imagenet:ImageNet",
     },
     elsewhere={
+        # Rows of features, or images by rule: found by name, but whoever goes through the list wants pictures.
+        "adult": "distillery.data.adult:Adult",
         "citeulike": "distillery.tasks.ranking.source:CiteULike",
         "interactions": "distillery.tasks.ranking.source:Interactions",
     },

@@ -18,6 +18,8 @@ from distillery.records.io import StaleInput, load_tensors, read_metadata, sha25
 from distillery.records.node_cache import nearby
 from distillery.study.blocks import Recipe
 
+_KEPT = ("source", "selection", "counts", "class_names")
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dataset:
@@ -32,7 +34,9 @@ class Dataset:
         rows: (N,) int64 positions of the training images in the canonical arrays, and so in a view table: all of them
             unless a validation split is held out. Always on the CPU, where tables are looked up.
         val_images, val_labels: the held-out split, if there is one.
-        facts: what the tables say about the data: source, selection, counts, class names.
+        facts: what the tables say about the data: source, selection, counts, class names; where there are groups,
+            what they differ in and their names.
+        test_groups: (N,) int64 group of every test image, where the source says so.
     """
 
     train_images: Tensor
@@ -47,6 +51,7 @@ class Dataset:
     val_images: Tensor | None = None
     val_labels: Tensor | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    test_groups: Tensor | None = None
 
     @classmethod
     def load(cls, path: Path, verify: bool = False, sha256: str | None = None) -> Dataset:
@@ -75,7 +80,8 @@ class Dataset:
             mean=tuple(facts["mean"]),
             std=tuple(facts["std"]),
             rows=torch.arange(len(tensors["train_labels"])),
-            facts={key: facts[key] for key in ("source", "selection", "counts", "class_names")},
+            facts={key: facts[key] for key in (*_KEPT, "groups") if key in facts},
+            test_groups=tensors["test_groups"].long() if "test_groups" in tensors else None,
         )
 
     @property

@@ -74,6 +74,7 @@ class DataRecord(Sealed):
     std: list[float] | None = None
     short_side: int | None = None
     blob: dict[str, Any] | None = None
+    groups: dict[str, Any] | None = None
     sha256_of: dict[str, str]
     content: str
 

@@ -46,7 +46,7 @@ def _of_other_tasks(study: Study) -> Iterator[str]:
         named += [(f"methods.{m}.objective", OBJECTIVES, method.objective)]
         named += [(f"methods.{m}.plus", OBJECTIVES, partner) for partner in method.plus]
     for where, registry, name in named:
-        if name in registry and name not in tuple(registry):  # a row of another task: found, but not listed
+        if name in registry and registry[name].module.startswith("distillery.tasks."):  # a row of another task
             yield f"{where}: {name} is of another task than classification: say `task:` too, or take another one"
 
 
