@@ -21,6 +21,7 @@ TASKS = Registry(
         "classification": "distillery.tasks.classification:Classification",
         "ranking": "distillery.tasks.ranking:Ranking",
         "fairness": "distillery.tasks.fairness:Fairness",
+        "known": "distillery.tasks.known:Known",
     },
 )
 

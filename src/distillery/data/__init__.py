@@ -28,6 +28,8 @@ SOURCES = Registry(
     elsewhere={
         # Rows of features, or images by rule: found by name, but whoever goes through the list wants pictures.
         "adult": "distillery.data.adult:Adult",
+        "gaussian": "distillery.data.gaussian:Gaussian",
+        "trifeature": "distillery.data.trifeature:Trifeature",
         "citeulike": "distillery.tasks.ranking.source:CiteULike",
         "interactions": "distillery.tasks.ranking.source:Interactions",
     },

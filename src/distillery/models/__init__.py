@@ -107,6 +107,16 @@ NETWORKS = Registry(
             for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
             for dim in (4, 10, 20, 50, 100, 200)
         },
+        # Bayes' rule of the source gaussian: exact, too sure, with an error of its own.
+        **{
+            name: ("distillery.models.bayes:Bayes", {"sharpness": sharpness, "noise": noise})
+            for name, sharpness, noise in (
+                ("bayes", 1.0, 0.0),
+                ("bayes_sharp3", 3.0, 0.0),
+                ("bayes_flat3", 1 / 3, 0.0),
+                ("bayes_noise1", 1.0, 1.0),
+            )
+        },
         # For rows of features: one pixel, as many channels.
         "linear": ("distillery.models.mlp:MLP", {"width": 0, "depth": 0}),
         **{

@@ -48,7 +48,8 @@ def run(work: Work) -> None:
             made = _fetch(_source(work, data), work, trainee, loader, data, recipe, task.main)
         if "fetched" not in made:
             with ranks.once(Progress(f"teacher {name}", volatile)) as progress:
-                history = fit(trainee, loader, None, recipe, values["seed"], checkpoint, progress, ranks)
+                if trainee.parameters():  # else a formula (models/bayes.py), which is as it should be
+                    history = fit(trainee, loader, None, recipe, values["seed"], checkpoint, progress, ranks)
             made |= {"recipe": values["recipe"], "ranks": ranks.size}
         if not ranks.first:
             return
