@@ -123,6 +123,7 @@ class Task:
             `distillery.evaluation.task.Evaluation`: what is measured in the end), "cache" (`run(work)`: what is kept of
             a teacher), "rehearsal" (`rehearse(study, images)`: what would fail). Of the last two there are ones that
             do nothing in `distillery.tasks.plain`.
+        labelled: whether its samples have labels that `data.labelled` can hide.
     """
 
     class Config(BaseConfig):
@@ -133,6 +134,7 @@ class Task:
     columns: ClassVar[tuple[Column, ...]] = ()
     plain: ClassVar[str]
     parts: ClassVar[Mapping[str, str]]
+    labelled: ClassVar[bool] = False
     config: Config
 
     def __init__(self, config: Config | None = None) -> None:

@@ -18,6 +18,7 @@ from distillery.records.io import StaleInput, load_tensors, read_metadata, sha25
 from distillery.records.node_cache import nearby
 from distillery.study.blocks import Recipe
 
+UNLABELLED = -1  # in place of a label that training must not see
 _KEPT = ("source", "selection", "counts", "class_names")
 
 
@@ -139,10 +140,26 @@ class Dataset:
             val_labels=self.train_labels[~keep],
         )
 
+    def hide_labels(self, labelled: float, leave_out: bool, seed: int = 0) -> Dataset:
+        """Keep the label of a share of each class's training images, of one at least, the same for the same seed.
 
-def held_out(labels: Tensor, classes: int, fraction: float, seed: int) -> Tensor:
+        The label of the others is -1, or with `leave_out` they go.
+        """
+        labels = self.train_labels.cpu()
+        keep = held_out(labels, self.num_classes, labelled, seed, "labelled")
+        for label in set(range(self.num_classes)) - set(labels[keep].tolist()):
+            keep[(labels == label).nonzero()[:1, 0]] = True
+        shown = keep.to(self.train_labels.device)
+        if not leave_out:
+            return dataclasses.replace(self, train_labels=torch.where(shown, self.train_labels, UNLABELLED))
+        return dataclasses.replace(
+            self, train_images=self.train_images[shown], train_labels=self.train_labels[shown], rows=self.rows[keep]
+        )
+
+
+def held_out(labels: Tensor, classes: int, fraction: float, seed: int, purpose: str = "validation") -> Tensor:
     """Mark `fraction` of each class, (N,) bool, chosen at random by the seed alone; `labels` are on the CPU."""
-    generator = torch.Generator().manual_seed(seed_for(seed, "validation"))
+    generator = torch.Generator().manual_seed(seed_for(seed, purpose))
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in range(classes):
         members = (labels == label).nonzero().squeeze(1)

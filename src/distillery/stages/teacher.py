@@ -37,6 +37,8 @@ def run(work: Work) -> None:
     device = set_up(recipe, ranks if values["source"] == "train" else None)  # one process fetches
     with ranks.once(work.making(ranks.size == 1)) as volatile, ranks.joined(device):
         data = training.load(work.job.reads["arrays"], work.sha256("arrays"), recipe, device)
+        if "labelled" in values:
+            data = training.hidden(data, values["labelled"], False)
         loader = training.loader(data, recipe)
         trainee = training.assemble(values["architecture"], Method(objective=task.plain), data, [], values["seed"])
         checkpoint = Checkpoint(

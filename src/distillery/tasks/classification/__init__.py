@@ -36,6 +36,7 @@ class Classification(Task):
         Column("logit_range", "range of an image's logits", "logits.range", shown=True),
     )
     plain = "ce"
+    labelled = True
     parts: ClassVar[Mapping[str, str]] = {
         "training": f"{_HERE}.training:ClassTraining",
         "evaluation": f"{_HERE}.evaluation:ClassEvaluation",
