@@ -22,6 +22,7 @@ TASKS = Registry(
         "ranking": "distillery.tasks.ranking:Ranking",
         "fairness": "distillery.tasks.fairness:Fairness",
         "known": "distillery.tasks.known:Known",
+        "retrieval": "distillery.tasks.retrieval:Retrieval",
     },
 )
 
