@@ -82,7 +82,7 @@ class Trifeature(Source):
                 half = np.arange(count) % 2
             values = {name: random.integers(0, VALUES, count) for name in ATTRIBUTES}
             values |= {config.label: label, config.group: half * (VALUES // 2) + random.integers(0, VALUES // 2, count)}
-            tensors[f"{split}_images"] = drawn(*(values[name] for name in ATTRIBUTES), random)
+            tensors[f"{split}_images"] = drawn(values["shape"], values["texture"], values["colour"], random)
             tensors[f"{split}_labels"] = label.astype(np.uint8)
             tensors[f"{split}_groups"] = half.astype(np.uint8)
         names = NAMES[config.group]

@@ -22,6 +22,10 @@ class Bayes(Network):
     `weight` is 0 until `know` says what p* is.
     """
 
+    weight: nn.Parameter
+    frequency: nn.Parameter
+    phase: nn.Parameter
+
     def __init__(self, sharpness: float, noise: float, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.sharpness, self.noise = sharpness, noise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from matplotlib.figure import Figure
 
 from distillery.report.figures.style import legend, look, panels
@@ -34,7 +36,7 @@ def draw(results: Results, table: Table) -> Figure | None:
             axis = axes[2 * i + j]
             for (architecture, method), points in found.items():
                 if architecture == student:
-                    ordered = sorted(points, key=lambda point, j=j: point[j])
+                    ordered = sorted(points, key=itemgetter(j))
                     values = [[p[k] for p in ordered] for k in (j, 2, 3)]
                     axis.errorbar(values[0], values[1], yerr=values[2], marker="o", **styles[method])
             axis.set_xlabel(label)

@@ -57,6 +57,6 @@ def _share(cell: Cell) -> float:
     shares = []
     for run in cell.runs.values():
         labels = run["risk"]["labels"]["variance"]
-        taught = next(iter(run["fidelity"].values()), {}).get("risk_variance", labels)
-        shares.append((labels if cell.facts["cost"]["teacher_outputs"] == "none" else taught) / labels)
+        alone = cell.facts["cost"]["teacher_outputs"] == "none"
+        shares.append(1.0 if alone else next(iter(run["fidelity"].values()))["risk_variance"] / labels)
     return float(np.mean(shares))
