@@ -55,8 +55,8 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
         gaps.draw,
     ),
     "why": (
-        "Why distillation helps: a teacher lowers the variance of the risk; the better its probabilities, however "
-        "accurate it is, the better its students. Lower right: for the largest sample.",
+        "Excess log-loss of students and variance of their risk by sample size and teacher; for the largest sample, "
+        "students by how accurate their teacher is and by how far it is from Bayes' rule.",
         why.draw,
     ),
     "teachers": (

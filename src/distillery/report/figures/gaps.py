@@ -31,7 +31,7 @@ def draw(results: Results, table: Table) -> Figure | None:
     if not groups:
         return None
     measures = results.task.measures
-    figure, axes = panels(table, [m.label for m in measures])
+    figure, axes = panels(table, [m.title for m in measures])
     teachers = {name: t for cell in results for name, t in cell.facts.get("teachers", {}).items()}
     alone = [c for c in results if c.runs and c.facts["cost"]["teacher_outputs"] == "none"]
     for measure, axis in zip(measures, axes, strict=True):
@@ -46,7 +46,6 @@ def draw(results: Results, table: Table) -> Figure | None:
             float(np.mean([t["last"][measure.name] for t in teachers.values()])), color=TEACHER, label="teachers"
         )
         axis.set_xlabel("temperature")
-        axis.set_ylabel(measure.axis if measure.unit else measure.name.replace("_", " "))
     legend(figure, axes, table)
     return figure
 

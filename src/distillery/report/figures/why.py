@@ -44,6 +44,7 @@ def draw(results: Results, table: Table) -> Figure | None:
         axis.set_xlabel("rows trained on")
     for axis in (losses, accurate, near):
         axis.set_yscale("symlog", linthresh=1e-3)
+        axis.set_ylim(bottom=0)
         axis.set_ylabel("excess log-loss, nats")
     variances.set_ylabel("share of that with labels")
     accurate.set_xlabel("teacher's test accuracy, %")
