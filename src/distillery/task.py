@@ -5,7 +5,7 @@ Nothing here imports torch: whoever only plans or reads results pays for nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +20,9 @@ TASKS = Registry(
     {
         "classification": "distillery.tasks.classification:Classification",
         "ranking": "distillery.tasks.ranking:Ranking",
+        "fairness": "distillery.tasks.fairness:Fairness",
+        "known": "distillery.tasks.known:Known",
+        "retrieval": "distillery.tasks.retrieval:Retrieval",
     },
 )
 
@@ -91,6 +94,22 @@ class Column:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table that a task adds to the result tables.
+
+    Attributes:
+        title: what stands above it.
+        header, rows: texts; the first two columns are left-aligned, the others are numbers.
+        note: what the columns are, and where each row's definition is from.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
 class Task:
     """Base of every task's declaration. A nested `Config` declares the keys of the study's `task:` block.
 
@@ -105,6 +124,7 @@ class Task:
             `distillery.evaluation.task.Evaluation`: what is measured in the end), "cache" (`run(work)`: what is kept of
             a teacher), "rehearsal" (`rehearse(study, images)`: what would fail). Of the last two there are ones that
             do nothing in `distillery.tasks.plain`.
+        labelled: whether its samples have labels that `data.labelled` can hide.
     """
 
     class Config(BaseConfig):
@@ -115,6 +135,7 @@ class Task:
     columns: ClassVar[tuple[Column, ...]] = ()
     plain: ClassVar[str]
     parts: ClassVar[Mapping[str, str]]
+    labelled: ClassVar[bool] = False
     config: Config
 
     def __init__(self, config: Config | None = None) -> None:
@@ -124,6 +145,14 @@ class Task:
     def main(self) -> Measure:
         """What the main table shows."""
         return self.measures[0]
+
+    def sections(self, cells: Iterable[Any]) -> list[Section]:
+        """Tables of the task's own, below the main one: of the cells of a study that have runs.
+
+        A cell has `pair`, `method`, `runs` (what `Evaluation.measure` gave, by seed) and `facts` (objective, teachers,
+        recipe, data; see `distillery.report.results.Cell`).
+        """
+        return []
 
     def part(self, name: str) -> Any:
         """Import one of the parts. Raises DistilleryError if it cannot be imported."""

@@ -27,6 +27,11 @@ SOURCES = Registry(
         "streamed_cifar100": "distillery.data.streamed_cifar100:StreamedCIFAR100",
     },
     elsewhere={
+        # Rows of features, or images by rule: found by name, but whoever goes through the list wants pictures.
+        "adult": "distillery.data.adult:Adult",
+        "gaussian": "distillery.data.gaussian:Gaussian",
+        "multilabel": "distillery.data.multilabel:Multilabel",
+        "trifeature": "distillery.data.trifeature:Trifeature",
         "citeulike": "distillery.tasks.ranking.source:CiteULike",
         "interactions": "distillery.tasks.ranking.source:Interactions",
     },

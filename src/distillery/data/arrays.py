@@ -27,6 +27,8 @@ class Arrays:
         scale: pixel value of full brightness.
         mean, std: per channel, in units of `scale`; the constants that the images are normalised with.
         selection: the options that decided the content (a subset, a test fraction).
+        group, group_names: what groups of people or things the samples are of, where the source says so ("sex"), and
+            the name of every group; `tensors` then hold train_groups and test_groups (N,) too.
     """
 
     tensors: dict[str, NDArray[np.uint8] | NDArray[np.uint16]]
@@ -35,10 +37,13 @@ class Arrays:
     mean: list[float]
     std: list[float]
     selection: dict[str, Any]
+    group: str | None = None
+    group_names: list[str] | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the record of the data says beside their source and the hashes."""
-        return {
+        groups = {"groups": {"of": self.group, "names": self.group_names}} if self.group is not None else {}
+        return groups | {
             "selection": self.selection,
             "counts": {"train": len(self.tensors["train_labels"]), "test": len(self.tensors["test_labels"])},
             "shape": list(self.tensors["train_images"].shape[1:]),
@@ -82,9 +87,11 @@ class Source:
 
     Attributes:
         streamed: whether the data stage writes a blob of encoded images (`streamed.prepare_blob`), not arrays.
+        grouped: whether its samples may belong to groups, between which `task: fairness` measures gaps.
     """
 
     streamed: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
 
     class Config(BaseConfig):
         """Keys of the `data:` block besides `source`."""

@@ -19,6 +19,9 @@ from distillery.records.io import StaleInput, load_tensors, read_metadata, sha25
 from distillery.records.node_cache import nearby
 from distillery.study.blocks import Recipe
 
+UNLABELLED = -1  # in place of a label that training must not see
+_KEPT = ("source", "selection", "counts", "class_names")
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dataset:
@@ -33,7 +36,9 @@ class Dataset:
         rows: (N,) int64 positions of the training images in the canonical arrays, and so in a view table: all of them
             unless a validation split is held out. Always on the CPU, where tables are looked up.
         val_images, val_labels: the held-out split, if there is one.
-        facts: what the tables say about the data: source, selection, counts, class names.
+        facts: what the tables say about the data: source, selection, counts, class names; where there are groups,
+            what they differ in and their names.
+        test_groups: (N,) int64 group of every test image, where the source says so.
     """
 
     train_images: Tensor
@@ -48,6 +53,7 @@ class Dataset:
     val_images: Tensor | None = None
     val_labels: Tensor | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    test_groups: Tensor | None = None
 
     @classmethod
     def load(cls, path: Path, verify: bool = False, sha256: str | None = None) -> Dataset:
@@ -72,6 +78,8 @@ class Dataset:
             test_images=images["test"],
             test_labels=tensors["test_labels"].long(),
             rows=torch.arange(len(tensors["train_labels"])),
+            facts={key: facts[key] for key in (*_KEPT, "groups") if key in facts},
+            test_groups=tensors["test_groups"].long() if "test_groups" in tensors else None,
             **described(facts),
         )
 
@@ -130,10 +138,26 @@ class Dataset:
             val_labels=self.train_labels[~keep],
         )
 
+    def hide_labels(self, labelled: float, leave_out: bool, seed: int = 0) -> Dataset:
+        """Keep the label of a share of each class's training images, of one at least, the same for the same seed.
 
-def held_out(labels: Tensor, classes: int, fraction: float, seed: int) -> Tensor:
+        The label of the others is -1, or with `leave_out` they go.
+        """
+        labels = self.train_labels.cpu()
+        keep = held_out(labels, self.num_classes, labelled, seed, "labelled")
+        for label in set(range(self.num_classes)) - set(labels[keep].tolist()):
+            keep[(labels == label).nonzero()[:1, 0]] = True
+        shown = keep.to(self.train_labels.device)
+        if not leave_out:
+            return dataclasses.replace(self, train_labels=torch.where(shown, self.train_labels, UNLABELLED))
+        return dataclasses.replace(
+            self, train_images=self.train_images[shown], train_labels=self.train_labels[shown], rows=self.rows[keep]
+        )
+
+
+def held_out(labels: Tensor, classes: int, fraction: float, seed: int, purpose: str = "validation") -> Tensor:
     """Mark `fraction` of each class, (N,) bool, chosen at random by the seed alone; `labels` are on the CPU."""
-    generator = torch.Generator().manual_seed(seed_for(seed, "validation"))
+    generator = torch.Generator().manual_seed(seed_for(seed, purpose))
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in range(classes):
         members = (labels == label).nonzero().squeeze(1)

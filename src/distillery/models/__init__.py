@@ -102,9 +102,28 @@ NETWORKS = Registry(
     },
     {"torchvision": "distillery.models.foreign:Torchvision", "timm": "distillery.models.foreign:Timm"},
     elsewhere={
-        f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
-        for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
-        for dim in (4, 10, 20, 50, 100, 200)
+        **{
+            f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
+            for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
+            for dim in (4, 10, 20, 50, 100, 200)
+        },
+        # Bayes' rule of the source gaussian: exact, too sure, with an error of its own.
+        **{
+            name: ("distillery.models.bayes:Bayes", {"sharpness": sharpness, "noise": noise})
+            for name, sharpness, noise in (
+                ("bayes", 1.0, 0.0),
+                ("bayes_sharp3", 3.0, 0.0),
+                ("bayes_flat3", 1 / 3, 0.0),
+                ("bayes_noise1", 1.0, 1.0),
+            )
+        },
+        # For rows of features: one pixel, as many channels.
+        "linear": ("distillery.models.mlp:MLP", {"width": 0, "depth": 0}),
+        **{
+            f"mlp{depth}_w{width}": ("distillery.models.mlp:MLP", {"width": width, "depth": depth})
+            for depth in (1, 2)
+            for width in (2, 4, 8, 16, 64, 128, 256)
+        },
     },
 )
 FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it

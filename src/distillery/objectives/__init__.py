@@ -50,7 +50,10 @@ OBJECTIVES = Registry(
     elsewhere={
         "bpr": "distillery.tasks.ranking.objectives.bpr:BPR",
         "cd": "distillery.tasks.ranking.objectives.cd:CD",
+        "double": "distillery.tasks.retrieval.objectives.double:Double",
         "one_stratum": "distillery.tasks.ranking.objectives.unkd:OneStratum",
+        "ova": "distillery.tasks.retrieval.objectives.ova:OVA",
+        "ova_kd": "distillery.tasks.retrieval.objectives.ova_kd:OVAKD",
         "rd": "distillery.tasks.ranking.objectives.rd:RD",
         "rrd": "distillery.tasks.ranking.objectives.rrd:RRD",
         "unkd": "distillery.tasks.ranking.objectives.unkd:UnKD",

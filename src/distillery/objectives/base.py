@@ -172,6 +172,7 @@ class Objective(nn.Module):
         needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts", "tokens"
             (of both networks), "strong" (a second view), "teachers" (several), "distilled" (the student's distillation
             head, where it has one, which no other method trains). Empty: no teacher at all.
+        unlabelled: whether it learns from images without a label (-1) too, where `data.labelled` hides some.
         static: False if a step's tensor shapes depend on the data, which rules out graph capture; a data selection
             makes them do so. A method whose own shapes do sets `static = False` in its class.
     """
@@ -183,6 +184,7 @@ class Objective(nn.Module):
         """Of the cross-entropy with the labels."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    unlabelled: ClassVar[bool] = False
     config: Config
     smoothing: float = 0.0
 

@@ -108,6 +108,11 @@ class Loss:
         kinds = [self.main[0], *(read[0] for _, read in self.plus.values())]
         return frozenset().union(*(kind.needs for kind in kinds))
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the method, partners included, learns from images without a label too."""
+        return all(kind.unlabelled for kind in (self.main[0], *(read[0] for _, read in self.plus.values())))
+
     def effective(self) -> dict[str, Any]:
         """The block with every default filled in."""
         block = self.main[1].effective()

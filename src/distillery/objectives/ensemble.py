@@ -1,16 +1,22 @@
 """Ensemble KD: "Unified and effective ensemble knowledge distillation" (arXiv:2204.00548).
 
-The paper's formulas are not public; only their intent is. The formulas below are this project's declared choice:
-    target      p = sum_k w_k softmax(z_k / T); labelled rows: w_k proportional to p_k[y], teacher k's probability
-                (T = 1) of the label; unlabelled rows: w_k = 1/K
-    scale       labelled rows: mean_k p_k[y], the ensemble's correctness; unlabelled rows: 1 + disagreement, the
-                generalised Jensen-Shannon divergence of the p_k (T = 1) divided by log K, which lies in [0, 1]
+The paper's formulas are not public; only their intent is: teachers weighted by their correctness on each labelled
+image, the image's loss by the ensemble's, and the loss of an unlabelled image by the teachers' disagreement. The
+formulas below are this project's declared design:
+    target      p = sum_k w_k softmax(z_k / T); labelled rows: w_k proportional to the correctness c_k of teacher k;
+                unlabelled rows: w_k = 1/K
+    correctness "probability": c_k = p_k[y], at T = 1, and of the ensemble mean_k p_k[y];
+                "inverse_loss": c_k = 1 / (1 + CE_k), and of the ensemble 1 / (1 + mean_k CE_k), CE_k = -log p_k[y]:
+                nearer to the same authors' FedKD (released code), which divides by losses, and MT-BERT
+    scale       labelled rows: the ensemble's correctness; unlabelled rows: 1 + disagreement, the generalised
+                Jensen-Shannon divergence of the p_k (T = 1) divided by log K, which lies in [0, 1]
     loss        T^2 * mean_B scale * KL(p || softmax(z_s / T))
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +27,7 @@ from distillery.objectives.base import Batch, Objective
 from distillery.objectives.soft import full_precision, tempered
 
 UNLABELLED = -1
+Correctness = Literal["probability", "inverse_loss"]
 
 
 def label_log_probs(teachers: Tensor, labels: Tensor) -> Tensor:
@@ -44,16 +51,35 @@ def disagreement(teachers: Tensor) -> Tensor:
     return (divergence / math.log(max(count, 2))).clamp(0, 1)
 
 
-def ensemble_loss(student: Tensor, teachers: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
+def ensemble_loss(
+    student: Tensor,
+    teachers: Tensor,
+    labels: Tensor,
+    temperature: float = 4.0,
+    correctness: Correctness = "probability",
+    weighting: bool = True,
+    scaling: bool = True,
+    disagreeing: bool = True,
+) -> Tensor:
     """T^2 * mean_B scale * KL(p || softmax(student/T)) (see the module), (B, C), (K, B, C), (B,) in, scalar out.
 
-    Label -1 marks an unlabelled row. With one teacher this is KD scaled by that teacher's probability of the label.
+    Label -1 marks an unlabelled row. With one teacher this is KD scaled by that teacher's correctness. Without
+    `weighting` all w_k are 1/K; without `scaling` labelled rows and without `disagreeing` unlabelled ones count 1:
+    without all three it is KD from the mean of the teachers' probabilities.
     """
     teachers = full_precision(teachers)
     at_label = label_log_probs(teachers, labels)
-    log_p = combined_log_probs(teachers, F.log_softmax(at_label, dim=0), temperature)
+    if correctness == "probability":
+        log_correct, together = at_label, at_label.exp().mean(dim=0)
+    else:
+        log_correct, together = -torch.log1p(-at_label), 1 / (1 - at_label.mean(dim=0))
+    weights = F.log_softmax(log_correct if weighting else torch.zeros_like(at_label), dim=0)
+    log_p = combined_log_probs(teachers, weights, temperature)
     log_q = F.log_softmax(tempered(student, temperature), dim=1)
-    scale = torch.where(labels == UNLABELLED, 1 + disagreement(teachers), at_label.exp().mean(dim=0))
+    one = torch.ones_like(together)
+    scale = torch.where(
+        labels == UNLABELLED, 1 + disagreement(teachers) if disagreeing else one, together if scaling else one
+    )
     rows = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
     return temperature**2 * (scale * rows).mean()
 
@@ -65,11 +91,20 @@ class Ensemble(Objective):
     """
 
     needs = frozenset({"logits", "teachers"})
+    unlabelled = True
 
     class Config(Objective.Config):
         temperature: Positive = 4.0
         ce_weight: Weight = 0.1
         kd_weight: Weight = 0.9
+        correctness: Correctness = "probability"
+        """How it is measured; the default is bounded by the image itself, the other one is the authors' habit."""
+        weighting: bool = True
+        """Weight teachers by their correctness, on labelled images."""
+        scaling: bool = True
+        """Weight labelled images by the ensemble's correctness."""
+        disagreement: bool = True
+        """Weight unlabelled images by the teachers' disagreement."""
 
     config: Config
 
@@ -81,6 +116,6 @@ class Ensemble(Objective):
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         pairs = [self.logits(batch.student.logits, teacher.logits, batch.targets) for teacher in batch.teachers]
         teachers = torch.stack([teacher for _, teacher in pairs])
-        return {
-            "kd": self.config.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, self.config.temperature)
-        }
+        c = self.config
+        options = (c.temperature, c.correctness, c.weighting, c.scaling, c.disagreement)
+        return {"kd": c.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, *options)}

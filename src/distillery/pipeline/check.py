@@ -63,9 +63,12 @@ def _unknown(registry: Registry, name: str, where: str) -> list[str]:
 
 def _names(study: Study) -> Iterable[str]:
     try:
-        task_of(study.task)
+        task = task_of(study.task)
     except DistilleryError as error:
         yield from (line if line.startswith("task") else f"task: {line}" for line in str(error).splitlines())
+    else:
+        if study.data.hidden and not task.labelled:
+            yield f"data.labelled: the task {task.name} has no labels to hide: leave it out"
     try:
         open_source(study.data.source, study.data.options)
     except DistilleryError as error:

@@ -146,7 +146,7 @@ def resolve(study: Study) -> Plan:
             for cell in ((p, m, str(block)) for block in study.seeds):
                 seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
                 made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
-                add("distill", cell, trained | cached, reads=read, outputs=made, seeds=seeds)
+                add("distill", cell, trained | cached | study.data.hidden, reads=read, outputs=made, seeds=seeds)
                 read = read | {"teachers": at.pair_teachers(p)} | made
                 made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
                 add("evaluate", cell, trained, reads=read, outputs=made, seeds=seeds)
@@ -166,6 +166,7 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
     # How often it is tested while it trains changes no weight.
     values["recipe"] = study.recipe_for_teacher(name).effective()
     del values["recipe"]["test_every"]
+    values |= study.data.hidden
     if teacher.source == "fetch":
         origin = source_of(teacher, study.data)
         values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}

@@ -75,6 +75,7 @@ class DataRecord(Sealed):
     short_side: int | None = None
     interpolation: str | None = None
     blob: dict[str, Any] | None = None
+    groups: dict[str, Any] | None = None
     sha256_of: dict[str, str]
     content: str
 

@@ -20,7 +20,8 @@ class ClassEffect:
     Attributes:
         sc, tc: classes that changed significantly against the student alone (#SC) and against the teacher (#TC).
         sc_holm, tc_holm: those that remain with Holm's correction over the classes.
-        teachers: trainings of the teacher that `tc` compares with. Against one it is no #TC (see `class_change`).
+        teachers: trainings of the teacher that `tc` compares with: all of the study that differ from the pair's own in
+            the seed alone. Against one it is no #TC (see `class_change`).
         alone_disagreement, teacher_disagreement: test images, in percent, that the two models label differently,
             averaged over seeds.
     """
@@ -57,16 +58,25 @@ def against_alone(results: Results, cell: Cell) -> ClassChange | None:
     return class_change(_per_class(cell), _per_class(other), _images(cell))
 
 
-def against_teacher(cell: Cell) -> ClassChange | None:
+def against_teacher(cell: Cell, results: Results | None = None) -> ClassChange | None:
     """Class-wise change from the teacher to a student."""
-    return class_change(_per_class(cell), [t["per_class"] for t in _trainings(cell)], _images(cell))
+    return class_change(_per_class(cell), [t["per_class"] for t in _trainings(cell, results)], _images(cell))
 
 
-def _trainings(cell: Cell) -> list[dict[str, Any]]:
-    """The teachers of the first one's architecture if they are enough to know their spread, else the first alone."""
-    teachers = list(cell.facts.get("teachers", {}).values())
-    alike = [t for t in teachers if t["architecture"] == teachers[0]["architecture"]]
+def _trainings(cell: Cell, results: Results | None = None) -> list[dict[str, Any]]:
+    """The teachers like the pair's first one if they are enough to know their spread, else the first alone.
+
+    They are looked for in all pairs: a teacher may be repeated with other seeds, each for students of its own.
+    """
+    known = {name: t for other in results or () for name, t in other.facts.get("teachers", {}).items()}
+    teachers = list((cell.facts.get("teachers", {}) | known).values())
+    alike = [t for t in teachers if _kind(t) == _kind(teachers[0])]
     return alike if len(alike) >= SMALLEST else teachers[:1]
+
+
+def _kind(teacher: dict[str, Any]) -> tuple[str, Any]:
+    """What repeated trainings of a teacher have in common."""
+    return teacher["architecture"], teacher.get("trained", {}).get("recipe")
 
 
 def disagreement_with_alone(results: Results, cell: Cell) -> np.ndarray | None:
@@ -92,7 +102,7 @@ def effects(results: Results) -> list[ClassEffect]:
     for cell in results:
         if not cell.runs or "per_class" not in next(iter(cell.runs.values())):
             continue
-        sc, tc = against_alone(results, cell), against_teacher(cell)
+        sc, tc = against_alone(results, cell), against_teacher(cell, results)
         matrices = disagreement_with_alone(results, cell), disagreement_with_teacher(cell)
         rates = [None if m is None else disagreement_rate(m) for m in matrices]
         found.append(
@@ -106,7 +116,7 @@ def effects(results: Results) -> list[ClassEffect]:
                 tc_holm=tc.significant_holm if tc else None,
                 alone_disagreement=rates[0],
                 teacher_disagreement=rates[1],
-                teachers=len(_trainings(cell)),
+                teachers=len(_trainings(cell, results)),
             )
         )
     return found

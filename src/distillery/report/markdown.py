@@ -55,7 +55,7 @@ def markdown(table: Table) -> str:
             "",
             *_grid([escape(text) for text in aggregate_header(table)], rows),
         ]
-    return "\n".join([*lines, *_classwise(table), *_against_published(table)]) + "\n"
+    return "\n".join([*lines, *_classwise(table), *_sections(table), *_against_published(table)]) + "\n"
 
 
 def _classwise(table: Table) -> list[str]:
@@ -64,6 +64,16 @@ def _classwise(table: Table) -> list[str]:
     rows = [[escape(label_of(table, e.method)), e.pair, *classwise_row(e)] for e in table.classwise]
     lines = ["", "### Class-wise effect", "", *_grid(["method", "pair", *classwise_header(table)], rows)]
     return [*lines, "", classwise_text(table)]
+
+
+def _sections(table: Table) -> list[str]:
+    """The task's own tables."""
+    lines = []
+    for section in table.sections:
+        rows = [[escape(text) for text in row] for row in section.rows]
+        lines += ["", f"### {escape(section.title)}", "", *_grid([escape(text) for text in section.header], rows)]
+        lines += ["", escape(section.note)] if section.note else []
+    return lines
 
 
 def _against_published(table: Table) -> list[str]:

@@ -32,6 +32,7 @@ from distillery.report.text import (
     score_text,
     tally_text,
 )
+from distillery.task import Section
 
 TEMPLATE = Path(__file__).with_name("page.html")
 Cell = tuple[str, Any]  # HTML, and what to sort by ("" for nothing)
@@ -48,6 +49,7 @@ def page(results: Results, table: Table, record: dict[str, Any], figures: Path, 
         ("Across pairs (95 % bootstrap interval)", _aggregates(table)),
         ("Calibration, fidelity to the teacher, logits (last epoch)", _measures(results, table)),
         ("Class-wise effect of distillation", _classwise(table)),
+        *((section.title, _section(section)) for section in table.sections),
         ("Figures", _figures(results, figures, drawn)),
         ("Against published numbers", _ledger(table)),
         ("Environment", _environment(record)),
@@ -166,6 +168,12 @@ def _classwise(table: Table) -> str:
     header = ["method", "pair", *classwise_header(table)]
     table_ = grid(header, [("", line(e)) for e in table.classwise], text_columns=(1,))
     return f'{table_}<p class="small">{escape(classwise_text(table))}</p>'
+
+
+def _section(section: Section) -> str:
+    """One of the task's own tables."""
+    rows = [("", [(escape(text), text) for text in row]) for row in section.rows]
+    return grid(list(section.header), rows) + f'<p class="small">{escape(section.note)}</p>'
 
 
 def _ledger(table: Table) -> str:

@@ -14,7 +14,7 @@ from distillery.report.ledger import Comparison, ledger
 from distillery.report.published import Published
 from distillery.report.results import Cell, Results, label_of_method, score
 from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
-from distillery.task import Measure
+from distillery.task import Measure, Section
 
 CONVENTIONS = {
     "last": "the last epoch",
@@ -89,6 +89,7 @@ class Table:
     missing: tuple[str, ...]
     published: tuple[Comparison, ...] = ()
     classwise: tuple[ClassEffect, ...] = ()
+    sections: tuple[Section, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,6 +107,10 @@ class Table:
             Comparison(**{**c, "published": Published(**c["published"])}) for c in content["published"]
         )
         lists["classwise"] = tuple(ClassEffect(**effect) for effect in content["classwise"])
+        lists["sections"] = tuple(
+            Section(s["title"], tuple(s["header"]), tuple(map(tuple, s["rows"])), s["note"])
+            for s in content.get("sections", ())
+        )
         return cls(**{**content, **lists, "rows": rows, "measure": Measure(**content["measure"])})
 
 
@@ -138,6 +143,7 @@ def build(results: Results) -> Table:
         missing=tuple(_missing(results)),
         published=tuple(ledger(results)),
         classwise=tuple(effects(results)),
+        sections=tuple(results.task.sections([cell for cell in results if cell.runs])),
     )
 
 

@@ -37,6 +37,8 @@ def run(work: Work) -> None:
     finished = Finished(work, hardware)
     with ranks.once(work.making(ranks.size == 1)) as volatile, ranks.joined(device):
         data = training.load(work.job.reads["arrays"], work.sha256("arrays"), recipe, device)
+        if "labelled" in values:
+            data = training.hidden(data, values["labelled"], Loss(spec).unlabelled)
         loader = training.loader(data, recipe)
         needs = Loss(spec).needs
         described = artifacts.read_json(work.job.reads["pair"])["teachers"]

@@ -39,6 +39,8 @@ def run(work: Work) -> None:
     device = set_up(recipe, ranks if values["source"] == "train" else None)  # one process fetches
     with ranks.once(work.making(ranks.size == 1)) as volatile, ranks.joined(device):
         data = training.load(work.job.reads["arrays"], work.sha256("arrays"), recipe, device)
+        if "labelled" in values:
+            data = training.hidden(data, values["labelled"], False)
         loader = training.loader(data, recipe)
         trainee = training.assemble(values["architecture"], Method(objective=task.plain), data, [], values["seed"])
         checkpoint = Checkpoint(
@@ -52,7 +54,8 @@ def run(work: Work) -> None:
             if recipe.compile:
                 share_cache(work.job.layout.compiled)
             with ranks.once(Progress(f"teacher {name}", volatile)) as progress:
-                history = fit(trainee, loader, None, recipe, values["seed"], checkpoint, progress, ranks)
+                if trainee.parameters():  # else a formula (models/bayes.py), which is as it should be
+                    history = fit(trainee, loader, None, recipe, values["seed"], checkpoint, progress, ranks)
             made |= {"recipe": values["recipe"], "ranks": ranks.size}
         if not ranks.first:
             return

@@ -8,7 +8,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, field_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_serializer,
+)
 
 from distillery.records.io import DistilleryError
 from distillery.records.preprocessing import Preprocessing
@@ -16,14 +25,30 @@ from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
 
 
 class Data(Block):
-    """Where the images come from: the name of a source in `distillery.data` and that source's options."""
+    """Where the images come from: the name of a source in `distillery.data` and that source's options.
+
+    `labelled` is the share of each class's training images whose label training sees, chosen by a fixed seed, at least
+    one of each. Teachers, and students of methods that cannot learn from an image without a label, train on these alone
+    (`Objective.unlabelled`). Tests see all labels.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     source: str
+    labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+    @property
+    def hidden(self) -> dict[str, float]:
+        """What the spec of a job that trains says about labels: nothing where all are seen."""
+        return {"labelled": self.labelled} if self.labelled < 1 else {}
+
+    @model_serializer(mode="wrap")
+    def _only_what_acts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `labelled` where it hides nothing: it is younger than the first studies, whose identity stays."""
+        return {k: v for k, v in dump(self).items() if k != "labelled" or v < 1}
 
 
 class Teacher(Block):

@@ -54,6 +54,10 @@ class Training:
         """Read the canonical arrays, or this node's copy of the file of that hash, onto the device."""
         raise TypeError(f"{type(self).__name__} defines no load()")
 
+    def hidden(self, data: Any, labelled: float, unlabelled: bool) -> Any:
+        """Hide the labels of all but a share of the training samples; leave these out unless `unlabelled` is set."""
+        raise TypeError(f"{type(self).__name__} defines no hidden()")
+
     def loader(self, data: Any, recipe: Recipe) -> Loader:
         """What a run by this recipe reads its batches from."""
         raise TypeError(f"{type(self).__name__} defines no loader()")

@@ -8,7 +8,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from distillery.report.figures import classwise, cost, curves, logits, published, reliability, temperature
+from distillery.report.figures import (
+    classwise,
+    cost,
+    curves,
+    gaps,
+    logits,
+    published,
+    reliability,
+    teachers,
+    temperature,
+    why,
+)
 from distillery.report.figures.style import save
 from distillery.report.results import Results
 from distillery.report.table import Table
@@ -39,11 +50,31 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
         "Methods that differ in the temperature alone: accuracy and significant classes.",
         temperature.draw,
     ),
+    "gaps": (
+        "Gaps between groups by temperature: mean and standard deviation over all pairs and seeds; smaller is fairer.",
+        gaps.draw,
+    ),
+    "why": (
+        "Excess log-loss of students and variance of their risk by sample size and teacher; for the largest sample, "
+        "students by how accurate their teacher is and by how far it is from Bayes' rule.",
+        why.draw,
+    ),
+    "teachers": (
+        "Students against the accuracy and the log-likelihood of their teachers: mean and standard deviation.",
+        teachers.draw,
+    ),
 }
 
 
 # What the results of every run must hold, where a task may not measure it.
-ASKS = {"classwise": "per_class", "disagreement": "predictions", "logits": "logits", "reliability": "reliability"}
+ASKS = {
+    "classwise": "per_class",
+    "disagreement": "predictions",
+    "logits": "logits",
+    "reliability": "reliability",
+    "gaps": "groups",
+    "why": "risk",
+}
 
 
 def draw_all(results: Results, table: Table, folder: Path) -> list[str]:

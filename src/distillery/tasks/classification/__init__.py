@@ -14,11 +14,11 @@ _HERE = "distillery.tasks.classification"
 class Classification(Task):
     """Networks give logits (B, C); targets are classes (B,), or soft ones (B, C) while images are mixed."""
 
-    measures = (
+    measures: ClassVar[tuple[Measure, ...]] = (
         Measure("top1", "test accuracy", "%", short="top-1"),
         Measure("top5", "top-5 test accuracy", "%", short="top-5"),
     )
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column("nll", "negative log-likelihood, nats", "nll", shown=True),
         Column("ece", "expected calibration error, points", "ece", shown=True),
         Column("entropy", "mean entropy of the output, nats", "entropy", shown=True),
@@ -36,6 +36,7 @@ class Classification(Task):
         Column("logit_range", "range of an image's logits", "logits.range", shown=True),
     )
     plain = "ce"
+    labelled = True
     parts: ClassVar[Mapping[str, str]] = {
         "training": f"{_HERE}.training:ClassTraining",
         "evaluation": f"{_HERE}.evaluation:ClassEvaluation",

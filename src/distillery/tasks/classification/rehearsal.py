@@ -46,7 +46,7 @@ def _of_other_tasks(study: Study) -> Iterator[str]:
         named += [(f"methods.{m}.objective", OBJECTIVES, method.objective)]
         named += [(f"methods.{m}.plus", OBJECTIVES, partner) for partner in method.plus]
     for where, registry, name in named:
-        if name in registry and name not in tuple(registry):  # a row of another task: found, but not listed
+        if name in registry and registry[name].module.startswith("distillery.tasks."):  # a row of another task
             yield f"{where}: {name} is of another task than classification: say `task:` too, or take another one"
 
 
@@ -86,7 +86,11 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             except Problems as found:
                 yield from (f"{here}: {sentence}" for sentence in found.sentences)
                 continue
+            if study.data.hidden and loss.unlabelled and any(issubclass(k, Selector) for k, _ in loss.plugins.values()):
+                yield f"{here}: a selection reads the label of every image, and data.labelled hides some: leave one out"
             recipe = study.recipe_for(p, m)
+            if study.data.hidden and loss.unlabelled and any(part.mixes for part in recipe.augmentations()):
+                yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
             yield from _smooths(here, recipe, method.objective, loss)
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
@@ -105,6 +109,8 @@ def _of_cache(study: Study, streamed: bool) -> Iterator[str]:
         yield "cache.dtype: a replay table is float32 (exact) or int16, and this source is streamed"
     if not streamed and study.cache.dtype == "int16":
         yield f"cache.dtype: a view table is float32 (exact) or float16, and {study.data.source} is not streamed"
+    if streamed and study.data.hidden:
+        yield "data.labelled: the labels of a streamed source cannot be hidden: take arrays"
     if streamed and "pad" in study.recipe.augmentation.model_fields_set:
         yield "recipe.augmentation.pad: has no effect: of a streamed image a random part is resized"
 

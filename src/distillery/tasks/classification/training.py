@@ -15,6 +15,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.loader import Loader
 from distillery.data.photo_set import PhotoSet
 from distillery.data.pictured import Pictured, open_pictured
+from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.objectives.build import needs as needs_of
 from distillery.records.header import Header
@@ -59,6 +60,11 @@ class ClassTraining(Training):
 
     def load(self, path: Path, sha256: str, recipe: Recipe, device: torch.device) -> Pictured:
         return open_pictured(path, sha256).hold_out(recipe.validation).to(device)
+
+    def hidden(self, data: Pictured, labelled: float, unlabelled: bool) -> Pictured:
+        if not isinstance(data, Dataset):
+            raise DistilleryError("data.labelled: the labels of a streamed source cannot be hidden: take arrays")
+        return data.hide_labels(labelled, leave_out=not unlabelled)
 
     def loader(self, data: Pictured, recipe: Recipe) -> Loader:
         return data.loader(recipe)

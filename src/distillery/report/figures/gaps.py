@@ -1,0 +1,54 @@
+"""Gaps between groups against the temperature of distillation, over all pairs of a study."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from distillery.report.figures.style import COLOURS, TEACHER, legend, panels
+from distillery.report.results import Cell, Results
+from distillery.report.table import Table
+
+
+def families(results: Results) -> dict[str, dict[float, list[Cell]]]:
+    """Cells by temperature, for every family of methods that differ in nothing else and have two temperatures."""
+    found: dict[str, dict[float, list[Cell]]] = {}
+    for cell in (c for c in results if c.runs):
+        block = dict(cell.facts["objective"])
+        temperature = block.pop("temperature", None)
+        if temperature is not None:
+            same = json.dumps([block, cell.facts["recipe"]], sort_keys=True)
+            found.setdefault(same, {}).setdefault(float(temperature), []).append(cell)
+    return {json.loads(k)[0]["objective"]: cells for k, cells in found.items() if len(cells) > 1}
+
+
+def draw(results: Results, table: Table) -> Figure | None:
+    """A panel for every measure: students by temperature, dashed those without a teacher, grey the teachers."""
+    groups = families(results)
+    if not groups:
+        return None
+    measures = results.task.measures
+    figure, axes = panels(table, [m.title for m in measures])
+    teachers = {name: t for cell in results for name, t in cell.facts.get("teachers", {}).items()}
+    alone = [c for c in results if c.runs and c.facts["cost"]["teacher_outputs"] == "none"]
+    for measure, axis in zip(measures, axes, strict=True):
+        for (name, by_temperature), colour in zip(groups.items(), COLOURS, strict=False):
+            temperatures = sorted(by_temperature)
+            values = [_values(by_temperature[t], measure.name) for t in temperatures]
+            means, spreads = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
+            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=f"{name}: students")
+        if lone := _values(alone, measure.name):
+            axis.axhline(float(np.mean(lone)), color="black", linestyle="--", label="student alone")
+        axis.axhline(
+            float(np.mean([t["last"][measure.name] for t in teachers.values()])), color=TEACHER, label="teachers"
+        )
+        axis.set_xlabel("temperature")
+    legend(figure, axes, table)
+    return figure
+
+
+def _values(cells: list[Cell], measure: str) -> list[Any]:
+    return [run["last"][measure] for cell in cells for run in cell.runs.values()]

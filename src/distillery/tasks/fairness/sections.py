@@ -1,0 +1,110 @@
+"""Tables of fairness: gaps of students beside their teachers', and their trend in the temperature of distillation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distillery.evaluation.statistics import ALPHA, holm
+from distillery.evaluation.trend import page_trend
+from distillery.task import Section, Task
+
+_SOURCES = (
+    "Demographic parity and equalised odds: reproduced (the paper's definitions, held to fairlearn); individual "
+    "unfairness: declared design; the data set and the recipe: declared design. Smaller is fairer."
+)
+
+
+def gaps(task: Task, cells: Sequence[Any]) -> Section:
+    """A row for every method, over all pairs and seeds, and one for the teachers."""
+    header = ("method", "runs", *(m.label if m.unit != "%" else f"{m.label}, %" for m in task.measures))
+    rows, teachers = [], dict[str, dict[str, Any]]()
+    methods = dict.fromkeys(cell.method for cell in cells)
+    for cell in cells:
+        teachers |= cell.facts.get("teachers", {})
+    found = [(f"teacher {name}", of) for name, of in _by_architecture(teachers).items()]
+    found += [(m, _runs([cell for cell in cells if cell.method == m])) for m in methods]
+    for name, runs in found:
+        if runs:
+            summaries = [_summary([run["last"][m.name] for run in runs], m.digits) for m in task.measures]
+            rows.append((name, str(len(runs)), *summaries))
+    note = f"Mean ± standard deviation over trainings of all pairs together. {_SOURCES}"
+    return Section("Gaps between groups", header, tuple(rows), note)
+
+
+def trends(task: Task, cells: Sequence[Any]) -> list[Section]:
+    """Page's trend test of every measure over methods that differ in the temperature alone, by family of methods."""
+    sections = []
+    for title, temperatures, blocks in _families(cells):
+        tested = [
+            (m, page_trend([[block[t][m.name] for t in temperatures] for block in blocks])) for m in task.measures
+        ]
+        corrected = holm([t.p for _, t in tested])
+        rows = tuple(
+            (
+                m.label,
+                "none seen" if p >= ALPHA else "rises" if t.p_rising < t.p_falling else "falls",
+                f"{t.slope:+.{m.digits + 1}f}",
+                f"{t.p:.2g}",
+                f"{p:.2g}",
+            )
+            for (m, t), p in zip(tested, corrected, strict=True)
+        )
+        shown = ", ".join(f"{t:g}" for t in temperatures)
+        note = (
+            f"Page's test for ordered alternatives over T = {shown} in {len(blocks)} blocks: a block is a teacher, its "
+            "students averaged over seeds. Slope: mean change from one T to the next. p: two-sided; corrected: "
+            "by Holm over the measures; a trend is named where that is below 0.05. The test is this project's declared "
+            "choice: no text names the paper's."
+        )
+        header = ("measure", "trend with T", "slope", "p", "corrected p")
+        sections.append(Section(f"Trend in the temperature: {title}", header, rows, note))
+    return sections
+
+
+def _families(cells: Sequence[Any]) -> list[tuple[str, list[float], list[dict[float, dict[str, float]]]]]:
+    """(objective, temperatures, a block for every pair: measures by temperature), where three temperatures or more are.
+
+    Only pairs that have all temperatures count.
+    """
+    found: dict[str, dict[str, dict[float, dict[str, float]]]] = {}
+    for cell in cells:
+        block = dict(cell.facts.get("objective", {}))
+        temperature = block.pop("temperature", None)
+        if temperature is None or not cell.runs:
+            continue
+        kind = json.dumps([block, cell.facts["recipe"]], sort_keys=True)
+        lasts = [run["last"] for run in cell.runs.values()]
+        means = {name: float(np.mean([last[name] for last in lasts])) for name in lasts[0]}
+        found.setdefault(kind, {}).setdefault(cell.pair, {})[float(temperature)] = means
+    families = []
+    for kind, pairs in found.items():
+        temperatures = sorted({t for block in pairs.values() for t in block})
+        blocks = [block for block in pairs.values() if len(block) == len(temperatures)]
+        if len(temperatures) > 2 and len(blocks) > 1:
+            families.append((json.loads(kind)[0]["objective"], temperatures, blocks))
+    return families
+
+
+def _runs(cells: list[Any]) -> list[dict[str, Any]]:
+    """The runs of a method in all pairs. Without a teacher pairs of one student train the same: these count once."""
+    alike: dict[str, Any] = {}
+    for place, cell in enumerate(cells):
+        alone = cell.facts["cost"]["teacher_outputs"] == "none"
+        alike.setdefault(cell.facts["architecture"] if alone else str(place), cell)
+    return [run for cell in alike.values() for run in cell.runs.values()]
+
+
+def _by_architecture(teachers: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for teacher in teachers.values():
+        found.setdefault(teacher["architecture"], []).append(teacher)
+    return found
+
+
+def _summary(values: list[float], digits: int) -> str:
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

@@ -1,0 +1,1 @@
+"""Losses of networks that retrieve labels, one file each."""

@@ -1,0 +1,76 @@
+"""What would fail in a study of retrieval: keys of methods, kinds of components, recipe keys without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distillery.config import Problems
+from distillery.data import SOURCES, open_source
+from distillery.data.multilabel import Multilabel
+from distillery.errors import DistilleryError
+from distillery.models import NETWORKS
+from distillery.objectives.build import Loss
+from distillery.study.blocks import Method, Recipe
+from distillery.study.model import Study
+from distillery.tasks.optimises import optimises
+from distillery.tasks.retrieval.objectives.base import RetrievalObjective
+
+
+def rehearse(study: Study, images: bool) -> list[str]:
+    """Return what would fail, one clause each; with `images` the file of the data must be there."""
+    return list(_problems(study, images))
+
+
+def _problems(study: Study, images: bool) -> Iterator[str]:
+    if not issubclass(SOURCES[study.data.source].load(), Multilabel):
+        yield f"data.source: {study.data.source} has no sets of labels: take multilabel"
+    elif images:
+        try:
+            open_source(study.data.source, study.data.options).shape()
+        except DistilleryError as error:
+            yield f"data: {error}"
+    if study.cache.pooled:
+        yield "cache.pooled: no objective of retrieval reads pooled features: leave it out"
+    for name, teacher in study.teachers.items():
+        if teacher.source == "fetch":
+            yield f"teachers.{name}.source: none is released: train it"
+        yield from _network(f"teachers.{name}", teacher.architecture)
+        yield from _recipe(f"teachers.{name}", study.recipe_for_teacher(name))
+    for p, pair in study.pairs.items():
+        yield from _network(f"pairs.{p}", pair.student)
+    for m in study.methods:
+        for p, pair in study.pairs.items():
+            yield from _recipe(f"methods.{m} for {p}", study.recipe_for(p, m))
+            yield from _method(f"methods.{m}", study.methods[m].for_pair(p), p, pair.teachers)
+
+
+def _network(where: str, architecture: str) -> Iterator[str]:
+    found = NETWORKS[architecture]
+    if not found.placed and found.module != "distillery.models.mlp":
+        yield f"{where}: {architecture} takes no rows of features: take linear or a perceptron, such as mlp1_w64"
+
+
+def _method(where: str, method: Method, pair: str, teachers: tuple[str, ...]) -> Iterator[str]:
+    try:
+        loss = Loss(method)
+    except Problems as found:
+        yield from (f"{where}: {sentence}" for sentence in found.sentences)
+        return
+    kind, _ = loss.main
+    if not issubclass(kind, RetrievalObjective):
+        yield f"{where}: {method.objective} is no objective of retrieval: take ova, ova_kd or double"
+    elif loss.plugins or loss.plus:
+        yield f"{where}: plug-ins and partners act on one class, not on sets of labels: leave them out"
+    elif kind.needs and len(teachers) > 1:
+        yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
+
+
+def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
+    if recipe.validation:
+        yield f"{where}: recipe.validation: rows with sets of labels cannot be held out by class: leave it out"
+    if recipe.label_smoothing:
+        yield f"{where}: recipe.label_smoothing: there is no one class to smooth: leave it out"
+    augmentation = recipe.augmentation
+    if augmentation.pad or augmentation.flip or augmentation.then:
+        yield f"{where}: recipe.augmentation: a row has one view: say {{pad: 0, flip: false}}"
+    yield from optimises(where, recipe)

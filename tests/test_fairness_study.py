@@ -1,0 +1,154 @@
+"""Fairness: Trifeature by its rule, the studies, and a small study through the stages with its tables and figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from fairlearn.metrics import demographic_parity_difference
+from small_study import STUDY, make, write
+
+from distillery.data import open_source
+from distillery.data.trifeature import COLOURS
+from distillery.errors import DistilleryError
+from distillery.pipeline import check
+from distillery.records.io import load_arrays, sha256_array
+from distillery.task import task_of
+from distillery.tasks.fairness.sections import gaps, trends
+
+SMALL = {"source": "trifeature", "train": 200, "test": 400}
+
+
+def test_trifeature_is_correlated_in_training_alone() -> None:
+    arrays = open_source("trifeature", {"train": 1000, "test": 400, "correlation": 0.8}).load().tensors
+    for split, count in (("train", 100), ("test", 40)):
+        label, group = arrays[f"{split}_labels"].astype(int), arrays[f"{split}_groups"].astype(int)
+        assert np.bincount(label).tolist() == [count] * 10
+        preferred = (group == label % 2).mean()
+        assert preferred == (0.5 if split == "test" else pytest.approx(0.8, abs=0.05))
+        assert np.array_equal(np.bincount(2 * label + group) == 20, np.full(20, split == "test")) or split == "train"
+
+
+def test_the_colour_is_that_of_the_group() -> None:
+    """The brightest pixels of an image are of the nearest of its group's five colours."""
+    arrays = open_source("trifeature", SMALL_OPTIONS).load().tensors
+    for image, group in zip(arrays["test_images"][::7], arrays["test_groups"][::7], strict=True):
+        pixels = image.reshape(-1, 3).astype(float)
+        brightest = np.median(pixels[np.argsort(pixels.sum(1))[-20:]], axis=0)
+        assert np.square(COLOURS - brightest).sum(1).argmin() // 5 == group
+
+
+SMALL_OPTIONS = {key: value for key, value in SMALL.items() if key != "source"}
+
+
+def test_trifeature_is_drawn_by_seed_and_refuses_what_it_cannot_draw() -> None:
+    first, again, other = (open_source("trifeature", SMALL_OPTIONS | {"seed": s}).load().tensors for s in (0, 0, 1))
+    assert sha256_array(first["train_images"]) == sha256_array(again["train_images"])
+    assert sha256_array(first["train_images"]) != sha256_array(other["train_images"])
+    texture = open_source("trifeature", SMALL_OPTIONS | {"label": "texture", "group": "shape"}).load()
+    assert texture.class_names[5] == "dots" and texture.group_names == ["disc to star", "ring to frame"]
+    for options, said in (({"group": "shape"}, "another attribute"), ({"train": 15}, "multiples of 10")):
+        with pytest.raises(DistilleryError, match=said):
+            open_source("trifeature", options)
+
+
+def test_a_source_without_groups_is_refused() -> None:
+    study = check.check(STUDY | {"task": "fairness"})
+    problems = task_of(study.task).part("rehearsal")(study, True)
+    assert any("digits names no groups" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["fairness_adult", "fairness_trifeature"])
+def test_the_studies_are_the_papers_protocol(name: str) -> None:
+    study = check.load(ROOT / f"workflow/studies/{name}.yaml")
+    assert task_of(study.task).part("rehearsal")(study, False) == []
+    assert len(study.teachers) == len(study.pairs) == 5 and len(study.runs()) == 200
+    distilled = [m.hyper for m in study.methods.values() if m.objective == "kd"]
+    assert [hyper["temperature"] for hyper in distilled] == [1, 2, 4, 6, 8, 10, 20]
+    assert all((hyper["ce_weight"], hyper["kd_weight"]) == (0.2, 0.8) for hyper in distilled)
+
+
+def cell(pair: str, temperature: float | None, values: list[float], **facts: Any) -> SimpleNamespace:
+    task = task_of({"name": "fairness"})
+    runs = {seed: {"last": {m.name: value for m in task.measures}} for seed, value in enumerate(values)}
+    objective = {"objective": "ce"} if temperature is None else {"objective": "kd", "temperature": temperature}
+    known = {
+        "objective": objective,
+        "recipe": {},
+        "architecture": "s",
+        "cost": {"teacher_outputs": "none" if temperature is None else "view table"},
+        "teachers": {pair: {"architecture": "big", "last": runs[0]["last"]}},
+    }
+    return SimpleNamespace(pair=pair, method=f"m{temperature}", runs=runs, facts=known | facts)
+
+
+def test_a_trend_is_found_where_there_is_one() -> None:
+    task, random = task_of({"name": "fairness"}), np.random.default_rng(0)
+    falling = [
+        cell(f"p{p}", t, [1 - 0.05 * i + 0.01 * random.normal() for _ in range(3)])
+        for p in range(5)
+        for i, t in enumerate((1.0, 2.0, 4.0, 8.0))
+    ]
+    (section,) = trends(task, falling)
+    assert [row[:2] for row in section.rows] == [(m.label, "falls") for m in task.measures]
+    assert float(section.rows[0][2]) == pytest.approx(-0.05, abs=0.01)
+    still = [cell(c.pair, c.facts["objective"]["temperature"], random.normal(size=3).tolist()) for c in falling]
+    (section,) = trends(task, still)
+    assert {row[1] for row in section.rows} == {"none seen"}
+    assert trends(task, falling[:4]) == []  # one block
+
+
+def test_students_without_a_teacher_count_once() -> None:
+    task = task_of({"name": "fairness"})
+    cells = [cell(p, t, [1.0, 3.0]) for p in ("p0", "p1") for t in (None, 4.0)]
+    rows = {row[0]: row[1:3] for row in gaps(task, cells).rows}
+    assert rows == {"teacher big": ("2", "1.00 ± 0.00"), "mNone": ("2", "2.00 ± 1.41"), "m4.0": ("4", "2.00 ± 1.15")}
+
+
+@pytest.mark.slow
+def test_a_study_of_groups_ends_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    methods = {f"kd_{t}": {"objective": "kd", "temperature": float(t)} for t in (1, 4, 16)}
+    write(
+        STUDY
+        | {
+            "task": "fairness",
+            "data": SMALL,
+            "recipe": STUDY["recipe"]
+            | {"epochs": 2, "milestones": [1], "augmentation": {"pad": 0, "flip": False}, "test_every": 2},
+            "teachers": {f"t{i}": {"architecture": "resnet8_w4", "seed": i} for i in range(3)},
+            "pairs": {f"p{i}": {"teacher": f"t{i}", "student": "resnet8_w2"} for i in range(3)},
+            "methods": {"ce": {"objective": "ce"}} | methods,
+            "seeds": ["0-2"],
+            "tables": {"baseline": "ce"},
+            "cache": {},
+        }
+    )
+    make(tables=True)
+    metrics = tmp_path / "artifacts/small/metrics/p1/kd_4/0-2.json"
+    record, arrays = json.loads(metrics.read_text()), load_arrays(metrics.with_suffix(".safetensors"))
+    assert len(arrays["groups"]) == 400 and record["data"]["groups"]["of"] == "colour"
+    for entry in (*record["runs"], *record["teachers"].values()):  # teachers too
+        assert {"demographic_parity", "equalised_odds", "individual"} < {*entry["last"]} and len(entry["groups"]) == 2
+    predicted = arrays["run.0.predictions"].astype(int)
+    worst = max(
+        demographic_parity_difference(predicted == c, predicted == c, sensitive_features=arrays["groups"])
+        for c in range(10)
+    )
+    assert record["runs"][0]["last"]["demographic_parity"] == pytest.approx(worst)
+    table = (tmp_path / "results/small/table.md").read_text()
+    assert "### Gaps between groups" in table and "### Trend in the temperature: kd" in table
+    assert "#TC (after Holm)" in table  # three trainings of the teacher, in three pairs
+    assert (tmp_path / "results/small/figures/gaps.svg").exists()
+    with (tmp_path / "results/small/runs.csv").open() as file:
+        assert all(0 <= float(run["demographic_parity_last"]) <= 1 for run in csv.DictReader(file))
+    page = (tmp_path / "results/small/report.html").read_text()
+    places = [page.index(f"<h2>{title}") for title in ("Results", "Gaps between groups", "Trend in the", "Figures")]
+    assert all(a < b for a, b in pairwise(places))

@@ -1,0 +1,177 @@
+"""Retrieval of labels: reading, metrics, losses by hand, studies, and a small study through the stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT
+from small_study import make, write
+
+from distillery.data import open_source, prepare
+from distillery.data.multilabel import read
+from distillery.errors import DistilleryError
+from distillery.pipeline import check
+from distillery.study.blocks import Recipe
+from distillery.study.model import Study
+from distillery.task import task_of
+from distillery.tasks.retrieval.data import SetData
+from distillery.tasks.retrieval.evaluation import RetrievalEvaluation
+from distillery.tasks.retrieval.loader import SetLoader
+from distillery.tasks.retrieval.objectives.base import one_versus_all
+from distillery.tasks.retrieval.objectives.double import double_loss, mined
+from distillery.tasks.retrieval.objectives.ova_kd import ova_kd_loss
+from distillery.tasks.retrieval.training import hits_at
+
+ROWS, FEATURES, LABELS = 240, 30, 12
+
+
+def write_texts(path: Path) -> Path:
+    """Each label has three words; a text has one to three labels, most of their words and some others."""
+    random = np.random.Generator(np.random.PCG64(3))
+    starts, columns = {"x": [0], "y": [0]}, dict[str, list[int]](x=[], y=[])
+    for _ in range(ROWS):
+        labels = np.sort(random.choice(LABELS, random.integers(1, 4), replace=False))
+        likely = np.isin(np.arange(FEATURES) % LABELS, labels)
+        words = np.flatnonzero(random.random(FEATURES) < np.where(likely, 0.8, 0.1))
+        for kind, found in (("x", words), ("y", labels)):
+            columns[kind] += found.tolist()
+            starts[kind].append(len(columns[kind]))
+    arrays = {f"{kind}_indptr": np.array(starts[kind]) for kind in "xy"}
+    arrays |= {f"{kind}_indices": np.array(columns[kind]) for kind in "xy"}
+    np.savez_compressed(path, shape=np.array([ROWS, FEATURES, LABELS]), **arrays)
+    return path
+
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "task": "retrieval",
+    "data": {"source": "multilabel", "path": "texts.npz"},
+    "recipe": {
+        **{"epochs": 40, "batch_size": 32, "lr": 0.02, "optimizer": {"name": "adam"}, "weight_decay": 0.0},
+        **{"milestones": [], "augmentation": {"pad": 0, "flip": False}, "test_every": 20},
+    },
+    "teachers": {"wide": {"architecture": "mlp1_w64"}},
+    "pairs": {"wide-linear": {"teacher": "wide", "student": "mlp1_w4"}},
+    "methods": {
+        "ova": {"objective": "ova"},
+        "kd": {"objective": "ova_kd"},
+        "double": {"objective": "double", "negatives": 6},
+    },
+    "seeds": ["0-1"],
+    "tables": {"baseline": "ova"},
+}
+
+
+def test_both_formats_give_the_same(tmp_path: Path) -> None:
+    features, labels = read(write_texts(tmp_path / "texts.npz"))
+    lines = [f"{ROWS} {FEATURES} {LABELS}"]
+    for words, tags in zip(features, labels, strict=True):
+        lines.append(",".join(map(str, np.flatnonzero(tags))) + "".join(f" {w}:1" for w in np.flatnonzero(words)))
+    (tmp_path / "texts.txt").write_text("\n".join(lines) + "\n")
+    for got, want in zip(read(tmp_path / "texts.txt"), (features, labels), strict=True):
+        assert np.array_equal(got, want)
+    (tmp_path / "texts.txt").write_text("0,1 3:0.5\n")
+    with pytest.raises(DistilleryError, match="neither 0 nor 1"):
+        read(tmp_path / "texts.txt")
+    with pytest.raises(DistilleryError, match=r"name it in `data\.path`"):
+        open_source("multilabel", {"path": str(tmp_path / "no.npz")}).shape()
+
+
+def test_every_row_with_a_label_is_trained_on_or_tested(tmp_path: Path) -> None:
+    path = write_texts(tmp_path / "texts.npz")
+    prepare("multilabel", {"path": str(path)}, tmp_path / "arrays.safetensors")
+    data = SetData.load(tmp_path / "arrays.safetensors", verify=True)
+    features, labels = read(path)
+    assert (len(data.train_labels), len(data.test_labels)) == (180, 60)
+    got = torch.cat([torch.cat([i.flatten(1), s], 1) for i, s in _splits(data)])
+    assert sorted(map(tuple, got.tolist())) == sorted(map(tuple, np.concatenate([features, labels], 1).tolist()))
+    samples = SetLoader(data, Recipe(augmentation={"pad": 0, "flip": False})).epoch(0, 1).batch(slice(0, 16))
+    assert samples.targets.equal(data.train_sets[samples.index].float())
+    assert samples.inputs.flatten(1).equal(data.train_images[samples.index].flatten(1).float())
+
+
+def _splits(data: SetData) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(data.train_images, data.train_sets), (data.test_images, data.test_sets)]
+
+
+def test_precision_counts_hits_among_the_best() -> None:
+    scores = torch.tensor([[0.9, 0.8, 0.1, 0.7, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
+    sets = torch.tensor([[1, 0, 0, 1, 0, 1], [1, 0, 0, 0, 0, 0]])
+    found = {k: hits.tolist() for k, hits in hits_at(scores, sets).items()}
+    assert found == {1: [1.0, 0.0], 3: [pytest.approx(2 / 3), 0.0], 5: [0.4, 0.0]}
+    overlap = RetrievalEvaluation(task_of({"name": "retrieval"})).compare(scores[:1], scores[1:])
+    assert overlap == {"overlap@5": pytest.approx(0.8)}  # {0, 1, 3, 4, 2} and {5, 4, 3, 2, 1}
+
+
+def test_losses_by_hand() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 3, 7, dtype=torch.float64)
+    targets = (torch.rand(3, 7) < 0.3).double()
+    targets[0] = 0
+    want = F.binary_cross_entropy_with_logits(student, targets, reduction="none").sum(1).mean()
+    torch.testing.assert_close(one_versus_all(student, targets, 1 - targets), want)
+    soft = F.binary_cross_entropy_with_logits(student / 2, (teacher / 2).sigmoid(), reduction="none").sum(1).mean()
+    torch.testing.assert_close(ova_kd_loss(student, teacher, 2.0), 4 * soft)
+    total = 0.0
+    for s, t, y in zip(student.tolist(), teacher.tolist(), targets.tolist(), strict=True):
+        wrong = sorted((i for i in range(7) if not y[i]), key=lambda i: -t[i])[:2]
+        for i in range(7):
+            p = 1 / (1 + np.exp(-t[i]))
+            if y[i] or i in wrong:
+                total += p * np.log1p(np.exp(-s[i])) / 3
+            if i in wrong:
+                total += (1 - p) * np.log1p(np.exp(s[i])) / 3
+    assert double_loss(student, teacher, targets, negatives=2).item() == pytest.approx(total)
+
+
+def test_all_negatives_of_labels_are_one_versus_all() -> None:
+    student, teacher = torch.randn(2, 4, 9)
+    targets = F.one_hot(torch.arange(4), 9)
+    want = one_versus_all(student, targets, 1 - targets)
+    torch.testing.assert_close(double_loss(student, teacher, targets, 9, positives="labels"), want)
+    assert mined(teacher, targets, 100).equal(1.0 - targets)
+    extreme = double_loss(1e4 * student, 1e4 * teacher, targets)
+    assert extreme.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": {"source": "digits"}}, "digits has no sets of labels"),
+        ({"pairs": {"p": {"teacher": "wide", "student": "resnet8_w4"}}}, "takes no rows of features"),
+        ({"methods": {"kd": {"objective": "kd"}}, "tables": {}}, "kd is no objective of retrieval"),
+        ({"methods": {"ova": {"objective": "ova"}, "d": {"objective": "double", "plugins": {"swap": {}}}}}, "plug-ins"),
+        ({"recipe": STUDY["recipe"] | {"validation": 0.1}}, "cannot be held out"),
+        ({"recipe": STUDY["recipe"] | {"augmentation": {"pad": 1, "flip": False}}}, "a row has one view"),
+    ],
+)
+def test_what_cannot_work_is_refused(change: dict[str, Any], said: str) -> None:
+    study = check.check(STUDY | change)
+    assert any(said in problem for problem in task_of(study.task).part("rehearsal")(study, False))
+
+
+@pytest.mark.parametrize("name", ["retrieval_bibtex", "retrieval_delicious"])
+def test_the_studies_are_valid(name: str) -> None:
+    study: Study = check.load(ROOT / f"workflow/studies/{name}.yaml")
+    assert study.study == name and (len(study.methods), len(study.runs())) == (6, 30)
+    assert task_of(study.task).part("rehearsal")(study, False) == []
+
+
+@pytest.mark.slow
+def test_a_study_ends_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_texts(tmp_path / "texts.npz")
+    write(STUDY)
+    make(tables=True)
+    table = (tmp_path / "results/small/table.md").read_text()
+    assert "test precision@1 in percent" in table and "double" in table
+    record = json.loads((tmp_path / "artifacts/small/metrics/wide-linear/double/0-1.json").read_text())
+    assert record["cost"]["teacher_outputs"] == "view table"
+    for run in record["runs"]:
+        assert 40 < run["last"]["precision@1"] <= 100 and 0 < run["fidelity"]["wide"]["overlap@5"] <= 1
