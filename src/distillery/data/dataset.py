@@ -20,7 +20,6 @@ from distillery.records.node_cache import nearby
 from distillery.study.blocks import Recipe
 
 UNLABELLED = -1  # in place of a label that training must not see
-_KEPT = ("source", "selection", "counts", "class_names")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -78,7 +77,6 @@ class Dataset:
             test_images=images["test"],
             test_labels=tensors["test_labels"].long(),
             rows=torch.arange(len(tensors["train_labels"])),
-            facts={key: facts[key] for key in (*_KEPT, "groups") if key in facts},
             test_groups=tensors["test_groups"].long() if "test_groups" in tensors else None,
             **described(facts),
         )

@@ -6,7 +6,7 @@ Importing this package does not import torch.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillery.registry import Registry
 
@@ -15,6 +15,29 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "build"]
 
+_VIDT: dict[str, dict[str, Any]] = {
+    "nano": {"width": 48},
+    "tiny": {"width": 96, "drop_path": 0.2},
+    "small": {"width": 96, "depths": (2, 2, 18, 2), "drop_path": 0.3},
+    "base": {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3},
+    # Ours, for images of about 160 pixels on a CPU.
+    **{
+        f"w{width}": {
+            **{"width": width, "depths": (1, 1, 2, 1), "heads": heads, "tokens": 40, "inner": 64},
+            **{"layers": 2, "hidden": 256, "decoder_heads": 4, "dropout": 0.0},
+        }
+        for width, heads in ((24, (2, 4, 8, 16)), (48, (3, 6, 12, 24)))
+    },
+}
+_RETINANET: dict[str, dict[str, Any]] = {
+    "r50": {},
+    "rx101": {"depths": (3, 4, 23, 3), "groups": 64, "base": 4},
+    # Ours, likewise.
+    **{
+        f"{name}_w64": {"block": "basic", "depths": (blocks,) * 4, "width": 64, "norm": "groups", "anchor": 16}
+        for name, blocks in (("r10", 1), ("r18", 2))
+    },
+}
 NETWORKS = Registry(
     "architecture",
     "distillery.models.base:Network",
@@ -123,6 +146,14 @@ NETWORKS = Registry(
             f"mlp{depth}_w{width}": ("distillery.models.mlp:MLP", {"width": width, "depth": depth})
             for depth in (1, 2)
             for width in (2, 4, 8, 16, 64, 128, 256)
+        },
+        **{
+            f"vidt_{name}": ("distillery.tasks.detection.networks.vidt:ViDT", options)
+            for name, options in _VIDT.items()
+        },
+        **{
+            f"retinanet_{name}": ("distillery.tasks.detection.networks.retinanet:RetinaNet", options)
+            for name, options in _RETINANET.items()
         },
     },
 )
