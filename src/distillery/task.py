@@ -21,6 +21,7 @@ TASKS = Registry(
         "classification": "distillery.tasks.classification:Classification",
         "detection": "distillery.tasks.detection:Detection",
         "ranking": "distillery.tasks.ranking:Ranking",
+        "generation": "distillery.tasks.generation:Generation",
         "fairness": "distillery.tasks.fairness:Fairness",
         "known": "distillery.tasks.known:Known",
         "retrieval": "distillery.tasks.retrieval:Retrieval",

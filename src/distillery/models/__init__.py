@@ -155,6 +155,13 @@ NETWORKS = Registry(
             f"retinanet_{name}": ("distillery.tasks.detection.networks.retinanet:RetinaNet", options)
             for name, options in _RETINANET.items()
         },
+        **{
+            f"biggan_ch{width}": ("distillery.tasks.generation.biggan:Discriminator", {"width": width})
+            for width in (2, 4, 8, 16, 32, 64)
+        },
+        "clip_vit_b32": "distillery.tasks.generation.clip:CLIP",
+        "clip_vit_b32_texts": ("distillery.tasks.generation.clip:CLIP", {"texts": True}),
+        "openclip_vit_b32": ("distillery.tasks.generation.clip:CLIP", {"quick": False}),
     },
 )
 FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it

@@ -155,7 +155,10 @@ def _found(teacher: str, trainee: Trainee, source: Source) -> Fetched:
 def _judged(
     scores: dict[str, float], measure: Measure, loader: Loader, source: Source, found: Fetched, teacher: str
 ) -> dict[str, Any]:
-    return gate.judge(teacher, found.url, scores[f"test_{measure.name}"], loader.splits()["test"].count, source)
+    measured = scores.get(f"test_{measure.name}", scores.get("test_top1"))  # no teacher generates images
+    if measured is None:
+        return {"verdict": gate.UNTESTED}
+    return gate.judge(teacher, found.url, measured, loader.splits()["test"].count, source)
 
 
 def _close(loader: Loader) -> None:

@@ -28,6 +28,7 @@ from distillery.records.preprocessing import Preprocessing
 from distillery.teachers.released import Source
 
 PASSED, PART, NOTHING = "as published", "not decided: a part of the test images", "nothing published"
+UNTESTED = "not tested: it does not do this task by itself"
 SYNSETS = Path(__file__).with_name("imagenet_synsets.json")
 
 
@@ -60,6 +61,8 @@ def judge(teacher: str, url: str, measured: float, images: int, source: Source) 
 
 def in_words(found: Mapping[str, Any]) -> str:
     """What `judge` found, as a clause for the log."""
+    if "top1" not in found:
+        return str(found["verdict"])
     published = "nothing" if "published" not in found else f"{found['published']:.2f} %"
     said = f"{found['top1']:.2f} % measured, {published} published"
     if found["verdict"] == PART:

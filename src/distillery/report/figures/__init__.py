@@ -16,6 +16,7 @@ from distillery.report.figures import (
     logits,
     published,
     reliability,
+    samples,
     teachers,
     temperature,
     why,
@@ -31,6 +32,7 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
         curves.draw,
     ),
     "cost": ("Accuracy against what training cost, in multiply-accumulates of student and live teacher.", cost.draw),
+    "samples": ("What the first run of every method generates: a row of images for each class shown.", samples.draw),
     "published": ("Ours against published numbers, only where like is compared with like.", published.draw),
     "classwise": (
         "Change of every class beyond the change of overall accuracy, against the student trained alone. "
@@ -74,6 +76,7 @@ ASKS = {
     "reliability": "reliability",
     "gaps": "groups",
     "why": "risk",
+    "samples": "samples",
 }
 
 
