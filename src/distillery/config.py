@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,8 +34,6 @@ class Config(BaseModel):
     @classmethod
     def read(cls, values: dict[str, Any], where: str = "") -> Self:
         """Make settings of what a study says. Raises Problems with one sentence per mistake; `where` precedes keys."""
-        if wrong := [f"{where}{key}: {NO_FLAG}" for key, value in values.items() if misplaced_flag(cls, key, value)]:
-            raise Problems(wrong)
         try:
             # JSON, because there a list is the only sequence: "strict" then still takes it for a tuple.
             return cls.model_validate_json(json.dumps(values))
@@ -47,20 +45,6 @@ class Config(BaseModel):
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""
         return self.model_dump(mode="json")
-
-
-NO_FLAG = "true and false are no numbers"
-
-
-def misplaced_flag(model: type[BaseModel], key: str, value: Any) -> bool:
-    """Whether `key` takes numbers and is given true or false, which Python and pydantic count as 1 and 0."""
-    flags = any(isinstance(v, bool) for v in (value if isinstance(value, list | tuple) else [value]))
-    return flags and key in model.model_fields and not {bool, Any} & _within(model.model_fields[key].annotation)
-
-
-def _within(annotation: Any) -> set[Any]:
-    """An annotation and all that it is made of."""
-    return {annotation}.union(*map(_within, get_args(annotation)))
 
 
 class Problems(DistilleryError):

@@ -5,7 +5,7 @@ Every default is the CIFAR-100 protocol of the field.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +19,7 @@ from pydantic import (
     model_serializer,
 )
 
-from distillery.config import NO_FLAG, Problems, misplaced_flag
+from distillery.config import Problems
 from distillery.errors import DistilleryError
 from distillery.recipe import AUGMENTATIONS, PARTS
 
@@ -42,10 +42,17 @@ class Block(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _flag(cls, value: Any, info: ValidationInfo) -> Any:
-        if misplaced_flag(cls, str(info.field_name), value):
-            raise ValueError(NO_FLAG)
+    def _no_flag_is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a key takes numbers: Python, and pydantic after it, count them as 1 and 0."""
+        flags = any(isinstance(v, bool) for v in (value if isinstance(value, list | tuple) else [value]))
+        if flags and not {bool, Any} & _within(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("a number")
         return value
+
+
+def _within(annotation: Any) -> set[Any]:
+    """An annotation and all that it is made of."""
+    return {annotation}.union(*map(_within, get_args(annotation)))
 
 
 class Named(Block):
