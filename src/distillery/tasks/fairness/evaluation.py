@@ -14,9 +14,7 @@ from distillery.errors import DistilleryError
 from distillery.evaluation.fairness import group_gaps, individual_unfairness
 from distillery.tasks.classification.evaluation import ClassEvaluation
 
-NO_GROUPS = (
-    "names no groups, which `task: fairness` measures gaps between: take adult or trifeature, or an npz with groups"
-)
+NO_GROUPS = "names no groups, between which `task: fairness` measures gaps: take adult, trifeature or one of your own"
 
 
 class FairEvaluation(ClassEvaluation):
