@@ -69,7 +69,7 @@ def test_training_step_is_captured_by_a_cuda_graph(name: str) -> None:
     labels = torch.arange(8, device="cuda") % 7
 
     def step() -> Tensor:
-        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             loss = F.cross_entropy(network(images).logits, labels)
             loss.backward()
         return loss

@@ -20,6 +20,7 @@ from distillery.objectives.at import AT
 from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.build import build
 from distillery.objectives.fitnet import FitNet
+from distillery.objectives.kdsvd import decomposed, decomposed_by_gram
 from distillery.objectives.negatives import ClassSampler
 from distillery.objectives.ofd import OFD
 from distillery.objectives.rkd import RKD
@@ -142,6 +143,16 @@ def test_steps_with_an_eigensolver_are_not_called_static() -> None:
     assert not make("kdsvd", "resnet8x4", "resnet8").static
     assert not make("vkd_whiten", "resnet8x4", "resnet8").static
     assert make("vkd", "resnet8x4", "resnet8").static
+
+
+@pytest.mark.parametrize("shape", [(3, 48, 8), (2, 5, 8)])
+def test_decompositions_for_cpu_and_gpu_agree(shape: tuple[int, ...]) -> None:
+    """Values, and vectors up to their signs, of tall and of wide matrices."""
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    (values, vectors), (other, turned) = decomposed(matrices), decomposed_by_gram(matrices)
+    torch.testing.assert_close(other, values, rtol=1e-5, atol=1e-6)
+    cosines = (vectors * turned).sum(1).abs()
+    torch.testing.assert_close(cosines, torch.ones_like(cosines), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

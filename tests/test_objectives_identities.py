@@ -20,7 +20,7 @@ from distillery.objectives.dkd import DKD, dkd_terms
 from distillery.objectives.ensemble import combined_log_probs, disagreement, ensemble_loss, label_log_probs
 from distillery.objectives.kd import KD, kd_loss
 from distillery.objectives.label_revision import LabelRevision
-from distillery.objectives.mlkd import masked_mean, median, uncertain_rows, weak_terms
+from distillery.objectives.mlkd import instance_levels, masked_mean, median, uncertain_rows, weak_terms
 from distillery.objectives.plugins.revise import Revise, revised_log_probs
 from distillery.objectives.plugins.standardise import standardise
 from distillery.objectives.plugins.swap import swap_top_and_label
@@ -238,9 +238,11 @@ def test_mlkd_masks_rows_or_scales_the_mean() -> None:
     z, t, y = normal(8, 10), normal(8, 10, seed=1), torch.arange(8)
     kept = uncertain_rows(t)
     assert kept.sum() == 4
-    kl = [temperature**2 * kl_rows(z, t, temperature) for temperature in (4.0, 3.0, 5.0, 2.0, 6.0)]
-    terms = weak_terms(z, t, kl, 4.0, "rows")
-    torch.testing.assert_close(terms["kd"], sum(kl)[kept].sum() / 8)
+    temperatures = (4.0, 3.0, 5.0, 2.0, 6.0)
+    kl = torch.stack([temperature**2 * kl_rows(z, t, temperature) for temperature in temperatures])
+    torch.testing.assert_close(instance_levels(z, t, torch.tensor(temperatures, dtype=z.dtype)), kl)
+    terms = weak_terms(z, t, kl, torch.tensor(temperatures, dtype=z.dtype), "rows")
+    torch.testing.assert_close(terms["kd"], kl.sum(0)[kept].sum() / 8)
     released = made("mlkd", context(y, z))(batch(z, t, y, strong=(z, t)))
     by_rows = made("mlkd", context(y, z), masks="rows")(batch(z, t, y, strong=(z, t)))
     assert {n for n in released if not torch.equal(released[n], by_rows[n])} == {"kd", "class", "batch"}

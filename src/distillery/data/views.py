@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +99,7 @@ def normalise(
     return images.to(dtype, copy=True).mul_(gain).add_(offset)
 
 
-@lru_cache(maxsize=16)
+@cache  # without bound: captured graphs read these very tensors
 def _gain_and_offset(
     mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:

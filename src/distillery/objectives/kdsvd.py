@@ -17,6 +17,25 @@ from distillery.objectives.base import Batch, Context, Incompatible, Objective
 from distillery.objectives.features import align, stage_taps, stages
 
 
+def decomposed(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values, descending, (B, K), and right vectors (B, W, K) of (B, N, W) matrices, K = min(N, W)."""
+    _, values, rows = torch.linalg.svd(x, full_matrices=False)
+    return values, rows.transpose(1, 2)
+
+
+def decomposed_by_gram(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by the eigenvectors of X'X in float64, for a GPU: a batch of W x W problems is solved at once there.
+
+    An SVD of the tall matrices would be solved there one by one. Values below 1e-8 of the largest are noise, as they
+    are in float32 anyway; signs are this solver's.
+    """
+    wide = x.double()
+    squares, vectors = torch.linalg.eigh(wide.transpose(1, 2) @ wide)
+    count = min(x.shape[1:])
+    values = squares.flip(1)[:, :count].clamp(min=0).sqrt()
+    return values.to(x.dtype), vectors.flip(2)[:, :, :count].to(x.dtype)
+
+
 def right_singular(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Leading singular values (B, count) and right vectors (B, W, count) of the samples as C*H x W matrices.
 
@@ -26,8 +45,8 @@ def right_singular(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     peak = x.detach().abs().amax(dim=(1, 2), keepdim=True)
     x = x / torch.where(peak > 0, peak, 1.0)  # vectors do not depend on the scale
     with torch.no_grad():
-        _, values, rows = torch.linalg.svd(x, full_matrices=False)
-        vectors, squares = rows.transpose(1, 2), values.square()
+        values, vectors = decomposed(x) if x.is_cpu else decomposed_by_gram(x)
+        squares = values.square()
         gap = squares[:, None, :] - squares[:, :, None]
         apart = gap.abs() > 1e-6 * squares[:, :1, None]
         inverse = torch.where(apart, 1 / torch.where(apart, gap, 1.0), 0.0)
@@ -71,7 +90,8 @@ def kdsvd_loss(student: list[Tensor], teacher: list[Tensor], k: int = 1) -> Tens
 class KDSVD(Objective):
     """L = ce_weight * CE + feat_weight * kdsvd_loss over all stages but the stem. Defaults: k = 1, weight 1 (released).
 
-    The eigensolver reports its status to the host, so a step cannot be captured as a graph.
+    The eigensolver reports its status to the host, so a step cannot be captured as a graph, and on a GPU it is by far
+    the slowest method here: two decompositions of every stage in every step.
     """
 
     needs = frozenset({"maps"})

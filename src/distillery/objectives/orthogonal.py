@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+DEVICE_SQUARINGS = 8
+
 
 def householder(x: Tensor, signs: Tensor | None = None) -> Tensor:
     """First k columns of the product of the reflections I - 2 u u' / (u'u), times signs (k,).
@@ -40,9 +42,10 @@ def _skew(x: Tensor) -> Tensor:
 def expm(a: Tensor) -> Tensor:
     """Matrix exponential of (n, n) by scaling, a Taylor polynomial of degree 12, and squaring; no host synchronisation.
 
-    On a device it always runs the 12 squarings that a column-sum norm of 1200 needs, and keeps those that this matrix
+    On a device it always runs the DEVICE_SQUARINGS that a column-sum norm of 76 needs, and keeps those that this matrix
     needs: torch.matrix_exp asks the host, which a captured graph cannot. A larger matrix counts scaled down there, so
-    that of a skew-symmetric one the result is orthogonal all the same.
+    that of a skew-symmetric one the result is orthogonal all the same. A projector's matrix starts at zero, and weight
+    decay draws it back there. Each squaring is eight kernels of a training step, two of them products for the gradient.
     """
     norm = a.detach().abs().sum(0).amax()
     squarings = (norm / 0.3).clamp(min=1).log2().ceil()
@@ -54,7 +57,7 @@ def expm(a: Tensor) -> Tensor:
     result = c[12] * a3
     for i in (9, 6, 3, 0):
         result = c[i] * eye + c[i + 1] * a + c[i + 2] * a2 + (result if i == 9 else a3 @ result)
-    for i in range(int(squarings.nan_to_num(posinf=0)) if a.is_cpu else 12):
+    for i in range(int(squarings.nan_to_num(posinf=0)) if a.is_cpu else DEVICE_SQUARINGS):
         result = torch.where(i < squarings, result @ result, result)
     return result
 

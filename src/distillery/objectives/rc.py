@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from distillery.config import Positive, Weight
 from distillery.objectives.base import Batch, Objective
 from distillery.objectives.kd import kd_loss
+from distillery.objectives.soft import one_hot
 
 
 def corrected(student: Tensor, labels: Tensor) -> Tensor:
     """Return the student's logits, detached, with the row's maximum added to the label entry: (B, C) in and out."""
     target = student.detach()
-    column = labels.unsqueeze(1)
-    return target.scatter(1, column, target.gather(1, column) + target.amax(dim=1, keepdim=True))
+    return torch.where(one_hot(labels, target), target + target.amax(dim=1, keepdim=True), target)
 
 
 def rc_loss(student: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:

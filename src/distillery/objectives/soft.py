@@ -20,16 +20,25 @@ def tempered(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     return full_precision(logits) / temperature
 
 
+def one_hot(index: Tensor, logits: Tensor) -> Tensor:
+    """(B, C) boolean mask of one class per row, (B,) classes in; no class where the index is -1.
+
+    With a mask an entry is picked or replaced to the same bits as by gather or scatter, whose deterministic forms on
+    CUDA sort the indices: some 28 kernels each.
+    """
+    return torch.arange(logits.shape[1], device=logits.device) == index.unsqueeze(1)
+
+
 def kl_rows(student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """KL(softmax(teacher/T) || softmax(student/T)) of each row.
 
-    (B, C) logits in, (B,) divergences out, no T^2 factor. Finite for any finite logits, and so is its gradient with
+    (..., C) logits in, (...) divergences out, no T^2 factor. Finite for any finite logits, and so is its gradient with
     respect to both sides and to the temperature: a teacher probability that underflows is held at the smallest normal
     number, where its logarithm exists and its share of the sum is nil.
     """
-    log_q = F.log_softmax(tempered(student, temperature), dim=1)
-    p = tempered(teacher, temperature).softmax(dim=1)
-    return F.kl_div(log_q, p.clamp(min=torch.finfo(p.dtype).tiny), reduction="none").sum(dim=1)
+    log_q = F.log_softmax(tempered(student, temperature), dim=-1)
+    p = tempered(teacher, temperature).softmax(dim=-1)
+    return F.kl_div(log_q, p.clamp(min=torch.finfo(p.dtype).tiny), reduction="none").sum(dim=-1)
 
 
 def kl_rows_without(left_out: Tensor, student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -51,9 +60,9 @@ def one_against_rest(logits: Tensor, index: Tensor, temperature: float | Tensor 
     where the released codes' logarithm of an underflowed probability is not.
     """
     scaled = tempered(logits, temperature)
-    column = index.unsqueeze(1)
-    rest = scaled.scatter(1, column, LEFT_OUT)
-    return scaled.gather(1, column).squeeze(1) - rest.logsumexp(dim=1), rest
+    chosen = one_hot(index, scaled)
+    rest = scaled.masked_fill(chosen, LEFT_OUT)
+    return scaled.masked_fill(~chosen, 0.0).sum(dim=1) - rest.logsumexp(dim=1), rest
 
 
 def binary_kl_rows(student_log_odds: Tensor, teacher_log_odds: Tensor) -> Tensor:

@@ -95,8 +95,8 @@ class VkD(Objective):
 
     @property
     def static(self) -> bool:
-        """False with whitening: the eigensolver reports its status to the host."""
-        return super().static and self.config.normalise != "whiten"
+        """False with whitening and with the Cayley map: eigensolver and LU report their status to the host."""
+        return super().static and self.config.normalise != "whiten" and self.config.orthogonal_map != "cayley"
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from distillery.objectives.base import Transform
-from distillery.objectives.soft import full_precision
+from distillery.objectives.soft import full_precision, one_hot
 
 Eta = Annotated[float, Field(gt=0, le=1)]
 
@@ -25,7 +25,7 @@ def trust(teacher: Tensor, labels: Tensor, eta: float = 0.8) -> Tensor:
     Below 1 / (p_max - p[y] + 1) the label becomes the arg-max of the target, so any eta < 1 makes it so.
     """
     p = full_precision(teacher).softmax(dim=1)
-    return eta / (p.amax(dim=1) - p.gather(1, labels.unsqueeze(1)).squeeze(1) + 1)
+    return eta / (p.amax(dim=1) - p.masked_fill(~one_hot(labels, p), 0.0).sum(dim=1) + 1)
 
 
 def revised_log_probs(teacher: Tensor, labels: Tensor, eta: float = 0.8) -> Tensor:
@@ -34,9 +34,10 @@ def revised_log_probs(teacher: Tensor, labels: Tensor, eta: float = 0.8) -> Tens
     Built in log space: a class whose probability underflows keeps a finite logarithm.
     """
     b = trust(teacher, labels, eta).unsqueeze(1)
-    column = labels.unsqueeze(1)
     scaled = F.log_softmax(full_precision(teacher), dim=1) + b.log()
-    return scaled.scatter(1, column, torch.logaddexp(scaled.gather(1, column), torch.log1p(-b)))
+    at_label = one_hot(labels, scaled)
+    own = scaled.masked_fill(~at_label, 0.0).sum(dim=1, keepdim=True)
+    return torch.where(at_label, torch.logaddexp(own, torch.log1p(-b)), scaled)
 
 
 class Revise(Transform):

@@ -6,9 +6,11 @@ The released baseline (zju-SWJ/RLD, type SWAP) has no cross-entropy: objective k
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from distillery.objectives.base import Transform
+from distillery.objectives.soft import one_hot
 
 
 def swap_top_and_label(teacher: Tensor, labels: Tensor) -> Tensor:
@@ -16,10 +18,10 @@ def swap_top_and_label(teacher: Tensor, labels: Tensor) -> Tensor:
 
     Rows with label -1 (unlabelled) stay as they are.
     """
-    top = teacher.argmax(dim=1, keepdim=True)
-    label = labels.unsqueeze(1)
-    label = label.where(label >= 0, top)
-    return teacher.scatter(1, top, teacher.gather(1, label)).scatter(1, label, teacher.gather(1, top))
+    top = teacher.argmax(dim=1)
+    at_top, at_label = one_hot(top, teacher), one_hot(labels.where(labels >= 0, top), teacher)
+    high, low = teacher.amax(dim=1, keepdim=True), teacher.masked_fill(~at_label, 0.0).sum(dim=1, keepdim=True)
+    return torch.where(at_label, high, torch.where(at_top, low, teacher))
 
 
 class Swap(Transform):

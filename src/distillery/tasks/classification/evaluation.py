@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from distillery.data.pictured import Pictured
-from distillery.data.precision import dtype_of
+from distillery.data.precision import dtype_of, memory_format
 from distillery.evaluation.accuracy import accuracy
 from distillery.evaluation.calibration import calibration
 from distillery.evaluation.fidelity import fidelity, logit_scale
@@ -32,7 +32,7 @@ class ClassEvaluation(Evaluation):
     ) -> Tensor:
         """Batches, precision and mode are those of the tests while training: the last epoch's accuracy to the image."""
         loader = data.loader(recipe)
-        network = network.to(loader.device, dtype_of(recipe)).eval()
+        network = network.to(loader.device, dtype_of(recipe)).to(memory_format=memory_format(recipe)).eval()
 
         def logits(images: Tensor) -> Tensor:
             outputs = network(images)
