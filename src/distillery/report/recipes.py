@@ -8,7 +8,7 @@ from distillery.recipe import PARTS
 from distillery.study.blocks import Recipe
 
 # How a training is computed, not what training it is.
-_COMPUTING = ("test_every", "precision", "channels_last", "deterministic", "graph", "tap_preacts")
+_COMPUTING = ("test_every", "precision", "channels_last", "deterministic", "graph", "compile", "tap_preacts")
 
 
 def described(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,9 @@ class Recipe(Block):
 
     `drop_path` is the highest rate of stochastic depth, in networks that have it; without the key they keep their own.
 
+    `precision` is that of networks and gradients; weights are float32 (or float64), losses are computed in float32.
+    `compile` lets torch.compile (inductor) make fewer and larger kernels of the student: other last bits.
+
     `tap_preacts` asks the student for its pre-activation taps in every step, as the mdistiller lineage does whether a
     method uses them or not: its wide residual networks then update three batch normalisations twice per step.
     """
@@ -126,6 +129,7 @@ class Recipe(Block):
     channels_last: bool = False
     deterministic: bool = True
     graph: bool = True
+    compile: bool = False
     tap_preacts: bool = False
 
     def part(self, key: str) -> Any:
@@ -222,7 +226,7 @@ class Recipe(Block):
         if self.augmentation.then:
             parts = zip(self.augmentation.then, self.augmentations(), strict=True)
             values["augmentation"]["then"] = [{"name": n.name} | part.config.effective() for n, part in parts]
-        idle = {"decay": "all", "label_smoothing": 0.0}
+        idle = {"decay": "all", "label_smoothing": 0.0, "compile": False}
         return {k: v for k, v in values.items() if v is not None and (k not in idle or v != idle[k])}
 
 

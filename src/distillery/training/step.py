@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ from distillery.objectives.base import Batch
 from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
 from distillery.training.checkpoint import pack
+from distillery.training.compiled import Compiled
+from distillery.training.counters import Counters
 from distillery.training.device import autocast
 from distillery.training.optimizer import trained
 from distillery.training.parallel import ALONE, Ranks
+from distillery.training.sums import Sums
 from distillery.training.trainee import Trainee
 
 
@@ -40,8 +44,9 @@ class Step:
     ) -> None:
         self.student, self.objective, self.task = trainee.student, trainee.objective, trainee.task
         self.optimizer, self.teach, self.recipe, self.ranks, self.device = optimizer, teach, recipe, ranks, device
+        self.see = Compiled(self.student) if recipe.compile else self.student
         self.number = torch.ones((), device=device)
-        self.totals: dict[str, Tensor] = {}
+        self.sums = Sums(device)
         self.epoch: Epoch | None = None
         self.preacts = recipe.tap_preacts or "preacts" in self.objective.needs
 
@@ -50,8 +55,7 @@ class Step:
         self.epoch = epoch
         self.number.fill_(number)
         if fresh:
-            for total in self.totals.values():
-                total.zero_()
+            self.sums.clear()
 
     def __call__(self, start: int, size: int) -> None:
         """Train on rows [start, start + size) of the epoch."""
@@ -65,37 +69,53 @@ class Step:
         teachers = self.teach(mine.inputs, mine.cached)
         strong_teacher = None if mine.strong is None else self.teach(mine.strong, [])[0]
         with autocast(self.recipe, self.device):
-            student = self.student(mine.inputs, preacts=self.preacts)
-            strong_student = None if mine.strong is None else self.student(mine.strong, preacts=self.preacts)
+            student = self.see(mine.inputs, preacts=self.preacts)
+            strong_student = None if mine.strong is None else self.see(mine.strong, preacts=self.preacts)
         batch = Batch(mine.targets, student, teachers, self.number, mine.index, strong_student, strong_teacher)
         batch = self.ranks.gather(batch, rows, self.objective.needs)
         terms = self.objective(batch)
-        loss = torch.stack(list(terms.values())).sum()
+        values = torch.stack(list(terms.values()))
+        loss = values.sum()
         loss.backward()
         self.ranks.reduce(self.student.parameters(), self.objective.parameters())
         if self.recipe.clip is not None:
             torch.nn.utils.clip_grad_norm_(trained(self.optimizer), self.recipe.clip)
         self.optimizer.step()
-        self._count(batch, terms, loss)
+        self._count(batch, list(terms), values, loss)
 
     @torch.no_grad()
-    def _count(self, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
-        sums = {"loss": loss * len(batch.index)}
-        sums |= {
-            f"seen_{n}": v for n, v in self.task.seen(self.objective.predict(batch.student), batch.targets).items()
-        }
-        sums |= {f"loss_{name}": term * len(batch.index) for name, term in terms.items()}
-        for name, value in sums.items():
-            if name not in self.totals:
-                self.totals[name] = torch.zeros((), dtype=torch.float64, device=self.device)
-            self.totals[name] += value.detach().reshape(())
+    def _count(self, batch: Batch, names: list[str], values: Tensor, loss: Tensor) -> None:
+        losses = torch.cat([loss.reshape(1), values.reshape(-1)]) * len(batch.index)
+        self.sums.add(["loss", *(f"loss_{name}" for name in names)], losses)
+        for name, value in self.task.seen(self.objective.predict(batch.student), batch.targets).items():
+            self.sums.add([f"seen_{name}"], value.reshape(1))
+
+    @property
+    def totals(self) -> dict[str, Tensor]:
+        """What was counted since the epoch began: () float64 by name, views of the running sums."""
+        return self.sums.by_name()
+
+    @totals.setter
+    def totals(self, totals: dict[str, Tensor]) -> None:
+        self.sums.load(totals)
 
 
 class GraphStep(Step):
     """The same step captured once per batch size as a CUDA graph, optimiser and gather included.
 
     The rows come from a cursor on the device that the graph itself advances, so an epoch is nothing but replays.
+    Warm-up and capture have a stream of their own: torch's one capture stream, and with it a workspace of cuBLAS, would
+    be shared by all students of a process, whose graphs could not run side by side.
     """
+
+    def __init__(self, *args: Any, **keys: Any) -> None:
+        super().__init__(*args, **keys)
+        self.counters = Counters(self.student, self.objective)
+
+    @cached_property
+    def stream(self) -> torch.cuda.Stream:
+        """Where graphs are captured."""
+        return torch.cuda.Stream(self.device)
 
     def begin(self, epoch: Epoch, number: int, fresh: bool = True) -> None:
         if self.epoch is None:
@@ -118,25 +138,36 @@ class GraphStep(Step):
         self.graphs[size].replay()
         self.at = start + size
 
+    def compute(self, rows: slice | Tensor) -> None:
+        with self.counters.together():
+            super().compute(rows)
+
     def _advance(self, size: int) -> None:
         self.compute(self.cursor + torch.arange(size, device=self.device))
         self.cursor += size
 
+    def _warm_up(self, size: int) -> None:
+        """Take three steps from the epoch's beginning; if a compiled network is to come, one more as it is before."""
+        see, self.see = self.see, self.student
+        for i in range(4 if self.recipe.compile else 3):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.cursor.zero_()
+            self._advance(size)
+            if i == 0:  # the counters have seen by now how often each normalisation is passed
+                self.see = see
+
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:
-        """Warm up on a side stream, capture, and leave no trace: the graph has not run when this returns."""
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        """Warm up on the side stream, capture, and leave no trace: the graph has not run when this returns."""
+        graph, stream = torch.cuda.CUDAGraph(), self.stream
         rng = torch.cuda.get_rng_state()
         with self._undone():
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self.optimizer.zero_grad(set_to_none=True)
-                    self.cursor.zero_()
-                    self._advance(size)
+                self._warm_up(size)
             torch.cuda.current_stream().wait_stream(stream)
             self.optimizer.zero_grad(set_to_none=True)  # gradients are born in the graph's own memory
             try:
-                with torch.cuda.graph(graph):
+                with torch.cuda.graph(graph, stream=stream):
                     self._advance(size)
             except torch.OutOfMemoryError:
                 raise
