@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.models.base import Network
 from distillery.study.blocks import Cache
-from distillery.teachers.view_table import ViewTable, build
+from distillery.teachers.view_table import ViewTable, build, effect
 
 VIEWS = Views(4, True, 32)
 
@@ -69,3 +70,22 @@ def test_a_cache_by_image_alone_would_be_wrong(photos: Dataset, teacher: Network
     index = torch.arange(25)
     one, other = (live(teacher, photos, index, torch.full((25,), v)).logits for v in (VIEWS.identity, 0))
     assert (one - other).abs().max() > 0.1
+
+
+def test_a_table_in_bfloat16_differs_by_what_is_recorded(photos: Dataset, teacher: Network, tmp_path: Path) -> None:
+    few = dataclasses.replace(photos, train_images=photos.train_images[:2], train_labels=photos.train_labels[:2])
+    views, tables = Views(1, False, 32), {}
+    for precision in ("float32", "bfloat16"):
+        cache = Cache(precision=precision)
+        record = build(teacher, few, views, cache, tmp_path / precision, precision)
+        tables[precision] = ViewTable.open(tmp_path / precision, record).values
+    gap = (tables["bfloat16"] - tables["float32"]).abs()
+    found = effect(teacher, few, views, Cache(precision="bfloat16"), count=64)
+    assert 0 < found["mean"] < found["largest"] <= gap.max().item() * 1.5
+    assert gap.mean().item() / 2 < found["mean"] < gap.mean().item() * 2
+    assert effect(teacher, few, views, Cache(), count=8) == {"largest": 0.0, "mean": 0.0, "top1_changed": 0.0}
+
+
+def test_the_precision_is_part_of_an_identity_only_where_it_acts() -> None:
+    assert "precision" not in Cache().model_dump()
+    assert Cache(precision="tf32").model_dump() == Cache().model_dump() | {"precision": "tf32"}

@@ -63,6 +63,11 @@ class Layout:
         """The teacher's outputs for the views of a run's epochs. Undeclared to both engines: filled on demand."""
         return self.artifacts / "replayed" / teacher
 
+    @property
+    def compiled(self) -> Path:
+        """Kernels that torch.compile made, for all jobs of the study. Undeclared to both engines."""
+        return self.artifacts / "compiled"
+
     def view_table_record(self, teacher: str) -> Path:
         return self.artifacts / "cache" / teacher / "cache.json"
 

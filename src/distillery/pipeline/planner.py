@@ -108,7 +108,7 @@ def resolve(study: Study) -> Plan:
         outputs = {"weights": at.teacher(name), "history": at.teacher_history(name), "record": at.teacher_record(name)}
         add("teacher", (name,), task | _teacher(study, name, at), reads=arrays, outputs=outputs)
         values = task | {"architecture": study.teachers[name].architecture, "augmentation": augmentation}
-        values |= study.cache.model_dump(include={"enabled", "dtype", "pooled"})
+        values |= study.cache.model_dump(include={"enabled", "dtype", "pooled", "precision"})
         if source.streamed:
             values["epochs"] = study.recipe.epochs  # of which a replay table holds the views
         outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
@@ -138,7 +138,9 @@ def resolve(study: Study) -> Plan:
                 "objective": {"objective": method.objective} | Loss(method).effective(),
                 "recipe": study.recipe_for(p, m).effective(),
             }
-            cached = {"cached": {"augmentation": augmentation, "pooled": study.cache.pooled}}
+            cached = {
+                "cached": {"augmentation": augmentation} | study.cache.model_dump(include={"pooled", "precision"})
+            }
             if source.streamed:
                 cached["cached"]["dtype"] = study.cache.dtype
             for cell in ((p, m, str(block)) for block in study.seeds):
@@ -179,7 +181,7 @@ def _shown(study: Study) -> dict[str, Any]:
     """The study as the tables show it: with labels, but without what changes nothing in them."""
     from distillery.objectives.build import Loss
 
-    shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}})
+    shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}, "at_once": True})
     shown["recipe"] = study.recipe.effective()
     for teacher in shown["teachers"].values():
         teacher["recipe"].pop("test_every", None)
@@ -193,6 +195,7 @@ def _settings(study: Study) -> dict[str, Any]:
     return {
         "data": study.data.options,
         "cache": study.cache.model_dump(include={"budget_gb", "batch_size"}),
+        "at_once": study.at_once,
         "test_every": {name: study.recipe_for_teacher(name).test_every for name in study.teachers},
         "students": {name: str(student_file(t)) for name, t in study.teachers.items() if t.source == "student"},
     }

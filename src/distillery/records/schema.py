@@ -109,6 +109,8 @@ class TableRecord(Record):
     images: int | None = None
     num_classes: int | None = None
     teacher_forwards: int | None = None
+    precision: str | None = None  # that the teacher computed in, if not float32
+    effect: dict[str, float] | None = None  # of that on logits: largest and mean difference, top classes changed, %
 
 
 class PairRecord(Sealed):

@@ -16,12 +16,13 @@ from distillery.study.blocks import Method, Recipe
 from distillery.task import task_of
 from distillery.teachers.verified import open_teachers
 from distillery.training.checkpoint import Checkpoint
+from distillery.training.compiled import counted, share_cache
 from distillery.training.device import set_up
 from distillery.training.history import save_history
-from distillery.training.loop import fit
 from distillery.training.parallel import Ranks
 from distillery.training.progress import Progress
 from distillery.training.task import Training
+from distillery.training.together import Run, fit_all
 
 
 def run(work: Work) -> None:
@@ -44,18 +45,29 @@ def run(work: Work) -> None:
         weights: dict[str, Tensor] = {}
         histories: dict[str, list[dict[str, Any]]] = {}
         checkpoints = []
+        if recipe.compile:
+            share_cache(work.job.layout.compiled)
+        at_once = work.settings.get("at_once", 1) if ranks.size == 1 else 1
+        todo: dict[int, Run] = {}
         for seed, path in zip(work.job.seeds, work.job.checkpoints, strict=True):
             trainee = training.assemble(values["student"], spec, data, networks, seed)
             if found := finished.run(seed):
                 taken, histories[str(seed)] = found
                 weights |= taken
-                continue
-            checkpoints.append(Checkpoint(path, finished.identity(seed)))
-            with ranks.once(Progress(f"{pair} {method} seed {seed}", volatile)) as progress:
-                histories[str(seed)] = fit(trainee, loader, source, recipe, seed, checkpoints[-1], progress, ranks)
-            weights |= {f"{seed}.{k}": v.cpu() for k, v in trainee.state_dict().items()}
+            else:
+                checkpoints.append(Checkpoint(path, finished.identity(seed)))
+                progress = Progress(f"{pair} {method} seed {seed}", volatile, bar=at_once == 1) if ranks.first else None
+                todo[seed] = Run(trainee, seed, checkpoints[-1], progress)
+            if todo and (len(todo) == at_once or seed == work.job.seeds[-1]):
+                made = fit_all([*todo.values()], loader, source, recipe, ranks)
+                histories |= {str(seed): history for seed, history in zip(todo, made, strict=True)}
+                for each, run in todo.items():
+                    weights |= {f"{each}.{k}": v.cpu() for k, v in run.trainee.state_dict().items()}
+                todo = {}
         if not ranks.first:
             return
+        if recipe.compile:
+            volatile["compiled"] = counted()
         predicts = trainee.objective.predicts
         if predicts:  # so that the file says by itself how its students predict
             weights |= training.beside(networks, data)

@@ -253,10 +253,21 @@ class Method(Block):
 
 
 class Cache(Block):
-    """The view table: precision, and the largest one that is built before the live teacher takes over."""
+    """The view table: how it is computed and stored, and the largest one built before the live teacher takes over.
+
+    `precision` is the teacher's while the table is built: float32 is exact, and what all students were compared by so
+    far; that of the recipe gives what a live teacher would say in training, sooner. Its effect on logits is measured
+    and recorded. `dtype` is how the outputs are stored.
+    """
 
     enabled: bool = True
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     dtype: Literal["float32", "float16", "int16"] = "float32"
     pooled: bool = False
     budget_gb: Positive = 16.0
     batch_size: int = Field(1024, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _only_what_acts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out float32 as `precision`, which is younger than the first studies: their identity stays."""
+        return {k: v for k, v in dump(self).items() if k != "precision" or v != "float32"}

@@ -7,6 +7,7 @@ Caches keyed by the image alone are wrong under augmentation.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.data.pictured import Pictured
-from distillery.data.views import Views, copied
+from distillery.data.views import Views, copied, draw
 from distillery.models.base import Network, Outputs
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
 from distillery.records.node_cache import nearby, sha256_once
-from distillery.study.blocks import Cache
+from distillery.study.blocks import Cache, Recipe
+from distillery.training.device import autocast, set_up
 
 FLUSH_ROWS = 1_000_000  # rows between two notes of how far a build has come
 CPU_BATCH = 256  # more views at once leave a CPU's cache: 486 cost 1.2 times as much per view as 162 (wrn_40_2)
@@ -100,8 +102,9 @@ def build(
 ) -> dict[str, Any]:
     """Write the whole table to `path` and return the facts of its record.
 
-    Resumable: rows go to a `.partial` file beside `path`, with the number of finished images next to it under `key`
-    (the hash of teacher, data, augmentation, dtype); an interrupted build continues there, another key starts over.
+    The teacher computes in `cache.precision`, for which `set_up` was called. Resumable: rows go to a `.partial` file
+    beside `path`, with the number of finished images next to it under `key` (the hash of teacher, data, augmentation,
+    precision, dtype); an interrupted build continues there, another key starts over.
     """
     network.eval()
     images = data.train_images
@@ -119,8 +122,7 @@ def build(
         for start in range(done, count, block):
             index = torch.arange(start, min(start + block, count), device=images.device)
             batch = views.take(padded, index.repeat_interleave(views.count), every.repeat(len(index)))
-            out = network(data.normalise(batch).contiguous(memory_format=layout))
-            values = torch.cat([out.logits, _pooled(out)], 1) if cache.pooled else out.logits
+            values = _values(network, data.normalise(batch).contiguous(memory_format=layout), cache)
             table[start * views.count : start * views.count + len(values)] = values.cpu().numpy()
             since += len(values)
             if since >= FLUSH_ROWS:
@@ -148,6 +150,48 @@ def build(
         "num_classes": data.num_classes,
         "teacher_forwards": count * views.count,
     }
+
+
+def _values(network: Network, images: Tensor, cache: Cache) -> Tensor:
+    """Rows of the table, in the table's precision but float32: (B, columns)."""
+    with autocast(Recipe(precision=cache.precision), images.device):
+        out = network(images)
+    return (torch.cat([out.logits, _pooled(out)], 1) if cache.pooled else out.logits).float()
+
+
+@torch.no_grad()
+def expected_seconds(network: Network, data: Dataset, views: Views, cache: Cache) -> float:
+    """How long a build will take, about: one block of views is tried."""
+    block, layout = block_and_layout(cache, views.count, data.train_images.device)
+    count = len(data.train_images)
+    block = min(block, count)
+    images = data.train_images[:block].repeat_interleave(views.count, 0)
+    times = []
+    for _ in range(2):  # the first one also sets things up
+        start = time.perf_counter()
+        _values(network.eval(), data.normalise(images).contiguous(memory_format=layout), cache).cpu()
+        times.append(time.perf_counter() - start)
+    return min(times) * count / block
+
+
+@torch.no_grad()
+def effect(network: Network, data: Dataset, views: Views, cache: Cache, count: int = 256) -> dict[str, float]:
+    """What the table's precision changes in logits, against float32, on so many views drawn at random.
+
+    Largest and mean absolute difference, and the share in percent of the views whose top class is another one. The
+    process is left in the table's precision.
+    """
+    index = draw(0, 0, count, len(data.train_images)).to(data.train_images.device)
+    view = draw(0, 1, count, views.count).to(data.train_images.device)
+    images = data.normalise(views.take(views.pad(data.train_images), index, view))
+    found = []
+    for precision in ("float32", cache.precision):
+        of = cache.model_copy(update={"precision": precision, "pooled": False})
+        set_up(Recipe(precision=precision))
+        found.append(_values(network.eval(), images, of))
+    gap = (found[1] - found[0]).abs()
+    changed = (found[1].argmax(1) != found[0].argmax(1)).double().mean()
+    return {"largest": gap.max().item(), "mean": gap.mean().item(), "top1_changed": 100 * changed.item()}
 
 
 def block_and_layout(cache: Cache, views: int, device: torch.device) -> tuple[int, torch.memory_format]:

@@ -31,7 +31,7 @@ class Compiled:
             with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
                 outputs: Outputs = self.network(inputs, preacts=preacts)
         except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-            said = str(error.__cause__ or error).strip().partition("\n")[0]
+            said = " ".join(str(error.__cause__ or error).split())[:200]
             raise DistilleryError(f"the student cannot be compiled ({said}): set `recipe.compile: false`") from error
         return outputs
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -34,6 +34,7 @@ from distillery.training.teaching import TeacherSource
 from distillery.training.trainee import Trainee
 
 Report = Callable[[dict[str, Any]], None]
+History = list[dict[str, Any]]
 
 
 class Preempted(Stopped):
@@ -49,13 +50,35 @@ def fit(
     checkpoint: Checkpoint | None = None,
     report: Report | None = None,
     ranks: Ranks = ALONE,
-) -> list[dict[str, Any]]:
+) -> History:
     """Train for `recipe.epochs` epochs on the loader's device; return the history, one record per epoch.
 
     Scores are the task's, losses are means over samples. Every process of `ranks` makes the same call; the first of
     them writes. Raises DistilleryError if the loss is not finite, and Preempted on SIGTERM, SIGINT (Ctrl-C) and SIGUSR1
     after writing the checkpoint.
     """
+    with Stop() as stop:
+        running = fitting(trainee, loader, teacher, recipe, seed, stop, checkpoint, report, ranks)
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                history: History = done.value
+                return history
+
+
+def fitting(
+    trainee: Trainee,
+    loader: Loader,
+    teacher: TeacherSource | None,
+    recipe: Recipe,
+    seed: int,
+    stop: Stop,
+    checkpoint: Checkpoint | None = None,
+    report: Report | None = None,
+    ranks: Ranks = ALONE,
+) -> Generator[None, None, History]:
+    """`fit` step by step: yields after each, so that several students can be trained in turn (see together.py)."""
     device, student, objective = loader.device, trainee.student, trainee.objective
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
@@ -89,41 +112,41 @@ def fit(
         cached = partial(teacher.rows, seed=seed) if teacher else None
         return loader.epoch(seed, number, "strong" in objective.needs, cached)
 
-    with _Stop() as stop:
-        while state.epoch < recipe.epochs:
-            epoch, began = state.epoch + 1, time.monotonic()
-            step.begin(ahead or lay_out(epoch), epoch, fresh=state.step == 0)
-            if state.step == 0:
-                torch.manual_seed(seed_for(seed, "epoch", epoch))
-            student.train()
-            objective.train()
-            for start in range(state.step * size, count, size):
-                if (now := schedule.rate(epoch, state.step / steps)) != rate:
-                    set_rate(optimizer, rate := now)
-                step(start, min(size, count - start))
-                state.step += 1
-                if average:
-                    average.update((epoch - 1) * steps + state.step)
-                if ranks.any(stop.asked):
-                    save()
-                    stop.leave(f"in epoch {epoch} of {recipe.epochs}", ranks.first)
-            if epoch < recipe.epochs:  # laid out now, while a GPU still works off its queue of steps
-                ahead = lay_out(epoch + 1)
-            record = _record(step, count, epoch, schedule.rate(epoch, (steps - 1) / steps))
-            if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
-                for whose, weights in tested.items():
-                    record |= {
-                        whose + name: value for name, value in trainee.task.test(weights, loader, recipe, ranks).items()
-                    }
-            state = State(epoch, 0, [*state.history, record])
-            if report:
-                report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
-            if checkpoint and time.monotonic() - saved >= checkpoint.seconds:
+    while state.epoch < recipe.epochs:
+        epoch, began = state.epoch + 1, time.monotonic()
+        step.begin(ahead or lay_out(epoch), epoch, fresh=state.step == 0)
+        if state.step == 0:
+            torch.manual_seed(seed_for(seed, "epoch", epoch))
+        student.train()
+        objective.train()
+        for start in range(state.step * size, count, size):
+            if (now := schedule.rate(epoch, state.step / steps)) != rate:
+                set_rate(optimizer, rate := now)
+            step(start, min(size, count - start))
+            state.step += 1
+            if average:
+                average.update((epoch - 1) * steps + state.step)
+            if ranks.any(stop.asked):
                 save()
-                saved = time.monotonic()
-        save()
-        if ranks.any(stop.asked):  # while the last epoch was tested: another run may follow in this process
-            stop.leave(f"after {recipe.epochs} of {recipe.epochs} epochs", ranks.first)
+                stop.leave(f"in epoch {epoch} of {recipe.epochs}", ranks.first)
+            yield
+        if epoch < recipe.epochs:  # laid out now, while a GPU still works off its queue of steps
+            ahead = lay_out(epoch + 1)
+        record = _record(step, count, epoch, schedule.rate(epoch, (steps - 1) / steps))
+        if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
+            for whose, weights in tested.items():
+                record |= {
+                    whose + name: value for name, value in trainee.task.test(weights, loader, recipe, ranks).items()
+                }
+        state = State(epoch, 0, [*state.history, record])
+        if report:
+            report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
+        if checkpoint and time.monotonic() - saved >= checkpoint.seconds:
+            save()
+            saved = time.monotonic()
+    save()
+    if ranks.any(stop.asked):  # while the last epoch was tested: another run may follow in this process
+        stop.leave(f"after {recipe.epochs} of {recipe.epochs} epochs", ranks.first)
     if average:
         average.finish()
     student.eval()
@@ -161,7 +184,7 @@ def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
     return record | {name: total / count for name, total in sums.items()}
 
 
-class _Stop:
+class Stop:
     """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) ask the loop to stop after the running step."""
 
     def __init__(self) -> None:
@@ -182,7 +205,7 @@ class _Stop:
     def _ask(self, number: int, _: object) -> None:
         self.by = self.by or number
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Stop:
         kinds = [s for s in SAID if s != signal.SIGINT or signal.getsignal(s) is not signal.SIG_IGN]
         self.before = {s: signal.signal(s, self._ask) for s in kinds}
         return self

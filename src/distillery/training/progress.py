@@ -16,16 +16,18 @@ class Progress:
     """Reports epochs (call it with a record of `fit`) or rows (`rows(done, total)`).
 
     On a terminal one bar; elsewhere a line for the first, the last, and otherwise at most one every `every` seconds.
-    Seconds per epoch are kept in `volatile` for the provenance file.
+    Seconds per epoch are kept in `volatile` for the provenance file. `bar`: False where several report at once.
     """
 
-    def __init__(self, title: str, volatile: dict[str, Any] | None = None, every: float = 10.0) -> None:
+    def __init__(
+        self, title: str, volatile: dict[str, Any] | None = None, every: float = 10.0, bar: bool = True
+    ) -> None:
         self.title, self.every, self.last = title, every, -every
         self.seconds: list[float] = []
         if volatile is not None:
             volatile.setdefault("epoch_seconds", {})[title] = self.seconds
         self.bar = None
-        if sys.stderr.isatty():
+        if bar and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Bar(*columns, TextColumn("{task.fields[note]}"))
             self.task = self.bar.add_task(title, total=None, note="")

@@ -14,7 +14,7 @@ from distillery.records import io as artifacts
 from distillery.study.blocks import Augmentation, Cache, Recipe
 from distillery.teachers import replay
 from distillery.teachers.replay import Kind
-from distillery.teachers.view_table import build, columns, size_in_bytes
+from distillery.teachers.view_table import build, columns, effect, expected_seconds, size_in_bytes
 from distillery.teachers.weights import load_network
 from distillery.training.device import set_up
 from distillery.training.progress import Progress
@@ -22,8 +22,9 @@ from distillery.training.progress import Progress
 
 def run(work: Work) -> None:
     values = work.job.values
-    cache = Cache(**{k: values[k] for k in ("enabled", "dtype", "pooled")}, **work.settings["cache"])
-    device = set_up(Recipe())  # float32: the table is exact, whatever students are trained in
+    keys = ("enabled", "dtype", "pooled", "precision")
+    cache = Cache(**{k: values[k] for k in keys if k in values}, **work.settings["cache"])
+    device = set_up(Recipe(precision=cache.precision))  # float32: exact, whatever students are trained in
     with work.making() as volatile:
         data = open_pictured(work.job.reads["arrays"], work.sha256("arrays"))
         network = load_network(values["architecture"], data.num_classes, data.channels, work.job.reads["weights"])
@@ -32,9 +33,18 @@ def run(work: Work) -> None:
         size, why = _planned(network, data, cache, values)
         facts |= {"bytes": size} | ({"live": why} if why else {})
         if not why and isinstance(data, Dataset):
-            views = _views(data, Augmentation.model_validate(values["augmentation"]))
-            with Progress(f"view table of {work.job.keys[0]}", volatile) as progress:
-                facts |= build(network.to(device), data.to(device), views, cache, output, work.identity, progress.rows)
+            views, title = _views(data, Augmentation.model_validate(values["augmentation"])), work.job.keys[0]
+            network, data = network.to(device), data.to(device)
+            count, hours = len(data.train_images) * views.count, expected_seconds(network, data, views, cache) / 3600
+            print(
+                f"view table of {title}: {count:,} forward passes in {cache.precision}, {size / 1e9:.2f} GB, about "
+                f"{hours:.2f} hours from the start on this {device.type}",
+                flush=True,
+            )
+            if cache.precision != "float32":
+                facts |= {"precision": cache.precision, "effect": effect(network, data, views, cache)}
+            with Progress(f"view table of {title}", volatile) as progress:
+                facts |= build(network, data, views, cache, output, work.identity, progress.rows)
             known[output] = facts.pop("sha256")
         else:  # a replay table is filled by the first student that comes to an epoch
             with artifacts.atomic_path(output) as temporary:

@@ -99,7 +99,8 @@ class ClassTraining(Training):
             path = Path(teacher["table"])
             table = ViewTable.open(path, described[name]["table"], job.layout.hash_note(path))
             tables.append(table.place(data.train_images.device))
-        return TableTeachers(tables), "view table"
+        precision = cached.get("precision", "float32")
+        return TableTeachers(tables), "view table" if precision == "float32" else f"view table in {precision}"
 
     def _replayed(
         self,
