@@ -4,7 +4,7 @@
 
 Both sides have the same network, layout, precision, optimiser and settings; on CUDA both are captured graphs. What ours
 adds is the data path (two gathers, normalisation, the table's rows), the KD loss and the sums for the history. The last
-column is the data path alone, timed eagerly, as a share of our step.
+column is the data path alone, as a share of our step.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from ours import Ours, pixels, random_table
-from side_by_side import alternate, device, milliseconds, now, parser, ratio, show, use_threads
+from side_by_side import alternate, captured, device, milliseconds, now, parser, ratio, show, use_threads
 
 from distillery.study.blocks import Recipe
 from distillery.training.device import autocast
+from distillery.training.step import GraphStep
 
 
 def bare(ours: Ours) -> Callable[[int], float]:
@@ -42,7 +43,7 @@ def bare(ours: Ours) -> Callable[[int], float]:
         reset()
         step()
 
-    replay = _captured(step, reset) if device().type == "cuda" and twin.recipe.graph else eager
+    replay = captured(step, reset) if device().type == "cuda" and twin.recipe.graph else eager
 
     def run(steps: int) -> float:
         twin.prepare()
@@ -54,29 +55,28 @@ def bare(ours: Ours) -> Callable[[int], float]:
     return run
 
 
-def _captured(step: Callable[[], None], reset: Callable[[], None]) -> Callable[[], None]:
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            reset()
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    reset()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
-
-
 def data_path(ours: Ours, steps: int) -> float:
-    """Seconds of that many gathers of views, labels and teacher rows, with their share of laying out the epoch."""
+    """Seconds of that many gathers of views, labels and teacher rows, with their share of laying out the epoch.
+
+    Where our step is captured, so is this.
+    """
     epoch, step, size = ours.step.epoch, ours.step, ours.recipe.batch_size
     assert epoch is not None
-    start = now()
-    for i in range(steps):
-        rows = slice(i % ours.steps * size, (i % ours.steps + 1) * size)
+
+    def gather(rows: slice | torch.Tensor) -> None:
         samples = epoch.batch(rows)
         step.teach(samples.inputs, samples.cached)
+
+    if isinstance(step, GraphStep):
+        if ours.gathering is None:
+            ours.gathering = captured(partial(gather, torch.arange(size, device=device())))
+        start = now()
+        for _ in range(steps):
+            ours.gathering()
+    else:
+        start = now()
+        for i in range(steps):
+            gather(slice(i % ours.steps * size, (i % ours.steps + 1) * size))
     return now() - start + ours.layout_seconds * steps / ours.steps
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from side_by_side import now
+from side_by_side import device, now
 
 from distillery.data import cifar100
 from distillery.data.dataset import Dataset
@@ -42,7 +43,7 @@ def pixels(count: int, mirror: Path | None) -> Dataset:
 
 def random_table(images: int, views: int, classes: int) -> ViewTable:
     """A table of random logits: reading it costs what reading the real one costs, but it need not be built."""
-    return ViewTable(torch.randn(images * views, classes), views, classes)
+    return ViewTable(torch.randn(images * views, classes, device=device()), views, classes)
 
 
 @dataclass
@@ -59,19 +60,20 @@ class Ours:
     recipe: Recipe
 
     def __post_init__(self) -> None:
-        device = self.prepare()
-        self.data = self.data.to(device)
-        self.source = TableTeachers([self.table.place(device)])
+        where = self.prepare()
+        self.data = self.data.to(where)
+        self.source = TableTeachers([self.table.place(where)])
         trainee = assemble(self.student, KD, self.data, [], 0)
         self.network, self.objective = trainee.student, trainee.objective
-        self.network.to(device, dtype_of(self.recipe)).to(memory_format=memory_format(self.recipe)).train()
-        self.objective.to(device, dtype_of(self.recipe)).train()
-        self.optimizer = loop.make_optimizer(trainee.named_parameters(), self.recipe, device)
+        self.network.to(where, dtype_of(self.recipe)).to(memory_format=memory_format(self.recipe)).train()
+        self.objective.to(where, dtype_of(self.recipe)).train()
+        self.optimizer = loop.make_optimizer(trainee.named_parameters(), self.recipe, where)
         self.loader = self.data.loader(self.recipe)
         self.step = loop.make_step(trainee, self.loader, self.source, self.optimizer, self.recipe)
         self.epoch, self.steps = 0, len(self.data.train_labels) // self.recipe.batch_size  # whole batches: equal rounds
         self.laying_out = self.begin()
         self.layout_seconds = self.begin()
+        self.gathering: Callable[[], None] | None = None  # the data path alone, once it is captured (limit.py)
 
     def prepare(self) -> torch.device:
         """Put this side's precision and determinism in force."""

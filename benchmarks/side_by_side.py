@@ -50,6 +50,21 @@ def now() -> float:
     return clock()
 
 
+def captured(step: Callable[[], object], reset: Callable[[], object] = lambda: None) -> Callable[[], None]:
+    """A CUDA graph of `step`, on a stream of its own; `reset` comes before each warm-up and before the capture."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            reset()
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    reset()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph.replay
+
+
 def device() -> torch.device:
     """The device that distillery trains on here (DISTILLERY_DEVICE overrides)."""
     return chosen_device()

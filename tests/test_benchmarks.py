@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import statistics
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from conftest import ROOT
 
 from distillery import models
 from distillery.data.resident import ResidentEpoch
+from distillery.evaluation.macs import multiply_accumulates
 from distillery.study.blocks import Recipe
 from distillery.teachers.source import LiveTeachers
 
@@ -24,6 +26,7 @@ TINY = ["--batch", "8", "--images", "16", "--rounds", "3", "--steps", "1"]
 RUNS = {
     "reference": [*TINY, "--threads", "1", "--pairs", "resnet8:resnet8", "--workers", "0", "--random"],
     "limit": [*TINY, "--students", "resnet8"],
+    "bench": [*TINY, "--pairs", "resnet8:resnet8", "--workers", "0", "--busy"],
     "deterministic": [*TINY, "--students", "resnet8"],
     "compile": [*TINY, "--students", "resnet8", "--backend", "eager"],
     "streaming": ["--images", "16", "--rounds", "3", "--batch", "8", "--size", "32"],
@@ -64,6 +67,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn, tf32
     torch.set_flush_denormal(False)
     torch.set_num_threads(1)
+    importlib.import_module("side_by_side").clock = time.perf_counter  # --busy sets another
 
 
 @pytest.mark.slow
@@ -86,6 +90,34 @@ def test_prints_a_table(name: str, bench: Any, capsys: pytest.CaptureFixture[str
         for middle, *ends in ratios:
             assert middle > 0
             assert not ends or ends[0] <= middle <= ends[1]
+
+
+def test_the_floor_counts_every_product_once(bench: Any) -> None:
+    """Forward, and twice as many backward, but for the gradient of the images, which nobody asks for."""
+    found = bench("roofline").operations("resnet8", 2, "float32")
+    network = models.build("resnet8", 100).eval()
+    stem = 2 * 16 * 3 * 9 * 32 * 32 * 2
+    macs = multiply_accumulates(network, torch.zeros(1, 3, 32, 32))
+    assert sum(o.flops for o in found) == 3 * 2 * 2 * macs - stem
+    weights = sum(p.numel() for p in network.parameters())
+    assert found[-1].bytes == 20 * weights
+    rough = bench("roofline").operations("resnet8", 2, "bfloat16")
+    assert 0.45 < sum(o.bytes for o in rough[:-1]) / sum(o.bytes for o in found[:-1]) < 0.55
+    rates = bench("roofline").Rates(flops=100.0, launch=1.0, copies={64: 16.0, 1024: 32.0})
+    operation = bench("roofline").Operation
+    assert [rates.seconds(operation(*work)) for work in [(0, 8), (500, 8), (0, 64), (0, 65), (0, 4096)]] == [
+        *(1.0, 5.0, 4.0),
+        *(65 / 32, 128.0),
+    ]
+
+
+def test_a_section_of_the_results_is_replaced_or_added(bench: Any) -> None:
+    page = "# Results\n\n## bench: on cpu\n\nold\n\n## limit: other\n\nkept\n"
+    new = bench("bench").replaced(page, "bench: on cpu", "### bench: on cpu\n\nnew\n")
+    assert new == page.replace("old", "new")
+    assert bench("bench").replaced(new, "bench: on cuda", "### bench: on cuda\n\nmore\n") == (
+        new + "\n## bench: on cuda\n\nmore\n"
+    )
 
 
 def test_rounds_alternate_and_the_first_does_not_count(bench: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from distillery import __version__, settings
+from distillery.bench import bench
 from distillery.errors import DistilleryError
 
 app = typer.Typer(
@@ -255,6 +256,9 @@ def methods() -> None:
             keys = "\n".join(f"{key} = {field.default!r}" for key, field in kind.Config.model_fields.items())
             table.add_row(*map(Text, (name, doc, ", ".join(sorted(getattr(kind, "needs", ()))), keys)))
         Console().print(table)
+
+
+app.command(rich_help_panel=DAILY, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
 
 
 def main(argv: list[str] | None = None) -> Any:
