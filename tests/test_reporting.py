@@ -178,6 +178,7 @@ def test_a_budget_is_the_whole_recipe(synthetic: Synthetic) -> None:
     facts["recipe"] = {k: v for k, v in facts["recipe"].items() if k not in ("milestones", "lr_decay")}
     facts["recipe"] |= {"schedule": {"name": "cosine", "min_lr": 0.0}, "lr": 0.1, "clip": 1.0, "precision": "bfloat16"}
     said = "learning rate 0.1 instead of 0.02, clip 1 instead of none, schedule cosine instead of steps"
+    said += ", precision bfloat16 instead of float32"
     assert budget.footnotes(found) == {"ce": f"trained with another budget: {said}"}
 
 

@@ -188,6 +188,18 @@ def test_a_better_student_is_above(synthetic: Synthetic) -> None:
     assert crd.verdict == "above"
 
 
+def test_a_verdict_names_an_unusual_precision(synthetic: Synthetic) -> None:
+    """Published numbers are of float32, with torch's own choice of TF32: those two are like to like."""
+    recipe = Recipe().model_dump(mode="json")
+    for said, facts in {
+        "": {"precision": "tf32"},
+        "ours in bfloat16, compiled": {"precision": "bfloat16", "compile": True},
+    }.items():
+        found = changed(synthetic, "kd", recipe=recipe | facts)
+        assert found.verdict == changed(synthetic, "kd").verdict != "not comparable"
+        assert found.reason == said
+
+
 def changed(made: Synthetic, method: str, **facts: Any) -> Comparison:
     made.cell(PAIR, method, "0-2", [70.5, 70.75, 71.0], **facts)
     (crd,) = comparisons(made, method, paper="arXiv:1910.10699")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distillery.report.recipes import described, differing
+from distillery.report.recipes import described, differing, precision_of
 from distillery.report.results import Cell, Results
 
 # What the keys of a recipe are called, where their names do not say it.
@@ -18,8 +18,8 @@ LABELS = {
 
 
 def budget(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a run was given: all of its recipe that decides the training, and the images that it has seen."""
-    recipe = described(facts["recipe"])
+    """What a run was given: all of its recipe that decides the training, its precision, and the images it has seen."""
+    recipe = described(facts["recipe"]) | {"precision": precision_of(facts["recipe"])}
     epochs, augmentation = recipe.pop("epochs"), recipe.pop("augmentation")
     return {"epochs": epochs, "images seen": facts["cost"]["images_seen"]} | recipe | augmentation
 

@@ -11,9 +11,12 @@ from scipy import special
 from distillery.evaluation.statistics import ALPHA, Summary
 from distillery.report.protocol import obstacles
 from distillery.report.published import Published, method_name, of_pair
+from distillery.report.recipes import precision_of
 from distillery.report.results import Cell, Results
 from distillery.task import Measure
 
+# torch's own choice, and so that of published numbers: convolutions in TF32 where the GPU has it.
+USUAL = ("float32", "tf32")
 AGREES, ABOVE, BELOW, NOT_COMPARABLE = "agrees", "above", "below", "not comparable"
 
 
@@ -68,7 +71,10 @@ def compare(cell: Cell, entry: Published) -> Comparison:
         return result(NOT_COMPARABLE, "a single run without a published spread has no interval")
     if len(verdicts) > 1:
         return result(NOT_COMPARABLE, "it does not say whether it is of the last or the best epoch, and that decides")
-    return result(str(verdicts.pop()), "" if len(conventions) == 1 else "under either convention")
+    notes = [] if len(conventions) == 1 else ["under either convention"]
+    if (precision := precision_of(cell.facts["recipe"])) not in USUAL:
+        notes.append(f"ours in {precision}")
+    return result(str(verdicts.pop()), "; ".join(notes))
 
 
 def _verdict(ours: Summary, entry: Published, measure: Measure) -> str | None:

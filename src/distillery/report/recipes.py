@@ -25,6 +25,12 @@ def described(recipe: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def precision_of(recipe: dict[str, Any]) -> str:
+    """What networks were computed in, said wherever runs of two precisions meet; compiled ones are marked."""
+    precision = recipe.get("precision", Recipe().precision)
+    return f"{precision}, compiled" if recipe.get("compile") else str(precision)
+
+
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """The names under which two described recipes differ; the settings of another optimiser do not count as well."""
     names = [name for name in {**theirs, **ours} if ours.get(name) != theirs.get(name)]
