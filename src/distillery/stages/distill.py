@@ -67,7 +67,7 @@ def run(work: Work) -> None:
         if not ranks.first:
             return
         if recipe.compile:
-            volatile["compiled"] = counted()
+            work.volatile["compiled"] = counted()
         predicts = trainee.objective.predicts
         if predicts:  # so that the file says by itself how its students predict
             weights |= training.beside(networks, data)

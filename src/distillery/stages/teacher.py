@@ -19,6 +19,7 @@ from distillery.teachers.fetch import NoMirror, fetch, verify
 from distillery.teachers.released import Source
 from distillery.teachers.student import serves
 from distillery.training.checkpoint import Checkpoint
+from distillery.training.compiled import share_cache
 from distillery.training.device import set_up
 from distillery.training.history import save_history
 from distillery.training.loop import fit
@@ -47,6 +48,8 @@ def run(work: Work) -> None:
         if values["source"] != "train":
             made = _fetch(_source(work, data), work, trainee, loader, data, recipe, task.main)
         if "fetched" not in made:
+            if recipe.compile:
+                share_cache(work.job.layout.compiled)
             with ranks.once(Progress(f"teacher {name}", volatile)) as progress:
                 history = fit(trainee, loader, None, recipe, values["seed"], checkpoint, progress, ranks)
             made |= {"recipe": values["recipe"], "ranks": ranks.size}
