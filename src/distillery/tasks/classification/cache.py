@@ -35,10 +35,10 @@ def run(work: Work) -> None:
         if not why and isinstance(data, Dataset):
             views, title = _views(data, Augmentation.model_validate(values["augmentation"])), work.job.keys[0]
             network, data = network.to(device), data.to(device)
-            count, hours = len(data.train_images) * views.count, expected_seconds(network, data, views, cache) / 3600
+            count, minutes = len(data.train_images) * views.count, expected_seconds(network, data, views, cache) / 60
             print(
                 f"view table of {title}: {count:,} forward passes in {cache.precision}, {size / 1e9:.2f} GB, about "
-                f"{hours:.2f} hours from the start on this {device.type}",
+                f"{minutes:.1f} minutes from the start on this {device.type}",
                 flush=True,
             )
             if cache.precision != "float32":
