@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     recipe = Recipe(batch_size=given.batch, precision=given.precision, channels_last=True)
     for student in given.students.split(","):
         plain, compiled = Ours(student, data, table, recipe), Ours(student, data, table, recipe)
-        compiled.step.student = torch.compile(compiled.network, backend=given.backend)
+        compiled.step.see = torch.compile(compiled.network, backend=given.backend)
         start = time.perf_counter()
         compiled.run(1)
         compiling = time.perf_counter() - start
