@@ -118,9 +118,7 @@ class Study(Block):
     pairs: dict[Name, Pair] = Field(min_length=1)
     methods: dict[Name, Method] = Field(min_length=1)
     seeds: tuple[int | str, ...] = Field(min_length=1)
-    at_once: int = Field(
-        1, ge=1
-    )  # students of a block of seeds trained side by side, for a GPU; the bits stay the same
+    at_once: int = Field(1, ge=1)  # students of a block of seeds, side by side in one process: to the same bits
     cache: Cache = Cache()
     tables: Tables = Tables()
 
