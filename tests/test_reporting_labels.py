@@ -52,6 +52,7 @@ def files_in(root: Path) -> dict[str, str]:
     return files | {"terminal": console.export_text(), "curves": curves}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", ["", TWO_COLUMNS])
 def test_latex_compiles_with_any_label(written: dict[str, str], tmp_path: Path, around: str) -> None:
     compiled(around.replace("BODY", written["latex"]) or written["latex"], tmp_path)

@@ -104,7 +104,7 @@ def _group(section: Section, i: int, usual: str, keys: dict[str, str]) -> Group:
     sign = "+" if any(found[1] for found in numbers) else ""
     number = (whole + places + 0.6 * bool(places) + 1.6 * bool(sign)) * DIGIT
     after = max((_after_width(v, usual, line.kind) for v, line in zip(values, section.rows, strict=True)), default=0.0)
-    width = max(number + after, *(len(title) * EM for title in titles)) + GAP
+    width = max(number + after, *(len(title) * DIGIT for title in titles)) + GAP
     return Group(i, titles, f"{sign}{whole}.{places}", width)
 
 

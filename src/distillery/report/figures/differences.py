@@ -49,7 +49,10 @@ def draw(results: Results, table: Table) -> Figure | None:
 
 def draw_improvement(results: Results, table: Table) -> Figure | None:
     """Of a study of several pairs, the methods over all of them."""
-    found = sorted(((a.improvement, a) for a in table.aggregates if a.improvement is not None), key=lambda f: -f[0])
+    found = sorted(
+        ((a.improvement, a) for a in table.aggregates if a.improvement is not None),
+        key=lambda f: (-f[0], -table.measure.gain(f[1].iqm)),
+    )
     if not found:
         return None
     labels = [a.label for _, a in found]

@@ -80,15 +80,20 @@ def panels(
     gap: float = 0.75,
     right: float = 0.25,
     keyed: bool = True,
+    widest: int = 0,
 ) -> tuple[Figure, list[Axes]]:
     """A grid of panels of the given size in inches, with room for a legend on the right if it is `keyed`.
+
+    `widest`: characters of its longest label, if that is none of a method.
 
     Placed by hand: matplotlib's own layout measures every label, which takes longer than drawing a large study.
     """
     columns = min(COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
     labels = legend_labels(table)
-    across = left + columns * width + (columns - 1) * gap + right + (legend_width(labels) if keyed else 0)
+    across = (
+        left + columns * width + (columns - 1) * gap + right + (legend_width([*labels, widest * " "]) if keyed else 0)
+    )
     below, above = 0.55, 0.35
     down = max(rows * (below + height + above), 0.2 * len(labels) + 0.4 if keyed else 0)
     with matplotlib.rc_context(STYLE):
@@ -120,10 +125,9 @@ def legend(figure: Figure, axes: list[Axes], table: Table) -> None:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    across = figure.get_figwidth()
-    x = 1 - legend_width(legend_labels(table)) / across
+    ordered = sorted(handles, key=lambda label: label.endswith(" other methods"))  # the last
     with matplotlib.rc_context(STYLE):
-        figure.legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(x, 1.0))
+        figure.legend([handles[label] for label in ordered], ordered, loc="upper right", bbox_to_anchor=(1.0, 1.0))
 
 
 def title_of(table: Table, pair: str) -> str:
