@@ -42,7 +42,7 @@ def data(results: Results) -> str:
     """The data set, its size, and how it was selected from."""
     facts, study = results.first().get("data", {}), results.study
     counts = [f"{n:,} {what}" for what, n in facts.get("counts", {}).items()]
-    unit = " images" if set(facts.get("counts", {})) >= {"train", "test"} else ""
+    unit = " images" if "class_names" in facts else ""
     classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
     chosen = [f"{called(k)} {said(v)}" for k, v in study.data.options.items() if k not in _NOT_SHOWN and v is not None]
     text = ", ".join([*counts[:-1], *(c + unit for c in counts[-1:]), *classes])
@@ -61,7 +61,9 @@ def protocol(results: Results) -> str:
         rate += f" ({recipe['schedule']} schedule)"
     optimiser = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}.get(recipe["optimizer"], recipe["optimizer"])
     names = ("momentum", "weight_decay", "label_smoothing", "ema", "clip", "drop_path")
-    kept = {name: recipe[name] for name in names if recipe.get(name)} | recipe["augmentation"]
+    kept = {name: recipe[name] for name in names if recipe.get(name)}
+    if "class_names" in results.first().get("data", {}):  # other samples are no pictures that could be cropped
+        kept |= recipe["augmentation"]
     parts = [f"{called(name)} {said(value)}" for name, value in kept.items() if value]
     return ", ".join(
         [f"{counted(recipe['epochs'], 'epoch')} of {optimiser}, batches of {recipe['batch_size']}", rate, *parts]

@@ -20,9 +20,9 @@ def draw(results: Results, table: Table) -> Figure | None:
         found = [c for c in table.published if c.verdict == verdict and c.mean is not None]
         if found:
             theirs, ours = [c.published.value for c in found], [c.mean or 0.0 for c in found]
-            spreads = [c.published.sd or 0.0 for c in found], [c.sd or 0.0 for c in found]
-            if verdict == NOT_COMPARABLE:
-                spreads = None, None  # there are many, and none is tested
+            spreads: list[list[float] | None] = [None, None]  # of what was not tested, there is too much for bars
+            if verdict != NOT_COMPARABLE:
+                spreads = [[c.published.sd or 0.0 for c in found], [c.sd or 0.0 for c in found]]
             style: dict[str, Any] = {"fmt": "o", "color": colour, "fillstyle": fill, "markersize": 4, "linewidth": 0.8}
             axis.errorbar(theirs, ours, xerr=spreads[0], yerr=spreads[1], label=verdict, **style)
             ends += [*theirs, *ours]
