@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -24,6 +25,7 @@ from distillery.report import budget, comma_separated, glossary, latex, markdown
 from distillery.report.sections import Section, sections
 from distillery.report.terminal import show
 from distillery.study.blocks import Method
+from distillery.tasks.classification import Classification
 
 
 @pytest.fixture
@@ -326,6 +328,16 @@ def test_sections_survive_the_file_that_keeps_them(synthetic: Synthetic) -> None
     assert Section.from_json(kept[1]).rows == told[1].rows and kept[1]["lead"].startswith("Found: KD_10 & more (+4.92)")
 
 
+def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    table_ = SimpleNamespace(title="Gaps", header=("group", "gap"), rows=(("x", "1.5 ± 0.2"), ("y", "—")), note="Of 2.")
+    monkeypatch.setattr(Classification, "sections", lambda self, cells: [table_], raising=False)
+    found = synthetic.results
+    own, figures = (s for s in sections(found, table.build(found), ["odd"]) if s.name in ("task-1", "figures"))
+    assert (own.title, own.notes, [head.number for head in own.header]) == ("Gaps", ("Of 2.",), [False, True])
+    assert [[value.sort for value in line.values] for line in own.rows] == [["x", 1.5], ["y", None]]
+    assert figures.figures == ("odd",)  # of which no section knows
+
+
 def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:
     told = {line.values[0].text: line.values[1].text for line in report(synthetic)[0].rows}
     assert told["Data"] == "digits: 50,000 train, 10,000 test images, 5 classes (test fraction 0.5)"
@@ -385,4 +397,4 @@ def test_a_narrow_terminal_gets_the_pairs_below_each_other(synthetic: Synthetic)
         shown[width] = console.export_text()
         assert shown[width].count("81.00 ± 1.00 (3)") == 3 and "…" not in shown[width]
         assert max(map(len, shown[width].splitlines())) <= width
-    assert [shown[width].count("│ KD_10 & more") for width in (70, 200)] == [3, 2]  # once of them across pairs
+    assert [shown[width].count("│ KD_10 & more") for width in (70, 200)] == [3, 1]

@@ -15,7 +15,7 @@ from distillery.report.budget import called, said
 from distillery.report.ledger import NOT_COMPARABLE, tally
 from distillery.report.results import Results
 from distillery.report.table import CONVENTIONS, Entry, Row, Table
-from distillery.report.text import MISSING, count_text, decimals, number, p_text
+from distillery.report.text import MINUS, MISSING, count_text, decimals, number, p_text
 
 MARKS = {"better": "▲", "worse": "▼"}
 
@@ -130,8 +130,11 @@ def sections(results: Results, table: Table, drawn: Collection[str] = ()) -> lis
         Section("cost", "Cost and temperature", figures=("cost", "temperature")),
         _measures(results, table),
         _classwise(table),
+        *_of_task(results),
         _methods(results, table),
     ]
+    named = {name for section in found for name in section.figures}
+    found.append(Section("figures", "More figures", figures=tuple(name for name in drawn if name not in named)))
     found = [replace(s, figures=tuple(name for name in s.figures if name in drawn)) for s in found]
     return [section for section in found if section.rows or section.figures]
 
@@ -339,6 +342,33 @@ def tally_text(table: Table) -> str:
         f"{t[NOT_COMPARABLE]} not comparable. "
         f"{t['cells agreeing']} of {t['cells compared']} compared cells agree with every number."
     )
+
+
+def _of_task(results: Results) -> list[Section]:
+    """Tables that only the task knows: its `sections(cells)`, if it has any, give a title, header, rows and a note."""
+    declared = getattr(results.task, "sections", None)
+    found = []
+    for i, told in enumerate(declared([cell for cell in results if cell.runs]) if declared else ()):
+        columns = list(zip(*told.rows, strict=True))
+        numbers = [bool(column) and all(map(_numeric, column)) for column in columns] or [False] * len(told.header)
+        header = tuple(Head(text, n) for text, n in zip(told.header, numbers, strict=True))
+        rows = tuple(Line(tuple(Value(text, sort=_sorted_by(text)) for text in row)) for row in told.rows)
+        notes = (told.note,) if told.note else ()
+        found.append(Section(f"task-{i + 1}", told.title, header, rows, notes=notes))
+    return found
+
+
+def _numeric(text: str) -> bool:
+    return text in ("", MISSING) or isinstance(_sorted_by(text), float)
+
+
+def _sorted_by(text: str) -> float | str | None:
+    """The number that a text begins with, or the text."""
+    first = text.replace(MINUS, "-").split(" ")[0]
+    try:
+        return float(first)
+    except ValueError:
+        return None if text == MISSING else text
 
 
 def _methods(results: Results, table: Table) -> Section:
