@@ -41,7 +41,9 @@ def trained(results: Results, table: Table) -> list[tuple[str, str]]:
 def data(results: Results) -> str:
     """The data set, its size, and how it was selected from."""
     facts, study = results.first().get("data", {}), results.study
-    counts = [f"{n:,} {what}" for what, n in facts.get("counts", {}).items()]
+    splits = ("train", "val", "test")
+    sizes = sorted(facts.get("counts", {}).items(), key=lambda item: [*splits, item[0]].index(item[0]))
+    counts = [f"{n:,} {what}" for what, n in sizes]
     unit = " images" if "class_names" in facts else ""
     classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
     chosen = [f"{called(k)} {said(v)}" for k, v in study.data.options.items() if k not in _NOT_SHOWN and v is not None]
@@ -131,6 +133,8 @@ def headline(table: Table) -> str:
         ranked = sorted(methods.items(), key=lambda item: -len(item[1]))
         found = [f"{label} ({_extent(differences, table)})" for label, differences in ranked]
         clauses.append(f"{listed(found) or 'nothing'} significantly {mark} than {baseline}")
+    if not any(e.mark for _, _, e in tested):
+        return f"Found: no method differs significantly from {baseline} ({counted(len(tested), 'difference')} tested)."
     undecided = sum(e.mark is None for _, _, e in tested)
     return f"Found: {'; '.join(clauses)}; {undecided} of {counted(len(tested), 'difference')} undecided."
 
