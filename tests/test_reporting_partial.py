@@ -83,7 +83,7 @@ def test_every_subset_of_the_cells_of_a_pair(whole: tuple[Synthetic, dict[tuple[
 @pytest.mark.slow
 def test_few_or_nearly_all_of_the_cells(whole: tuple[Synthetic, dict[tuple[str, str], bytes]]) -> None:
     cells = list(whole[1])
-    for finished in chain.from_iterable(combinations(cells, n) for n in (0, 1, 2, len(cells) - 1, len(cells))):
+    for finished in chain.from_iterable(combinations(cells, n) for n in (0, 1, len(cells) - 1, len(cells))):
         reported(*whole, set(finished))
 
 
