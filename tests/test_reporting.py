@@ -5,21 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
 from distillery.cli import app
+from distillery.objectives import OBJECTIVES
+from distillery.objectives.plugins import PLUGINS
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError
-from distillery.report import budget, comma_separated, latex, markdown, table
+from distillery.report import budget, comma_separated, glossary, latex, markdown, table
+from distillery.report.sections import Section, sections
 from distillery.report.terminal import show
+from distillery.study.blocks import Method
+from distillery.tasks.classification import Classification
 
 
 @pytest.fixture
@@ -35,6 +41,19 @@ def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
 
 def main_table(made: Synthetic) -> table.Table:
     return table.build(made.results)
+
+
+def report(made: Synthetic) -> list[Section]:
+    found = made.results
+    return sections(found, table.build(found))
+
+
+def markdown_of(made: Synthetic) -> str:
+    return markdown.markdown(report(made), {})
+
+
+def latex_of(made: Synthetic) -> str:
+    return latex.latex(report(made), made.study.study)
 
 
 def entry(made: Synthetic, method: str, pair: str = "a-b") -> table.Entry:
@@ -72,10 +91,10 @@ def test_missing_runs_show_with_n_and_are_listed(synthetic: Synthetic) -> None:
     main = main_table(synthetic)
     assert entry(synthetic, "ce").mean is None
     assert main.missing == ("a-b, ce, seeds 0, 1, 2: no result yet",)
-    text = markdown.markdown(main)
-    assert "| student alone |               — (0 of 3) |" in text
+    text = markdown_of(synthetic)
+    assert re.search(r"\| student alone +\| +— \(0 of 3\) \|", text)
     assert "Missing runs:\n\n- a-b, ce, seeds 0, 1, 2: no result yet" in text
-    assert "--- (0 of 3)" in latex.latex(main)
+    assert "--- (0 of 3)" in latex_of(synthetic)
 
 
 def test_a_seed_missing_within_a_file_is_missed(synthetic: Synthetic) -> None:
@@ -87,7 +106,7 @@ def test_a_seed_missing_within_a_file_is_missed(synthetic: Synthetic) -> None:
     assert (found.n, found.expected) == (2, 3)
     assert found.mark is None  # two runs are never tested
     assert main_table(synthetic).missing == (f"a-b, kd_10, seed 2: {path} holds no seed 2",)
-    assert "85.50 ± 0.71 (2 of 3)" in markdown.markdown(main_table(synthetic))
+    assert "85.50 ± 0.71 (2 of 3)" in markdown_of(synthetic)
 
 
 def test_results_of_other_parameters_do_not_count(synthetic: Synthetic) -> None:
@@ -108,7 +127,7 @@ def test_a_damaged_file_is_a_missing_run_not_a_crash(synthetic: Synthetic) -> No
 
 
 def test_files_that_are_not_of_the_study_are_ignored(synthetic: Synthetic) -> None:
-    before = markdown.markdown(main_table(synthetic)), comma_separated.cells(main_table(synthetic))
+    before = markdown_of(synthetic), comma_separated.cells(main_table(synthetic))
     layout = Layout("digits")
     kept = layout.metrics("a-b", "kd", "0-2")
     for stray in (
@@ -118,7 +137,7 @@ def test_files_that_are_not_of_the_study_are_ignored(synthetic: Synthetic) -> No
     ):
         stray.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(kept, stray)
-    assert (markdown.markdown(main_table(synthetic)), comma_separated.cells(main_table(synthetic))) == before
+    assert (markdown_of(synthetic), comma_separated.cells(main_table(synthetic))) == before
 
 
 def test_no_arrow_and_no_bold_with_two_seeds_however_large_the_difference(synthetic: Synthetic) -> None:
@@ -127,11 +146,11 @@ def test_no_arrow_and_no_bold_with_two_seeds_however_large_the_difference(synthe
     synthetic.cell("a-b", "ce", "0-1", [10.0, 10.5])
     synthetic.cell("a-b", "kd_10", "0-1", [90.0, 92.0])
     main = main_table(synthetic)
-    text = markdown.markdown(main) + latex.latex(main)
+    text = markdown_of(synthetic) + latex_of(synthetic)
     cells = [e for row in main.rows for e in row.entries.values()]
     assert not any(e.best or e.mark for e in cells)
     assert "**" not in text
-    assert "\\textbf" not in text
+    assert "\\bfseries" not in text
     assert "2 of 2 could not be tested" in text
 
 
@@ -145,8 +164,8 @@ def test_bold_needs_every_other_method_beaten(synthetic: Synthetic) -> None:
     synthetic.cell("a-b", "kd_10", "0-5", [85.0, 86.0, 86.75, 85.5, 86.0, 86.5])
     assert entry(synthetic, "kd_10").best
     assert not entry(synthetic, "kd").best
-    assert "**85.96 ± 0.64** (6) ▲" in markdown.markdown(main_table(synthetic))
-    assert "\\textbf{85.96} $\\pm$ 0.64 (6)\\,$\\uparrow$" in latex.latex(main_table(synthetic))
+    assert "**85.96 ± 0.64** (6) ▲" in markdown_of(synthetic)
+    assert "\\bfseries 85.96 & {\\scriptsize$\\pm$0.64}$^{\\uparrow}$" in latex_of(synthetic)
 
 
 def test_holm_corrects_over_the_whole_table(synthetic: Synthetic) -> None:
@@ -168,8 +187,8 @@ def test_another_budget_gets_a_footnote_from_the_run_records(synthetic: Syntheti
     main = main_table(synthetic)
     assert main.footnotes == ("a: trained with another budget: epochs 60 instead of 30",)
     assert [row.footnote for row in main.rows] == ["", "", "", "a"]
-    assert "KD\\_10 & more<sup>a</sup>" in markdown.markdown(main)
-    assert "KD\\_10 \\& more\\textsuperscript{a}" in latex.latex(main)
+    assert "KD\\_10 & more<sup>a</sup>" in markdown_of(synthetic)
+    assert "KD\\_10 \\& more\\textsuperscript{a}" in latex_of(synthetic)
 
 
 def test_a_budget_is_the_whole_recipe(synthetic: Synthetic) -> None:
@@ -178,8 +197,8 @@ def test_a_budget_is_the_whole_recipe(synthetic: Synthetic) -> None:
     facts["recipe"] = {k: v for k, v in facts["recipe"].items() if k not in ("milestones", "lr_decay")}
     facts["recipe"] |= {"schedule": {"name": "cosine", "min_lr": 0.0}, "lr": 0.1, "clip": 1.0, "precision": "bfloat16"}
     said = "learning rate 0.1 instead of 0.02, clip 1 instead of none, schedule cosine instead of steps"
-    said += ", precision bfloat16 instead of float32"
-    assert budget.footnotes(found) == {"ce": f"trained with another budget: {said}"}
+    precision = "computed in bfloat16 instead of float32"
+    assert budget.footnotes(found) == {"ce": f"trained with another budget: {said}; {precision}"}
 
 
 def test_a_second_view_is_a_budget_too(synthetic: Synthetic) -> None:
@@ -201,7 +220,7 @@ def test_across_pairs_only_for_several_pairs(synthetic: Synthetic) -> None:
     assert kd_10.improvement == pytest.approx((1 + 2 / 9) / 2)
     assert kd_10.improvement_interval is not None
     assert kd_10.improvement_interval[0] < kd_10.improvement < kd_10.improvement_interval[1]
-    assert "probability of improvement on KD" in markdown.markdown(main)
+    assert "probability of improvement on KD" in markdown_of(synthetic)
 
 
 def test_the_comma_separated_file_holds_every_run(synthetic: Synthetic) -> None:
@@ -232,11 +251,14 @@ def test_class_wise_effects_are_counted(synthetic: Synthetic) -> None:
     # A seed decides in which order images go wrong: the models differ by those that only the worse one misses.
     assert kd_10.alone_disagreement == pytest.approx((85 - 79 + 86 - 82 + 86.75 - 80) / 3)
     assert kd_10.teacher_disagreement is not None
-    written = markdown.markdown(main)
-    assert "### Class-wise effect" in written
-    assert kd_10.teachers == 1 and "against this one teacher (after Holm)" in written and "#TC (" not in written
-    repeated = replace(main, classwise=(replace(kd_10, teachers=5),))
-    assert "#TC (after Holm)" in markdown.markdown(repeated) and "this one" not in markdown.markdown(repeated)
+    assert "### Class-wise effect" in markdown_of(synthetic)
+    assert kd_10.teachers == 1 and head(synthetic, main) == "against this one teacher (after Holm)"
+    assert head(synthetic, replace(main, classwise=(replace(kd_10, teachers=5),))) == "#TC (after Holm)"
+
+
+def head(made: Synthetic, main: table.Table) -> str:
+    """The title of the column against the teacher."""
+    return next(s for s in sections(made.results, main) if s.name == "classwise").header[3].text
 
 
 def test_a_fetched_teacher_has_one_accuracy(synthetic: Synthetic) -> None:
@@ -297,14 +319,82 @@ def test_show_without_results_says_what_to_do(synthetic: Synthetic) -> None:
         show(synthetic.study, "")
 
 
-def test_latex_compiles(synthetic: Synthetic) -> None:
-    if not (engine := shutil.which("tectonic") or shutil.which("pdflatex")):
-        pytest.skip("there is no LaTeX on this machine")
-    body = latex.latex(main_table(synthetic))
-    Path("t.tex").write_text(
-        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{body}\\end{{document}}",
-        encoding="utf-8",
+def test_sections_survive_the_file_that_keeps_them(synthetic: Synthetic) -> None:
+    synthetic.tables()
+    kept = json.loads(Layout("digits").result_files()["table"].read_text())["table"]["sections"]
+    found = synthetic.results
+    told = sections(found, table.build(found), {path.stem for path in Layout("digits").figures.iterdir()})
+    assert [Section.from_json(s).name for s in kept] == [s.name for s in told]
+    assert Section.from_json(kept[1]).rows == told[1].rows and kept[1]["lead"].startswith("Found: KD_10 & more (+4.92)")
+
+
+def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    table_ = SimpleNamespace(title="Gaps", header=("group", "gap"), rows=(("x", "1.5 ± 0.2"), ("y", "—")), note="Of 2.")
+    monkeypatch.setattr(Classification, "sections", lambda self, cells: [table_], raising=False)
+    found = synthetic.results
+    own, figures = (s for s in sections(found, table.build(found), ["odd"]) if s.name in ("task-1", "figures"))
+    assert (own.title, own.notes, [head.number for head in own.header]) == ("Gaps", ("Of 2.",), [False, True])
+    assert [[value.sort for value in line.values] for line in own.rows] == [["x", 1.5], ["y", None]]
+    assert figures.figures == ("odd",)  # of which no section knows
+
+
+def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:
+    told = {line.values[0].text: line.values[1].text for line in report(synthetic)[0].rows}
+    assert told["Data"] == "digits: 50,000 train, 10,000 test images, 5 classes (test fraction 0.5)"
+    assert told["Teachers"] == "resnet20_w8 (90.00 %, trained here)"
+    assert told["Protocol"].startswith(
+        "30 epochs of SGD, batches of 32, learning rate 0.02, times 0.1 after epochs 12,"
     )
-    done = subprocess.run([engine, "t.tex"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert Path("t.pdf").stat().st_size > 1000
+    assert told["Budget"] == "30,000 training samples seen per run, in float32 on cpu"
+    assert told["Runs"] == "3 methods, 3 seeds (0, 1 and 2): 9 of 9 runs measured"
+    assert "Trained" not in told  # without the notes beside the records nobody knows when
+    note = Layout("digits").provenance(Layout("digits").run_record("a-b", "kd", "0-2"))
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"began": "2026-11-26T08:00:00+00:00", "revision": "a" * 40}))
+    told = {line.values[0].text: line.values[1].text for line in report(synthetic)[0].rows}
+    assert told["Trained"] == f"2026-11-26, revision {'a' * 12}"
+
+
+def test_rows_say_where_their_formula_comes_from(synthetic: Synthetic) -> None:
+    content = params()
+    content["methods"] |= {"at": {"objective": "at"}, "ds": {"objective": "kd", "plugins": {"select": {}}}}
+    synthetic.write_params(content)
+    main = main_table(synthetic)
+    assert {row.name: row.footnote for row in main.rows if row.footnote} == {"at": "†", "ds": "‡"}
+    assert [note.partition(",")[0] for note in main.footnotes] == ["†: third-party reading", "‡: declared design"]
+    methods = {line.values[0].text: line.values for line in report(synthetic)[-1].rows}
+    assert methods["at"][1].link == "https://arxiv.org/abs/1612.03928" and "Zagoruyko" in methods["at"][1].text
+    assert methods["KD"][2].text == "reproduced" and methods["KD"][4].text == "30 epochs, 30,000 samples"
+
+
+def test_every_component_says_where_its_formula_comes_from() -> None:
+    for name in (*OBJECTIVES, *PLUGINS):
+        method = {"objective": name} if name in OBJECTIVES else {"objective": "kd", "plugins": {name: {}}}
+        assert glossary.basis(Method.model_validate(method)) in glossary.BASES, name
+
+
+def test_a_class_may_say_it_itself(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        '"""Mine: somebody (arXiv:2401.00001)."""\n\nfrom distillery.api import Objective\n\n\n'
+        'class Mine(Objective):\n    basis = "declared design"\n'
+    )
+    (part,) = glossary.parts(Method.model_validate({"objective": f"{file}:Mine"}))
+    assert (part.about, part.link) == ("Mine: somebody (arXiv:2401.00001).", "https://arxiv.org/abs/2401.00001")
+    assert part.basis == "declared design"
+
+
+def test_a_narrow_terminal_gets_the_pairs_below_each_other(synthetic: Synthetic) -> None:
+    pairs = {n: {"teacher": "resnet20_w8", "student": "resnet8_w2"} for n in ("a-b", "a-c", "a-d")}
+    synthetic.write_params(params(pairs=pairs))
+    for pair in pairs:
+        synthetic.cell(pair, "kd", "0-2", [80.0, 81.0, 82.0])
+    synthetic.tables()
+    shown = {}
+    for width in (70, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        show(synthetic.study, "", console)
+        shown[width] = console.export_text()
+        assert shown[width].count("81.00 ± 1.00 (3)") == 3 and "…" not in shown[width]
+        assert max(map(len, shown[width].splitlines())) <= width
+    assert [shown[width].count("│ KD_10 & more") for width in (70, 200)] == [3, 1]

@@ -7,13 +7,12 @@ import csv
 import io
 import json
 import re
-import shutil
-import subprocess
 import unicodedata
 from html import unescape
 from pathlib import Path
 
 import pytest
+from latex_engine import TWO_COLUMNS, compiled
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
@@ -26,16 +25,22 @@ AWKWARD = 'KD τ=4 & α_1 50% #2 ~ ^ | <b>x</b> [1] "q" $x$ é, “z” \\ * `c`
 LABELS = {"kd": AWKWARD, "ce": "[red]* alone", "kd_10": "_KD, τ = 10"}
 
 
-@pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The files of a study with such labels."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The files of a study with such labels, and what the terminal shows."""
+    root = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        return files_in(root)
+
+
+def files_in(root: Path) -> dict[str, str]:
     content = params()
     for name, label in LABELS.items():
         content["methods"][name]["label"] = label
     content["methods"]["kd_10"]["recipe"] = {"epochs": 60}  # a footnote
     pairs = {n: {"teacher": "resnet20_w8", "student": "resnet8_w2"} for n in ("a-b", "a-c")}
-    made = Synthetic(tmp_path, content | {"pairs": pairs})
+    made = Synthetic(root, content | {"pairs": pairs})
     for pair in pairs:
         made.cell(pair, "kd", "0-2", [80.0, 81.0, 82.0])
         made.cell(pair, "kd_10", "0-2", [85.0, 86.0, 86.75])
@@ -43,22 +48,14 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     console = Console(width=400, record=True, file=io.StringIO())
     show(made.study, "", console)
     files = {name: path.read_text(encoding="utf-8") for name, path in Layout("digits").result_files().items()}
-    return files | {"terminal": console.export_text()}
+    curves = (Layout("digits").figures / "curves.svg").read_text(encoding="utf-8")
+    return files | {"terminal": console.export_text(), "curves": curves}
 
 
-def compiled(body: str, folder: Path, head: str = "", engine: str = "pdflatex") -> None:
-    if not shutil.which(engine):
-        pytest.skip(f"there is no {engine} on this machine")
-    text = f"\\documentclass{{article}}\\usepackage{{booktabs}}{head}\\begin{{document}}\n{body}\n\\end{{document}}\n"
-    (folder / "t.tex").write_text(text, encoding="utf-8")
-    command = [engine, "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, done.stdout[-2000:]
-
-
-@pytest.mark.parametrize("head", ["", "\\usepackage[T1]{fontenc}"])
-def test_latex_compiles_with_any_label(written: dict[str, str], tmp_path: Path, head: str) -> None:
-    compiled(written["latex"], tmp_path, head)
+@pytest.mark.slow
+@pytest.mark.parametrize("around", ["", TWO_COLUMNS])
+def test_latex_compiles_with_any_label(written: dict[str, str], tmp_path: Path, around: str) -> None:
+    compiled(around.replace("BODY", written["latex"]) or written["latex"], tmp_path)
     assert "KD $\\tau$=4 \\& $\\alpha$\\_1 50\\% \\#2" in written["latex"]
     assert "Compile with XeLaTeX or LuaLaTeX" in written["latex"].splitlines()[0]
 
@@ -71,7 +68,8 @@ def test_latex_compiles_with_any_character(tmp_path: Path) -> None:
     rows += [f"{c}{c}" for c in characters[:128]]  # of which some would join, or be an argument of the line's end
     tabular = "\\begin{{tabular}}{{l}}\n{}\n\\end{{tabular}}\n"
     lines = (" \\\\\n".join(map(escape, rows[i : i + 20])) for i in range(0, len(rows), 20))
-    compiled("\n".join([*PREAMBLE, *(tabular.format(text) for text in lines)]), tmp_path)
+    body = "\n".join([*PREAMBLE, *(tabular.format(text) for text in lines)])
+    compiled(f"\\documentclass{{article}}\\begin{{document}}\n{body}\n\\end{{document}}\n", tmp_path, ())
 
 
 def test_what_plain_text_becomes() -> None:
@@ -100,8 +98,9 @@ def test_a_table_that_pdflatex_can_set_says_nothing_of_others(tmp_path: Path, mo
 
 
 def test_markdown_keeps_its_columns_and_its_text(written: dict[str, str]) -> None:
-    lines = [line for line in written["markdown"].splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4, 7}
+    tables = re.findall(r"(?:^\|.*\n)+", written["markdown"], re.MULTILINE)
+    counts = [{len(re.findall(r"(?<!\\)\|", line)) for line in lines.splitlines()} for lines in tables]
+    assert len(tables) == 6 and all(len(found) == 1 for found in counts)
     plain = re.sub(r"\\([^A-Za-z0-9\s])", r"\1", written["markdown"])
     assert all(plain.count(label) >= 2 for label in LABELS.values())
     for text, shown in {
@@ -126,8 +125,7 @@ def test_page_terminal_and_csv_show_the_label(written: dict[str, str]) -> None:
 
 
 def test_figures_show_the_label(written: dict[str, str]) -> None:
-    drawn = (Layout("digits").figures / "curves.svg").read_text(encoding="utf-8")
-    shown = [unescape(text).lstrip("\u200b") for text in re.findall(r"<text[^>]*>([^<]*)</text>", drawn)]
+    shown = [unescape(text).lstrip("\u200b") for text in re.findall(r"<text[^>]*>([^<]*)</text>", written["curves"])]
     assert {LABELS["kd"], LABELS["kd_10"]} <= set(shown)
 
 

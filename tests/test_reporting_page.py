@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import importlib.util
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -23,6 +25,7 @@ from distillery.report import results, table
 from distillery.report.figures import FIGURES, curves
 from distillery.tasks.classification import Classification
 
+AXE = importlib.util.find_spec("axe_core_python")  # the accessibility checker, where it is installed
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
@@ -50,8 +53,12 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthetic]:
 
 
 def test_every_figure_that_has_something_to_show_is_drawn(synthetic: Synthetic) -> None:
-    drawn = {path.stem for path in Layout("digits").figures.iterdir()}
-    assert drawn == {"curves", "classwise", "disagreement", "logits", "reliability", "temperature"}
+    files = list(Layout("digits").figures.iterdir())
+    drawn = {path.stem for path in files if path.suffix == ".svg"}
+    assert drawn == {
+        *("differences", "improvement", "curves", "classwise", "disagreement", "logits", "reliability", "temperature")
+    }
+    assert {path.stem for path in files if path.read_bytes()[:5] == b"%PDF-"} == drawn
     assert drawn < set(FIGURES)  # all runs cost the same, and nothing was published about digits
 
 
@@ -91,9 +98,11 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
 
 def test_the_page_needs_no_network(synthetic: Synthetic) -> None:
     text = Layout("digits").result_files()["report"].read_text(encoding="utf-8")
-    links = re.findall(r"""(?:src|href)=["']?([^"' >]+)|url\(([^)]+)\)|@import""", text)
-    assert links
-    assert all((src or url).startswith("data:") for src, url in links)
+    loaded = re.findall(r"""src=["']?([^"' >]+)|url\(([^)]+)\)|@import|<link""", text)
+    assert loaded and all((src or url).startswith("data:") for src, url in loaded)
+    links = re.findall(r"""href=["']?([^"' >]+)""", text)
+    assert all(link.startswith(("#", "https://arxiv.org/abs/")) for link in links)
+    assert "https://arxiv.org/abs/1503.02531" in links
 
 
 @pytest.fixture
@@ -173,20 +182,29 @@ async def visit(browser: str, page: str) -> None:
             plain = await tab.screenshot()
             assert plain.std() > 10  # a blank page has none
             assert await tab.js("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
-            assert await tab.js("document.images.length") == 6
+            assert await tab.js("document.images.length") == 8
 
             study = ["teacher", "student alone", "KD", "KD_10 & more", "KD <T=2> & $x$"]
             assert await tab.js(ROWS) == study
             await tab.js(CLICK)
-            best_first = ["teacher", "KD <T=2> & $x$", "KD_10 & more", "student alone", "KD"]
-            assert await tab.js(ROWS) == best_first
+            best_first = ["KD <T=2> & $x$", "KD_10 & more", "student alone", "KD"]
+            assert await tab.js(ROWS) == ["teacher", *best_first]  # the teacher stays on top
             await tab.js(CLICK)
-            assert await tab.js(ROWS) == best_first[::-1]
+            assert await tab.js(ROWS) == ["teacher", *best_first[::-1]]
             second = CLICK.replace("cells[1]", "cells[2]")
             await tab.js(second)
             assert (await tab.js(ROWS))[-1] == "student alone"  # no result there: last in either order
             await tab.js(second)
             assert (await tab.js(ROWS))[-1] == "student alone"
+            await tab.js(CLICK.replace("cells[1]", "cells[0]"))
+            assert await tab.js(ROWS) == ["teacher", *sorted(best_first, key=str.lower)]  # from A to Z first
+
+            assert await tab.js("[...document.querySelectorAll('details')].every(d => !d.open)")
+            for name in await tab.js("[...document.querySelectorAll('details')].map(d => d.id)"):
+                await tab.js(f"document.querySelector('nav a[href=\"#{name}\"]').click()")
+                await asyncio.sleep(0.02)
+                assert await tab.js(f"document.getElementById('{name}').open"), name
+            await numbers_line_up(tab)
 
             assert not await tab.js("document.getElementById('provenance').open")
             await tab.js("document.querySelector('button[data-cell=\"a-b kd_10\"]').click()")
@@ -194,8 +212,12 @@ async def visit(browser: str, page: str) -> None:
             shown = await tab.js("document.getElementById('provenance-content').innerText")
             assert "artifacts/digits/metrics/a-b/kd_10/0-2.json" in shown
             assert "temperature: 10.0" in shown
-            assert "76.0" not in shown.partition("Runs")[0]
-            assert "sha256" in shown
+            order = [
+                shown.index(word) for word in ("Method", "Recipe", "Runs, by seed", "Cost", "Provenance", "sha256")
+            ]
+            assert order == sorted(order)
+            found = synthetic_hashes()
+            assert found and all(sha256 in shown for sha256 in found)
             dialog = await tab.screenshot()
             assert (dialog != plain).mean() > 0.1
             await tab.js("document.querySelector('.close').click()")
@@ -203,7 +225,62 @@ async def visit(browser: str, page: str) -> None:
                 await tab.js(f"show({cell!r})")
                 assert await tab.js("document.getElementById('provenance-content').innerText.length") > 20
                 await tab.js("document.getElementById('provenance').close()")
+            await fits_everywhere(tab)
             assert tab.troubles == []
+
+
+def synthetic_hashes() -> list[str]:
+    """The whole hashes of what one cell's metrics were made from."""
+    record = json.loads(Layout("digits").metrics("a-b", "kd_10", "0-2").read_text())
+    return [record["spec_sha256"], *record["inputs"].values()]
+
+
+RIGHT = """[...document.querySelectorAll('#measures tbody tr, #results tbody tr')].map(r =>
+  [...r.querySelectorAll('.v')].map(v => Math.round(v.getBoundingClientRect().right)))"""
+
+
+async def numbers_line_up(tab: Tab) -> None:
+    """In every column of the main table and of the measures, numbers end at the same place."""
+    rows = [row for row in await tab.js(RIGHT) if row]
+    for length in {len(row) for row in rows}:
+        for column in zip(*(row for row in rows if len(row) == length), strict=True):
+            assert max(column) - min(column) <= 1, column
+    texts = await tab.js("[...document.querySelectorAll('.v')].map(v => v.textContent)")
+    assert not any("-" in text for text in texts)  # a minus is a minus
+
+
+async def fits_everywhere(tab: Tab) -> None:
+    """No sideways panning on a telephone, nothing cut on paper, a dark page for those who want one."""
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert await tab.js(background) == "rgb(255, 255, 255)"
+    await tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert await tab.js(background) == "rgb(20, 24, 30)"
+    assert (await tab.screenshot()).mean() < 128
+    await tab.call("Emulation.setEmulatedMedia", features=[])
+    for width in (400, 1280):
+        await tab.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        await asyncio.sleep(0.1)
+        assert await tab.js("document.documentElement.scrollWidth") <= width
+        wrong = "[...document.querySelectorAll('.wide')].filter(w => w.previousElementSibling.matches('.hint') &&"
+        wrong += " w.previousElementSibling.hidden === w.scrollWidth > w.clientWidth + 1).length"
+        assert await tab.js(wrong) == 0  # a table that is cut says so, and no other does
+    await tab.js("document.querySelectorAll('details').forEach(d => { d.open = false; })")
+    await tab.call("Emulation.setDeviceMetricsOverride", width=1030, height=700, deviceScaleFactor=1, mobile=False)
+    await tab.call("Emulation.setEmulatedMedia", media="print")
+    await tab.js("dispatchEvent(new Event('beforeprint'))")  # as the browser does
+    assert await tab.js("[...document.querySelectorAll('details')].every(d => d.open)")
+    assert await tab.js("document.documentElement.scrollWidth") <= 1030
+    assert await tab.js("[...document.querySelectorAll('table')].every(t => t.getBoundingClientRect().right <= 1030)")
+    await tab.call("Emulation.setEmulatedMedia", media="screen")
+    if (axe := AXE and AXE.origin and Path(AXE.origin).with_name("axe.min.js")) and axe.exists():
+        await tab.js(f"{axe.read_text(encoding='utf-8')}; 0")
+        told = await tab.call(
+            "Runtime.evaluate",
+            expression="axe.run().then(found => found.violations.map(v => v.id + ': ' + v.nodes[0].html))",
+            awaitPromise=True,
+            returnByValue=True,
+        )
+        assert told["result"]["value"] == []
 
 
 def test_the_same_study_gives_the_same_page_and_figures(synthetic: Synthetic) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from itertools import chain, combinations
 from pathlib import Path
@@ -64,7 +65,7 @@ def reported(made: Synthetic, content: dict[tuple[str, str], bytes], finished: s
     assert {(p, m) for p in summary for m in summary[p] if m != "teacher" and not summary[p][m]["n"]} == unfinished
     assert files["markdown"].partition("###")[0].count("— (0 of 3)") == len(unfinished)
     assert files["latex"].count("--- (0 of 3)") == len(unfinished)
-    assert files["report"].count("— (0 of 3)") == len(unfinished)
+    assert len(re.findall(r"—</span><span[^>]*> \(0 of 3\)", files["report"])) == len(unfinished)
     assert printed(made).count("— (0 of 3)") == len(unfinished)
     for pair, method in unfinished:
         for name in ("markdown", "report"):
@@ -80,9 +81,9 @@ def test_every_subset_of_the_cells_of_a_pair(whole: tuple[Synthetic, dict[tuple[
 
 
 @pytest.mark.slow
-def test_every_subset_of_all_cells(whole: tuple[Synthetic, dict[tuple[str, str], bytes]]) -> None:
+def test_few_or_nearly_all_of_the_cells(whole: tuple[Synthetic, dict[tuple[str, str], bytes]]) -> None:
     cells = list(whole[1])
-    for finished in chain.from_iterable(combinations(cells, n) for n in range(len(cells) + 1)):
+    for finished in chain.from_iterable(combinations(cells, n) for n in (0, 1, len(cells) - 1, len(cells))):
         reported(*whole, set(finished))
 
 

@@ -48,6 +48,9 @@ def test_a_study_of_1750_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert aggregate() < 500
     table = (Layout("digits").results / "runs.csv").read_text().splitlines()
     assert len(table) == 1 + PAIRS * METHODS * SEEDS
+    report = (Layout("digits").results / "report.html").read_text(encoding="utf-8")
+    assert len(report) < 12_000_000 and report.count('<button data-cell="') == PAIRS * (METHODS + 1)
+    assert "</html>" in report
 
 
 def aggregate() -> float:

@@ -18,14 +18,14 @@ LABELS = {
 
 
 def budget(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a run was given: all of its recipe that decides the training, its precision, and the images it has seen."""
-    recipe = described(facts["recipe"]) | {"precision": precision_of(facts["recipe"])}
+    """What a run was given: all of its recipe that decides the training, and the images that it has seen."""
+    recipe = described(facts["recipe"])
     epochs, augmentation = recipe.pop("epochs"), recipe.pop("augmentation")
     return {"epochs": epochs, "images seen": facts["cost"]["images_seen"]} | recipe | augmentation
 
 
 def footnotes(results: Results) -> dict[str, str]:
-    """One sentence per method whose budget is not that of the baseline (without one: of most methods) in its column."""
+    """What sets a method apart from the baseline (without one: from most methods) of its column, in one sentence."""
     found: dict[str, dict[str, list[str]]] = {}
     for pair in results.study.pairs:
         column = [cell for cell in results.column(pair) if cell.facts]
@@ -38,7 +38,18 @@ def footnotes(results: Results) -> dict[str, str]:
         everywhere = {len(pairs) for pairs in texts.values()} == {len(results.study.pairs)}
         parts = [text if everywhere else f"{text} ({', '.join(pairs)})" for text, pairs in texts.items()]
         notes[method] = "trained with another budget: " + "; ".join(parts)
-    return notes
+    return notes | _precisions(results, notes)
+
+
+def _precisions(results: Results, notes: dict[str, str]) -> dict[str, str]:
+    """Methods that were computed in another precision, which is no budget but may move a number."""
+    used = {c.method: precision_of(c.facts["recipe"]) for c in results if c.facts}
+    usual = used.get(results.study.tables.baseline or "") or max(used.values(), key=[*used.values()].count, default="")
+    return {
+        method: "; ".join([*filter(None, [notes.get(method)]), f"computed in {precision} instead of {usual}"])
+        for method, precision in used.items()
+        if precision != usual
+    }
 
 
 def _reference(results: Results, column: list[Cell]) -> dict[str, Any] | None:
@@ -54,20 +65,22 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     names = differing(ours, theirs)
     if "epochs" in names and ours["images seen"] * theirs["epochs"] == theirs["images seen"] * ours["epochs"]:
         names.remove("images seen")
-    return ", ".join(f"{_label(n)} {_text(ours.get(n))} instead of {_text(theirs.get(n))}" for n in names)
+    return ", ".join(f"{called(n)} {said(ours.get(n))} instead of {said(theirs.get(n))}" for n in names)
 
 
-def _label(name: str) -> str:
+def called(name: str) -> str:
+    """A key of a recipe as a sentence says it."""
     return LABELS.get(name, name.replace("_", " ").replace(".", " "))
 
 
-def _text(value: Any) -> str:
+def said(value: Any) -> str:
+    """A setting as a sentence says it."""
     if value is None or value == []:
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):
-        return " ".join(map(_text, value))
+        return " ".join(map(said, value))
     if isinstance(value, dict):
-        return "(" + " ".join(f"{_label(k)} {_text(v)}" for k, v in value.items()) + ")"
+        return "(" + " ".join(f"{called(k)} {said(v)}" for k, v in value.items()) + ")"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)

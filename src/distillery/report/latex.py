@@ -1,57 +1,164 @@
-"""The main table for a paper: LaTeX with the booktabs package."""
+"""The tables for a paper, in LaTeX with booktabs and siunitx: a file that `\\input` takes, and that compiles by itself.
+
+Pairs are groups of columns: as many side by side as a page is wide (345 pt, the text of article), the others below, and
+on further pages what one page cannot hold. A table that is no wider than a column of a two-column article is a `table`,
+others are a `table*`, which in a one-column document is the same. Nothing is scaled.
+"""
 
 from __future__ import annotations
 
-from distillery.report.table import Entry, Table
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from distillery.report.sections import Line, Section, Value
 from distillery.report.tex import BEYOND, PREAMBLE, escape
-from distillery.report.text import MISSING, aggregate_header, aggregate_rows, count_text
+from distillery.report.text import MINUS, MISSING
 
-_MARKS = {"better": r"\,$\uparrow$", "worse": r"\,$\downarrow$", None: ""}
+PAGE, COLUMN, HEIGHT = 345.0, 200.0, 470.0  # pt: widths of the text, and the height of a page less a caption
+EM, DIGIT, SMALL, ROW, GAP = 4.9, 4.3, 4.0, 9.8, 9.5  # pt: letter and digit, small digit, line, between groups
+LONGEST = 13  # characters of a network's name above a column; a longer one gets a letter, and a key below
+WIDEST = 110.0  # pt of the first column; longer labels are broken
+_NUMBER = re.compile(rf"([+{MINUS}-]?)(\d+)(?:\.(\d+))?")
+_MARKS = {"better": r"$^{\uparrow}$", "worse": r"$^{\downarrow}$", "": ""}
+BOLD = "\\bfseries "
+_FAMILY = re.compile(r"^(?:timm/|torchvision/|imagenet_)")
+HEAD = r"""% \usepackage{booktabs,siunitx} and \input this file, or compile it as it is.
+\let\distilleryend\relax
+\expandafter\ifx\csname @nodocument\endcsname\relax\else
+  \documentclass{article}\usepackage{booktabs,siunitx}\begin{document}\def\distilleryend{\end{document}}
+\fi"""
 
 
-def latex(table: Table) -> str:
-    """A table environment; below the tabular the notes, footnotes and missing runs. Wants \\usepackage{booktabs}.
+@dataclass(frozen=True)
+class Group:
+    """The columns of one pair: its number in the rows, the titles above it, its number format, its width in pt."""
+
+    index: int
+    titles: list[str]
+    format: str
+    width: float
+
+
+def latex(found: list[Section], name: str) -> str:
+    """The sections that a paper takes. `name` of the study: the label is `tab:NAME`.
 
     It compiles with pdflatex, XeLaTeX and LuaLaTeX, whatever the labels hold; `tex` says how.
     """
-    columns = table.columns
-    lines = [
-        "% \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{escape(table.title)}}}",
-        f"\\label{{tab:{table.study}}}",
-        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
-        "\\toprule",
-        _line(["Teacher", *(escape(c.teacher) for c in columns)]),
-        _line(["Student", *(escape(c.student) for c in columns)]),
-    ]
-    kind = ""
-    for row in table.rows:
-        if (row.kind == "method") != (kind == "method"):
-            lines.append("\\midrule")
-        kind = row.kind
-        note = f"\\textsuperscript{{{row.footnote}}}" if row.footnote else ""
-        lines.append(_line([escape(row.label) + note, *(_entry(row.entries[c.pair]) for c in columns)]))
-    lines += ["\\bottomrule", "\\end{tabular}"]
-    if table.aggregates:
-        header = [escape(text) for text in aggregate_header(table)]
-        lines += ["", "\\medskip", "\\begin{tabular}{lrr}", "\\toprule", _line(header), "\\midrule"]
-        lines += [_line([escape(text) for text in row]) for row in aggregate_rows(table)]
-        lines += ["\\bottomrule", "\\end{tabular}"]
-    notes = [*table.notes, *table.footnotes, *(f"Missing: {line}" for line in table.missing)]
-    lines += ["", "\\smallskip", "\\footnotesize\\raggedright", *(f"{escape(note)}\\par" for note in notes)]
-    text = "\n".join([*lines, "\\end{table}"]) + "\n"
+    floats = [text for section in found if section.caption for text in _floats(section, name)]
+    text = "\n".join([HEAD, *floats, r"\distilleryend"]) + "\n"
     return "\n".join([*PREAMBLE, text]) if BEYOND in text else text
 
 
-def _entry(entry: Entry) -> str:
-    if entry.mean is None:
-        return f"{escape(MISSING)} {count_text(entry)}"
-    mean = f"{entry.mean:.{entry.digits}f}"
-    mean = f"\\textbf{{{mean}}}" if entry.best else mean
-    spread = "" if entry.sd is None else f" $\\pm$ {entry.sd:.{entry.digits}f}"
-    return f"{mean}{spread} {count_text(entry)}{_MARKS[entry.mark]}"
+def _floats(section: Section, name: str) -> Iterator[str]:
+    keys: dict[str, str] = {}
+    usual = _usual(section.rows)
+    groups = [_group(section, i, usual, keys) for i in range(1, len(section.header))]
+    labels = [len(r.values[0].text) + len(r.values[0].note) for r in section.rows] + [len("Teacher")]
+    first = min(WIDEST, max(labels) * EM)
+    blocks: list[list[Group]] = []
+    for group in groups:
+        if not blocks or first + sum(g.width for g in blocks[-1]) + group.width > PAGE:
+            blocks.append([])
+        blocks[-1].append(group)
+    lines = sum(1 + (len(r.values[0].text) * EM > WIDEST) for r in section.rows) + 4
+    fit = max(1, int(HEIGHT / (lines * ROW)))
+    pages = [blocks[i : i + fit] for i in range(0, len(blocks), fit)]
+    wide = first + max(sum(g.width for g in block) for block in blocks) > COLUMN
+    environment, label = f"table{'*' * wide}", f"tab:{name}" + ("" if section.name == "results" else f"-{section.name}")
+    column = "l" if max(labels) * EM <= WIDEST else f">{{\\raggedright\\arraybackslash}}p{{{WIDEST:g}pt}}"
+    for n, page in enumerate(pages):
+        more = f" ({n + 1} of {len(pages)})" if len(pages) > 1 else ""
+        caption = escape((section.title if n else section.caption) + more)
+        yield f"\\begin{{{environment}}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{4pt}}"
+        yield "\\sisetup{detect-weight=true,mode=text}"
+        yield f"\\caption{{{caption}}}\n\\label{{{label}{f'-{n + 1}' if n else ''}}}"
+        for block in page:
+            yield from _tabular(section, block, column, usual)
+        if n + 1 == len(pages):
+            signs = [f"{sign}: {long}" for long, sign in keys.items()]
+            notes = [*signs, *section.footnotes, *section.warnings]
+            if notes:
+                yield "\\par\\smallskip\\raggedright"
+                yield from (f"{escape(note)}\\par" for note in notes)
+        yield f"\\end{{{environment}}}"
+
+
+def _usual(rows: tuple[Line, ...]) -> str:
+    """The number of runs that most entries have: the caption says it, and only others are printed."""
+    tails = Counter(
+        v.tail for r in rows if r.kind != "teacher" for v in r.values[1:] if re.fullmatch(r" \(\d+\)", v.tail)
+    )
+    return tails.most_common(1)[0][0] if tails else ""
+
+
+def _group(section: Section, i: int, usual: str, keys: dict[str, str]) -> Group:
+    titles = [_short(part.removeprefix("→ "), keys) for part in section.header[i].text.split("\n")]
+    if len(section.header[i].text.split("\n")) == 1:
+        titles = [section.header[i].text]
+    values = [line.values[i] for line in section.rows]
+    numbers = [found for v in values if (found := _NUMBER.fullmatch(v.text))]
+    whole = max((len(found[2]) for found in numbers), default=1)
+    places = max((len(found[3] or "") for found in numbers), default=0)
+    sign = "+" if any(found[1] for found in numbers) else ""
+    number = (whole + places + 0.6 * bool(places) + 1.6 * bool(sign)) * DIGIT
+    after = max((_after_width(v, usual, line.kind) for v, line in zip(values, section.rows, strict=True)), default=0.0)
+    width = max(number + after, *(len(title) * DIGIT for title in titles)) + GAP
+    return Group(i, titles, f"{sign}{whole}.{places}", width)
+
+
+def _after_width(value: Value, usual: str, kind: str) -> float:
+    spread = (len(value.spread) + 1) * SMALL if value.spread else 0.0
+    return spread + len(_tail(value, usual, kind)) * SMALL + (5.0 if value.mark else 0.0)
+
+
+def _tail(value: Value, usual: str, kind: str) -> str:
+    return "" if value.tail == usual or kind == "teacher" else value.tail
+
+
+def _short(name: str, keys: dict[str, str]) -> str:
+    """A network's name as it fits above a column: without its origin, or a letter that the key below explains."""
+    short = _FAMILY.sub("", name).partition(".")[0]
+    if len(short) <= LONGEST and short == name:
+        return name
+    if name not in keys:
+        taken = len(keys)
+        keys[name] = short if len(short) <= LONGEST and short not in keys.values() else _letter(taken)
+    return keys[name]
+
+
+def _letter(i: int) -> str:
+    return chr(ord("A") + i % 26) * (1 + i // 26)
+
+
+def _tabular(section: Section, block: list[Group], column: str, usual: str) -> Iterator[str]:
+    spec = "".join(f"S[table-format={g.format}]@{{\\hskip 1pt}}l" for g in block)
+    yield f"\\begin{{tabular}}{{@{{}}{column}{spec}@{{}}}}\n\\toprule"
+    heights = max(len(g.titles) for g in block)
+    for level in range(heights):
+        name = ("Teacher", "Student")[level] if heights == 2 else section.header[0].text.capitalize()
+        yield _line([name, *(f"\\multicolumn{{2}}{{c}}{{{escape(g.titles[level])}}}" for g in block)])
+    yield "\\midrule"
+    kind = section.rows[0].kind
+    for line in section.rows:
+        if (line.kind == "method") != (kind == "method"):
+            yield "\\midrule"
+        kind = line.kind
+        first = line.values[0]
+        note = f"\\textsuperscript{{{escape(first.note)}}}" if first.note else ""
+        yield _line([escape(first.text) + note, *(_entry(line.values[g.index], usual, kind) for g in block)])
+    yield "\\bottomrule\n\\end{tabular}\\par\\smallskip"
+
+
+def _entry(value: Value, usual: str, kind: str) -> str:
+    if value.text == MISSING or not (found := _NUMBER.fullmatch(value.text)):
+        return f"\\multicolumn{{2}}{{c}}{{{escape(value.text + _tail(value, usual, ''))}}}"
+    number = found[0].replace(MINUS, "-")
+    tail = _tail(value, usual, kind)
+    small = (f"$\\pm${value.spread}" if value.spread else "") + escape(f"\u2009{tail.strip()}" if tail else "")
+    after = f"{{\\scriptsize{small}}}" if small else ""
+    return f"{BOLD if value.strong else ''}{number} & {after}{_MARKS[value.mark]}"
 
 
 def _line(cells: list[str]) -> str:

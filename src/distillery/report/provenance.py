@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from distillery.pipeline.layout import Layout
-from distillery.report import measures
+from distillery.report import glossary, measures
 from distillery.report.results import Cell, Results
+from distillery.report.sections import PUBLISHED, published_values
 from distillery.report.table import Table
-from distillery.report.text import LEDGER_HEADER, label_of, ledger_row
+from distillery.report.text import MISSING
 from distillery.task import Column
 
 
@@ -43,12 +44,14 @@ def cells(results: Results, table: Table, record: dict[str, Any]) -> dict[str, A
     """Everything that the page shows on click, by "pair method"."""
     recipes, environments = _Pool(), _Pool()
     columns = _run_columns(results)
-    found = {f"{c.pair} {c.method}": _cell(c, table, record, columns, recipes, environments) for c in results}
+    found = {f"{c.pair} {c.method}": _cell(c, results, table, columns, recipes) for c in results}
+    for c in results:
+        found[f"{c.pair} {c.method}"]["jobs"] = _jobs(c, table, record, environments)
     found |= {f"{pair} teacher": _teacher(results, pair) for pair in results.study.pairs}
     return {
         "cells": found,
         "run_columns": ["seed", *(column.name.replace("_", " ") for column in columns)],
-        "published_columns": LEDGER_HEADER[2:],
+        "published_columns": [head.text for head in PUBLISHED],
         "recipes": list(recipes.texts),
         "environments": list(environments.texts),
     }
@@ -62,16 +65,26 @@ def _run_columns(results: Results) -> list[Column]:
     return conventions + [c for c in results.task.columns if c.name in ("nll", "ece", "agreement")]
 
 
-def _cell(
-    cell: Cell,
-    table: Table,
-    record: dict[str, Any],
-    columns: list[Column],
-    recipes: _Pool,
-    environments: _Pool,
-) -> dict[str, Any]:
+def _cell(cell: Cell, results: Results, table: Table, columns: list[Column], recipes: _Pool) -> dict[str, Any]:
+    """What a reader wants first: the method and its formula's origin, the recipe, the runs, the published numbers."""
+    facts, method = cell.facts, results.study.methods[cell.method]
+    compared = [c for c in table.published if (c.pair, c.method) == (cell.pair, cell.method)]
+    return {
+        "title": f"{table.label(cell.method)}, {cell.pair}",
+        "about": [part.about for part in glossary.parts(method)],
+        "basis": glossary.basis(method),
+        "runs": [[str(seed), *(_short(column.of(run)) for column in columns)] for seed, run in cell.runs.items()],
+        "missing": [f"Seed {seed} is missing: {why}" for seed, why in cell.missing.items()],
+        "published": [[value.plain for value in published_values(table, c)] for c in compared],
+        "objective": plain(facts["objective"]) if facts else "",
+        "recipe": recipes.add(facts["recipe"]) if facts else 0,
+        "cost": plain(facts["cost"] | {"macs": facts["macs"]}) if facts else "",
+    }
+
+
+def _jobs(cell: Cell, table: Table, record: dict[str, Any], environments: _Pool) -> list[dict[str, Any]]:
     layout = Layout(table.study)
-    jobs = [
+    return [
         {
             "seeds": job["seeds"],
             "file": path,
@@ -82,19 +95,6 @@ def _cell(
         }
         for path, job in cell.jobs.items()
     ]
-    facts = cell.facts
-    return {
-        "title": f"{label_of(table, cell.method)}, {cell.pair}",
-        "runs": [[str(seed), *(_short(column.of(run)) for column in columns)] for seed, run in cell.runs.items()],
-        "missing": [f"Seed {seed} is missing: {why}" for seed, why in cell.missing.items()],
-        "published": [
-            ledger_row(table, c)[2:] for c in table.published if (c.pair, c.method) == (cell.pair, cell.method)
-        ],
-        "jobs": jobs,
-        "objective": plain(facts["objective"]) if facts else "",
-        "recipe": recipes.add(facts["recipe"]) if facts else 0,
-        "cost": plain(facts["cost"] | {"macs": facts["macs"]}) if facts else "",
-    }
 
 
 def _teacher(results: Results, pair: str) -> dict[str, Any]:
@@ -105,9 +105,9 @@ def _teacher(results: Results, pair: str) -> dict[str, Any]:
         }
         for name, t in teachers.items()
     }
-    empty: dict[str, Any] = {"runs": [], "missing": [], "published": [], "jobs": []}
+    empty: dict[str, Any] = {"runs": [], "missing": [], "published": [], "jobs": [], "about": []}
     return empty | {"title": f"Teacher, {pair}", "facts": plain(facts)}
 
 
 def _short(value: Any) -> str:
-    return "—" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return MISSING if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import median
 from typing import Any
 
 from distillery.evaluation.statistics import summarise
-from distillery.report import budget
+from distillery.report import budget, glossary
 from distillery.report.aggregate import Aggregate, across_pairs
 from distillery.report.classwise import ClassEffect, effects
 from distillery.report.ledger import Comparison, ledger
 from distillery.report.published import Published
 from distillery.report.results import Cell, Results, label_of_method, score
 from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
-from distillery.task import Measure, Section
+from distillery.task import Measure
 
 CONVENTIONS = {
     "last": "the last epoch",
@@ -60,7 +60,7 @@ class Row:
     label: str
     kind: str  # "teacher" | "alone" | "method"
     entries: dict[str, Entry]
-    footnote: str = ""  # the letter of the footnote, if the row has one
+    footnote: str = ""  # the letters and signs of its footnotes
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class Table:
     missing: tuple[str, ...]
     published: tuple[Comparison, ...] = ()
     classwise: tuple[ClassEffect, ...] = ()
-    sections: tuple[Section, ...] = ()
+
+    def label(self, method: str | None) -> str:
+        return next((row.label for row in self.rows if row.name == method), method or "a baseline")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -107,11 +109,8 @@ class Table:
             Comparison(**{**c, "published": Published(**c["published"])}) for c in content["published"]
         )
         lists["classwise"] = tuple(ClassEffect(**effect) for effect in content["classwise"])
-        lists["sections"] = tuple(
-            Section(s["title"], tuple(s["header"]), tuple(map(tuple, s["rows"])), s["note"])
-            for s in content.get("sections", ())
-        )
-        return cls(**{**content, **lists, "rows": rows, "measure": Measure(**content["measure"])})
+        known = {f.name: content[f.name] for f in fields(cls)}
+        return cls(**{**known, **lists, "rows": rows, "measure": Measure(**content["measure"])})
 
 
 def build(results: Results) -> Table:
@@ -121,6 +120,7 @@ def build(results: Results) -> Table:
     order = alone + [m for m in study.methods if m not in alone]
     verdicts, best, notes = against_baseline(results), best_of_columns(results), budget.footnotes(results)
     letters = {method: _letter(i) for i, method in enumerate(m for m in order if m in notes)}
+    signs = {m: glossary.SIGNS.get(glossary.basis(study.methods[m]), "") for m in order}
     rows = [_teacher_row(results)]
     for method in order:
         entries = {
@@ -128,7 +128,7 @@ def build(results: Results) -> Table:
             for pair in study.pairs
         }
         kind = "alone" if method in alone else "method"
-        rows.append(Row(method, label_of_method(study, method), kind, entries, letters.get(method, "")))
+        rows.append(Row(method, label_of_method(study, method), kind, entries, letters.get(method, "") + signs[method]))
     return Table(
         title=f"{study.study}: {results.task.main.title}, {CONVENTIONS[convention].partition(' (')[0]}",
         study=study.study,
@@ -139,11 +139,13 @@ def build(results: Results) -> Table:
         rows=tuple(rows),
         aggregates=tuple(across_pairs(results)),
         notes=tuple(_notes(results, verdicts)),
-        footnotes=tuple(f"{letters[m]}: {notes[m]}" for m in letters),
+        footnotes=(
+            *(f"{letters[m]}: {notes[m]}" for m in letters),
+            *(f"{s}: {b}, {glossary.MEANINGS[b]}" for b, s in glossary.SIGNS.items() if s in signs.values()),
+        ),
         missing=tuple(_missing(results)),
         published=tuple(ledger(results)),
         classwise=tuple(effects(results)),
-        sections=tuple(results.task.sections([cell for cell in results if cell.runs])),
     )
 
 

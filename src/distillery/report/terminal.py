@@ -1,9 +1,10 @@
-"""The main table on a terminal, from the written results."""
+"""The report on a terminal, from the written results."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -11,29 +12,19 @@ from rich.text import Text
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError, read_json
 from distillery.report.ledger import NOT_COMPARABLE
-from distillery.report.table import Entry, Table
-from distillery.report.text import (
-    LEDGER_HEADER,
-    MARKS,
-    aggregate_header,
-    aggregate_rows,
-    count_text,
-    ledger_row,
-    score_text,
-    tally_text,
-)
+from distillery.report.sections import MARKS, Head, Section, Value
 from distillery.study.model import Study
 
 
-def _written(study: Study) -> Table:
-    """The study's table as the `tables` stage wrote it, of whatever version; DistilleryError if it has not."""
+def written(study: Study) -> dict[str, Section]:
+    """The report's sections as the `tables` stage wrote them, by name; DistilleryError if it has not."""
     path = Layout(study.study).result_files()["table"]
     if not path.exists():
         raise DistilleryError(
             f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
         )
     try:
-        return Table.from_json(read_json(path)["table"])
+        return {s["name"]: Section.from_json(s) for s in read_json(path)["table"]["sections"]}
     except (KeyError, TypeError):
         raise DistilleryError(f"{path} is no table of this version of Distillery: run the study again") from None
 
@@ -43,20 +34,11 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
 
     Raises DistilleryError if the `tables` stage has not written it yet.
     """
-    console, table = console or Console(), _written(study)
+    console, found = console or Console(), written(study)
     _warn(console, fault)
-    console.print(_rich(table))
-    if table.aggregates:
-        across = RichTable(title="across pairs (95 % bootstrap interval)", title_style="bold")
-        for text in aggregate_header(table):
-            across.add_column(Text(text))
-        for texts in aggregate_rows(table):
-            across.add_row(*map(Text, texts))
-        console.print(across)
-    for note in (*table.notes, *table.footnotes):
-        console.print(note, style="dim", highlight=False, markup=False, emoji=False)
-    for line in table.missing:
-        console.print(f"missing: {line}", style="yellow", highlight=False, markup=False, emoji=False)
+    for name in ("results", "across"):
+        if name in found:
+            render(console, found[name])
     console.print(f"Figures and the provenance of every number: {Layout(study.study).result_files()['report']}")
     if not Layout(study.study).all_metrics.exists():
         told = "Nothing was trained here: the table was compared with params.yaml and the code, not with its metrics."
@@ -64,44 +46,84 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
     _warn(console, fault)
 
 
+def compare(study: Study, fault: str, everything: bool = False, console: Console | None = None) -> None:
+    """Print the reproduction ledger: comparisons with published numbers; `everything`: what cannot be compared too."""
+    console, section = console or Console(), written(study).get("published")
+    _warn(console, fault)
+    if section is None:
+        console.print(f"No published number belongs to a cell of study {study.study!r}.")
+        return
+    render(console, section, aside=everything)
+    told = (value.text.partition(": ") for line in section.rows for value in line.values)
+    reasons = Counter(why for verdict, _, why in told if verdict == NOT_COMPARABLE)
+    for reason, count in reasons.most_common(5):
+        _say(console, f"not comparable ({count}): {reason}")
+
+
+def render(console: Console, section: Section, aside: bool = True) -> None:
+    """Print a section, its columns in as many tables below each other as the width asks for."""
+    rows = [line for line in section.rows if aside or line.kind != "aside"]
+    title: str | None = section.title
+    for columns in _blocks(section, console.width):
+        shown = RichTable(title=title, title_style="bold")
+        for i in columns:
+            shown.add_column(Text(section.header[i].text), justify="right" if section.header[i].number else "left")
+        for n, line in enumerate(rows):
+            follows = rows[n + 1].kind if n + 1 < len(rows) else line.kind
+            shown.add_row(
+                *(_text(line.values[i], section.header[i]) for i in columns),
+                style="dim" if line.kind == "teacher" else "",
+                end_section=line.kind in ("teacher", "alone") and follows == "method",
+            )
+        if rows:
+            console.print(shown)
+        title = None
+    if section.lead:
+        console.print(section.lead, highlight=False, markup=False, emoji=False)
+    for note in (*section.notes, *section.footnotes):
+        _say(console, note)
+    for text in section.warnings:
+        console.print(text[0].lower() + text[1:], style="yellow", highlight=False, markup=False, emoji=False)
+
+
+def _blocks(section: Section, width: int) -> list[list[int]]:
+    """Columns that fit beside the first one; text can wrap, so only a table of numbers is divided."""
+    heads = section.header
+    if not all(head.number for head in heads[1:]):
+        return [list(range(len(heads)))]
+    needed = [
+        max(
+            cell_len(part) for part in (*head.text.split("\n"), *(_text(r.values[i], head).plain for r in section.rows))
+        )
+        + 3
+        for i, head in enumerate(heads)
+    ]
+    blocks: list[list[int]] = []
+    room = 0
+    for i in range(1, len(heads)):
+        if room < needed[i] or not blocks:
+            blocks.append([0])
+            room = width - 1 - min(needed[0], width // 2)
+        blocks[-1].append(i)
+        room -= needed[i]
+    return blocks
+
+
+def _text(value: Value, head: Head) -> Text:
+    text = Text(value.score, style="bold" if value.strong else "")
+    text.append(value.tail, style="not bold")
+    text.append(f" ({value.note})" if value.note else "")
+    if head.number and value.cell:  # the main table: the difference, and a place for the mark, so that all line up
+        text.append(f" {value.aside:>6} {MARKS.get(value.mark, ''):1}")
+    elif value.mark:
+        text.append(f" {MARKS[value.mark]}")
+    return text
+
+
+def _say(console: Console, note: str) -> None:
+    console.print(note, style="dim", highlight=False, markup=False, emoji=False)
+
+
 def _warn(console: Console, fault: str) -> None:
     if fault:
         console.print(f"out of date: {fault}", style="bold yellow", highlight=False, markup=False)
-
-
-def compare(study: Study, fault: str, everything: bool = False, console: Console | None = None) -> None:
-    """Print the reproduction ledger: comparisons with published numbers; `everything`: what cannot be compared too."""
-    console, table = console or Console(), _written(study)
-    _warn(console, fault)
-    if not table.published:
-        console.print(f"No published number belongs to a cell of study {table.study!r}.")
-        return
-    rows = [c for c in table.published if everything or c.verdict != NOT_COMPARABLE]
-    if rows:
-        shown = RichTable(*LEDGER_HEADER, title=f"{table.study}: against published numbers", title_style="bold")
-        for c in rows:
-            shown.add_row(*map(Text, ledger_row(table, c)))
-        console.print(shown)
-    console.print(tally_text(table), highlight=False)
-    for reason, count in Counter(c.reason for c in table.published if c.verdict == NOT_COMPARABLE).most_common(5):
-        console.print(f"not comparable ({count}): {reason}", style="dim", highlight=False, markup=False, emoji=False)
-
-
-def _rich(table: Table) -> RichTable:
-    shown = RichTable(title=table.title, title_style="bold", caption_style="dim")
-    shown.add_column("method")
-    for column in table.columns:
-        shown.add_column(f"{column.teacher}\n→ {column.student}", justify="right")
-    for i, row in enumerate(table.rows):
-        follows = table.rows[i + 1].kind if i + 1 < len(table.rows) else row.kind
-        style = "dim" if row.kind == "teacher" else ""
-        cells = [_entry(row.entries[c.pair]) for c in table.columns]
-        label = f"{row.label} ({row.footnote})" if row.footnote else row.label
-        shown.add_row(Text(label), *cells, style=style, end_section=row.kind != "method" and follows == "method")
-    return shown
-
-
-def _entry(entry: Entry) -> str:
-    difference = "" if entry.difference is None else f"{entry.difference:+.{entry.digits}f}"
-    text = f"[bold]{score_text(entry)}[/]" if entry.best else score_text(entry)
-    return f"{text} {count_text(entry)} {difference:>6}{MARKS[entry.mark]:2}"

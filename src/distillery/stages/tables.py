@@ -11,8 +11,9 @@ from distillery.pipeline.job import Plan
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.report import comma_separated, latex, markdown, measures, results, table
-from distillery.report.figures import curves, draw_all
+from distillery.report.figures import FIGURES, curves, draw_all
 from distillery.report.page import page
+from distillery.report.sections import sections
 from distillery.study.model import Study
 
 
@@ -23,15 +24,17 @@ def run(work: Work) -> None:
         found = results.load(study, Judge(Plan.read(work.job.study)))
         main = table.build(found)
         drawn = _draw(found, main, files["figures"])
-        _write(files["markdown"], markdown.markdown(main))
+        told = sections(found, main, drawn)
+        captions = {name: caption for name, (caption, _) in FIGURES.items()}
+        _write(files["markdown"], markdown.markdown(told, captions))
         _write(files["csv"], comma_separated.cells(main))
-        _write(files["latex"], latex.latex(main))
-        _write(files["report"], page(found, main, work.head, files["figures"], drawn))
+        _write(files["latex"], latex.latex(told, main.study))
+        _write(files["report"], page(told, found, main, work.head, files["figures"]))
         _write(files["runs"], comma_separated.rows(measures.columns(found.task), measures.by_run(found)))
         _write(files["curves"], comma_separated.rows(curves.COLUMNS, curves.points(found)))
         _write(files["ledger"], comma_separated.ledger(main))
         artifacts.write_json(files["summary"], summary(main))
-        work.write(table=main.to_json())
+        work.write(table=main.to_json() | {"sections": [section.to_json() for section in told]})
 
 
 def _draw(found: results.Results, main: table.Table, folder: Path) -> list[str]:

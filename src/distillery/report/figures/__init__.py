@@ -1,4 +1,4 @@
-"""The figures of a study, as SVG. The same results give the same bytes: no date, no random identifiers."""
+"""The figures of a study, as SVG and PDF. The same results give the same bytes: no date, no random identifiers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distillery.report.figures import (
     classwise,
     cost,
     curves,
+    differences,
     gaps,
     logits,
     published,
@@ -27,13 +28,22 @@ from distillery.report.table import Table
 
 # file name -> (caption, drawing); a drawing gives None where the study has nothing of the kind to show
 FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
+    "differences": (
+        "Differences to the baseline, paired by seed, with 95 % intervals, the best at the top; "
+        "▲/▼: significant after correction.",
+        differences.draw,
+    ),
+    "improvement": (
+        "All pairs together: how likely a run beats one of the baseline's, with 95 % bootstrap intervals.",
+        differences.draw_improvement,
+    ),
     "curves": (
-        "Test scores while training: mean over seeds; band of one standard deviation, for up to ten methods.",
+        "Test scores while training: mean over seeds; band of one standard deviation, if few.",
         curves.draw,
     ),
     "cost": ("Accuracy against what training cost, in multiply-accumulates of student and live teacher.", cost.draw),
     "samples": ("What the first run of every method generates: a row of images for each class shown.", samples.draw),
-    "published": ("Ours against published numbers, only where like is compared with like.", published.draw),
+    "published": ("Ours against published numbers; hollow where the two were not trained alike.", published.draw),
     "classwise": (
         "Change of every class beyond the change of overall accuracy, against the student trained alone. "
         "Dots: significant by Welch's test, each class for itself; circles or line: the other classes.",
@@ -89,6 +99,6 @@ def draw_all(results: Results, table: Table, folder: Path) -> list[str]:
             continue
         figure = draw(results, table)
         if figure is not None:
-            save(figure, folder / f"{name}.svg")
+            save(figure, folder / name)
             drawn.append(name)
     return drawn

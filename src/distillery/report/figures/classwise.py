@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from distillery.evaluation.class_change import ClassChange
 from distillery.evaluation.statistics import ALPHA
 from distillery.report.classwise import against_alone, disagreement_with_alone
-from distillery.report.figures.style import COLUMNS, look, panels, title_of
+from distillery.report.figures.style import COLOURS, COLUMNS, panels, plain, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
 
@@ -17,21 +17,25 @@ FEW = 20  # classes that can be told apart in one strip
 
 
 def draw(results: Results, table: Table) -> Figure | None:
-    styles = look(table)
     found = {(c.pair, c.method): change for c in results if (change := against_alone(results, c)) is not None}
     if not found:
         return None
     pairs = [pair for pair in results.study.pairs if any(p == pair for p, _ in found)]
     methods = [method for method in results.study.methods if any(m == method for _, m in found)]
-    labels = [str(styles[method]["label"]) for method in methods]
+    labels = [plain(table.label(method)) for method in methods]
     left = 0.3 + 0.075 * max(map(len, labels))
     figure, axes = panels(
-        table, [title_of(table, pair) for pair in pairs], height=0.2 * len(methods) + 0.2, left=left, gap=0.3
+        table,
+        [title_of(table, pair) for pair in pairs],
+        height=0.2 * len(methods) + 0.2,
+        left=left,
+        gap=0.3,
+        keyed=False,
     )
     for i, (pair, axis) in enumerate(zip(pairs, axes, strict=True)):
         for line, method in enumerate(methods):
             if (pair, method) in found:
-                _strip(axis, line, found[pair, method], styles[method]["color"])
+                _strip(axis, line, found[pair, method], COLOURS[0])
         axis.axvline(0, color="#888888", linewidth=0.8)
         axis.set_yticks(range(len(methods)), labels if i % COLUMNS == 0 else [])
         axis.set_ylim(len(methods) - 0.5, -0.5)
@@ -63,15 +67,14 @@ def draw_disagreement(results: Results, table: Table) -> Figure | None:
             shown[pair] = first
     if not shown:
         return None
-    labels = look(table)
-    titles = [f"{title_of(table, pair)}, {labels[cell.method]['label']}" for pair, (cell, _) in shown.items()]
-    figure, axes = panels(table, titles, width=3.2, height=2.6, gap=1.0)
+    titles = [f"{title_of(table, pair)}, {plain(table.label(cell.method))}" for pair, (cell, _) in shown.items()]
+    figure, axes = panels(table, titles, width=3.2, height=2.6, gap=1.0, keyed=False)
     for axis, (cell, matrix) in zip(axes, shown.values(), strict=True):
         off = matrix.astype(float)
         np.fill_diagonal(off, np.nan)
         image = axis.imshow(off, cmap="magma_r", interpolation="nearest")
         axis.set_xlabel("class predicted by the student alone")
-        axis.set_ylabel(f"class predicted with {labels[cell.method]['label']}")
+        axis.set_ylabel(f"class predicted with {plain(table.label(cell.method))}")
         axis.grid(False)
         figure.colorbar(image, ax=axis, shrink=0.8, label="images")
     return figure

@@ -30,9 +30,7 @@ def draw(results: Results, table: Table) -> Figure | None:
             s = cell.summary(table.convention)
             if s.mean is not None:
                 style = styles[cell.method]
-                axis.errorbar(
-                    training_macs(cell) / 1e9, s.mean, yerr=s.sd, fmt="o", color=style["color"], label=style["label"]
-                )
+                axis.errorbar(training_macs(cell) / 1e9, s.mean, yerr=s.sd, fmt="o", **style)
         axis.set_xscale("log")
         axis.set_xlabel("10⁹ multiply-accumulates of training")
         axis.set_ylabel(results.task.main.axis)

@@ -14,8 +14,6 @@ from distillery.report.table import Table
 COLUMNS = ("pair", "method", "epoch", "mean", "sd", "n")
 POINTS = 80  # of a curve; more cannot be told apart and make heavy files
 
-BANDS = 10  # more of them cover each other
-
 
 def curve(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     """Epochs at which every run of a cell was tested, and the (runs, epochs) values there."""
@@ -56,7 +54,7 @@ def draw(results: Results, table: Table) -> Figure | None:
                 continue
             empty, mean, style = False, values.mean(axis=0), styles[cell.method]
             axis.plot(epochs, mean, linewidth=1.2, **style)
-            if len(values) > 1 and len(styles) <= BANDS:
+            if len(values) > 1 and style["zorder"] > 1:
                 sd = values.std(axis=0, ddof=1)
                 axis.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
         axis.set_xlabel("epoch")

@@ -28,7 +28,7 @@ def draw(results: Results, table: Table) -> Figure | None:
     if not groups:
         return None
     counts = {(e.pair, e.method): e for e in table.classwise}
-    figure, axes = panels(table, [title_of(table, pair) for pair in groups], gap=1.4, right=0.5)
+    figure, axes = panels(table, [title_of(table, pair) for pair in groups], gap=1.4, right=0.6, widest=40)
     rights = [axis.twinx() for axis in axes]
     for pair, axis, right in zip(groups, axes, rights, strict=True):
         for group, colour in zip(groups[pair], COLOURS, strict=False):

@@ -1,0 +1,145 @@
+"""What was trained, in words: what the first screen of the page, the table's notes and its caption in a paper say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from distillery.pipeline.layout import Layout
+from distillery.records.io import read_json
+from distillery.report.budget import called, said
+from distillery.report.recipes import described
+from distillery.report.results import Results
+from distillery.report.table import Table
+from distillery.report.text import counted, listed, number
+
+_NOT_SHOWN = ("source", "path", "archive", "mirror", "root")  # where the files lie is not what they hold
+
+
+def trained(results: Results, table: Table) -> list[tuple[str, str]]:
+    """What a co-author asks first: (subject, sentence). Nothing is said of what was not measured yet."""
+    study, facts = results.study, results.first()
+    told = [("Data", data(results))]
+    if facts.get("teachers"):
+        told.append(("Teachers", _teachers(results, table)))
+    students = list(dict.fromkeys(pair.student for pair in study.pairs.values()))
+    told.append(("Students", f"{listed(students)}; {counted(len(study.pairs), 'pair')} of teacher and student"))
+    told.append(("Protocol", protocol(results)))
+    if facts:
+        told.append(("Budget", _budget(results)))
+    seeds = [str(seed) for seed in sorted({s for cell in results for s in cell.expected})]
+    runs = f"{sum(len(cell.runs) for cell in results):,} of {counted(len(study.runs()), 'run')} measured"
+    methods = counted(len(study.methods), "method")
+    told.append(("Runs", f"{methods}, {counted(len(seeds), 'seed')} ({listed(seeds)}): {runs}"))
+    if made := _made(results):
+        told.append(("Trained", made))
+    told.append(("Command", "snakemake --cores all, or dvc repro, with this study's params.yaml"))
+    return told
+
+
+def data(results: Results) -> str:
+    """The data set, its size, and how it was selected from."""
+    facts, study = results.first().get("data", {}), results.study
+    splits = ("train", "val", "test")
+    sizes = sorted(facts.get("counts", {}).items(), key=lambda item: [*splits, item[0]].index(item[0]))
+    counts = [f"{n:,} {what}" for what, n in sizes]
+    unit = " images" if "class_names" in facts else ""
+    classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
+    chosen = [f"{called(k)} {said(v)}" for k, v in study.data.options.items() if k not in _NOT_SHOWN and v is not None]
+    text = ", ".join([*counts[:-1], *(c + unit for c in counts[-1:]), *classes])
+    selection = f" ({', '.join(chosen)})" if chosen else ""
+    return study.data.source + (f": {text}" if text else "") + selection
+
+
+def protocol(results: Results) -> str:
+    """The recipe that most students share."""
+    recipe = described(results.study.recipe.model_dump(mode="json"))
+    drops = recipe.pop("milestones", None) if recipe["schedule"] == "steps" else None
+    rate = f"learning rate {said(recipe['lr'])}"
+    if drops:
+        rate += f", times {said(recipe['lr_decay'])} after epochs {listed([str(epoch) for epoch in drops])}"
+    elif recipe["schedule"] != "steps":
+        rate += f" ({recipe['schedule']} schedule)"
+    optimiser = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}.get(recipe["optimizer"], recipe["optimizer"])
+    names = ("momentum", "weight_decay", "label_smoothing", "ema", "clip", "drop_path")
+    kept = {name: recipe[name] for name in names if recipe.get(name)}
+    if "class_names" in results.first().get("data", {}):  # other samples are no pictures that could be cropped
+        kept |= recipe["augmentation"]
+    parts = [f"{called(name)} {said(value)}" for name, value in kept.items() if value]
+    return ", ".join(
+        [f"{counted(recipe['epochs'], 'epoch')} of {optimiser}, batches of {recipe['batch_size']}", rate, *parts]
+    )
+
+
+def _teachers(results: Results, table: Table) -> str:
+    found: dict[str, str] = {}
+    main = results.task.main
+    for cell in results:
+        for name, facts in cell.facts.get("teachers", {}).items():
+            value = number(facts.get("last", {}).get(main.name), main.digits)
+            source = results.study.teachers[name].source if name in results.study.teachers else "train"
+            how = {"train": "trained here", "fetch": "fetched", "student": "a student of another study"}[source]
+            found[name] = f"{facts['architecture']} ({value}{' %' if main.unit == '%' else ''}, {how})"
+    return listed(list(found.values()))
+
+
+def _budget(results: Results) -> str:
+    cells = [cell for cell in results if cell.facts]
+    seen = sorted({cell.facts["cost"]["images_seen"] for cell in cells})
+    precisions = sorted({cell.facts["recipe"].get("precision", "float32") for cell in cells})
+    devices = sorted({cell.facts["cost"]["device"] for cell in cells})
+    images = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
+    return f"{images} training samples seen per run, in {listed(precisions)} on {listed(devices)}"
+
+
+def _made(results: Results) -> str:
+    """When and by which revision the students were trained, as far as the notes beside their records are here."""
+    notes = [note for cell in results for note in _notes(cell.pair, cell.method, cell.jobs.values(), results)]
+    days = sorted({str(note["began"])[:10] for note in notes})
+    revisions = list(dict.fromkeys(_short(str(note["revision"])) for note in notes))
+    if not days:
+        return ""
+    return f"{days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}, revision {listed(revisions, 3)}"
+
+
+def _notes(pair: str, method: str, jobs: Iterable[dict[str, Any]], results: Results) -> Iterable[dict[str, Any]]:
+    at = Layout(results.study.study)
+    for job in jobs:
+        path = Path(at.provenance(at.run_record(pair, method, job["seeds"])))
+        if path.exists():
+            yield read_json(path)
+
+
+def _short(revision: str) -> str:
+    commit, dirty, rest = revision.partition("-")
+    return (commit[:12] if len(commit) == 40 else commit) + dirty + rest
+
+
+def headline(table: Table) -> str:
+    """What was found, in one sentence; "" without a baseline."""
+    tested = [(row, pair, e) for row in table.rows for pair, e in row.entries.items() if e.p is not None]
+    baseline = next((row.label for row in table.rows if row.name == table.baseline), None)
+    if baseline is None:
+        return ""
+    if not tested:
+        return f"Found: nothing yet, as no difference to {baseline} could be tested."
+    clauses = []
+    for mark in ("better", "worse"):
+        methods: dict[str, list[float]] = {}
+        for row, _, e in tested:
+            if e.mark == mark and e.difference is not None:
+                methods.setdefault(row.label, []).append(e.difference)
+        ranked = sorted(methods.items(), key=lambda item: -len(item[1]))
+        found = [f"{label} ({_extent(differences, table)})" for label, differences in ranked]
+        clauses.append(f"{listed(found) or 'nothing'} significantly {mark} than {baseline}")
+    if not any(e.mark for _, _, e in tested):
+        return f"Found: no method differs significantly from {baseline} ({counted(len(tested), 'difference')} tested)."
+    undecided = sum(e.mark is None for _, _, e in tested)
+    return f"Found: {'; '.join(clauses)}; {undecided} of {counted(len(tested), 'difference')} undecided."
+
+
+def _extent(differences: list[float], table: Table) -> str:
+    if len(table.columns) == 1:
+        return number(differences[0], table.measure.digits, sign=True)
+    return f"in {len(differences)} of {len(table.columns)} pairs"
