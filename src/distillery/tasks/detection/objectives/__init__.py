@@ -1,0 +1,1 @@
+"""Training losses of detectors. They are rows of `distillery.objectives.OBJECTIVES`."""

@@ -1,0 +1,120 @@
+"""ViDT and its distillation against outputs of the released code."""
+
+from __future__ import annotations
+
+import detection_golden
+import numpy as np
+import pytest
+import torch
+from vision_golden import agrees, uniform
+
+from distillery.objectives.orthogonal import orthogonal_weight
+from distillery.tasks.detection.criterion import costs, match, set_losses, set_terms
+from distillery.tasks.detection.detections import objects
+from distillery.tasks.detection.networks.vidt import ViDT
+from distillery.tasks.detection.objectives.tokens import pools, vkd_term
+from distillery.tasks.detection.predictions import best_of_sets
+
+[VIDT] = detection_golden.cases("vidt")
+NAME = VIDT["id"].rpartition("_")[0]
+COST, WEIGHTS = (2.0, 5.0, 2.0), (2.0, 5.0, 2.0)
+
+
+def stats(x: torch.Tensor) -> np.ndarray:
+    x = x.detach().double()
+    return torch.stack([x.mean(), x.std(correction=0), x.amin(), x.amax(), x.abs().sum()]).numpy()
+
+
+def test_released_keys_and_order_are_ours() -> None:
+    ours = detection_golden.network(NAME)
+    want = detection_golden.outputs(VIDT)
+    assert list(ours.state_dict()) == [key for key, _ in detection_golden.entries(NAME)]
+    agrees(np.array([v.double().sum().item() for v in ours.state_dict().values()]), want["state_dict_sums"], 1e-5)
+    with torch.device("meta"):
+        whole = ViDT(91)
+    assert sum(p.numel() for p in whole.parameters()) == 15_728_677
+
+
+def test_predictions_matching_losses_and_gradients() -> None:
+    ours, want = detection_golden.network(NAME), detection_golden.outputs(VIDT)
+    found = ours(detection_golden.pictures())
+    logits, boxes = found.logits[..., :-4], found.logits[..., -4:]
+    agrees(logits[:, -1], want["pred_logits"], 1e-4)
+    agrees(boxes[:, -1], want["pred_boxes"], 1e-4)
+    assert [list(m.shape) for m in found.maps] == VIDT["patch_token_shapes"]
+    for m, s, first in zip(found.maps, want["patch_token_stats"], want["patch_token_first8"], strict=True):
+        agrees(stats(m), s, 1e-4)
+        agrees(m.detach().reshape(-1)[:8], first, 1e-3)
+    sets = found.tokens[-1]
+    agrees(sets[:, 0].detach(), want["body_det_token"], 1e-4)
+    for i, s in enumerate(want["neck_det_token_stats"]):
+        agrees(stats(sets[:, i]), s, 1e-4)
+
+    targets = detection_golden.targets(VIDT)
+    truth, last = objects(targets), sets.shape[1] - 1
+    matched = [match(costs(ls, bs, *of, COST)) for ls, bs, of in zip(logits[:, last], boxes[:, last], truth, strict=True)]
+    assert torch.cat([rows for rows, _ in matched]).tolist() == want["matched_queries"].tolist()
+    assert torch.cat([columns for _, columns in matched]).tolist() == want["matched_targets"].tolist()
+    for s in range(last + 1):
+        pairs = zip(logits[:, s], boxes[:, s], truth, strict=True)
+        terms = set_terms(logits[:, s], boxes[:, s], truth, [match(costs(ls, bs, *of, COST)) for ls, bs, of in pairs])
+        suffix = "" if s == last else f"_{s}"
+        for name, term in zip(("ce", "bbox", "giou"), terms, strict=True):
+            agrees(term.detach(), want[f"loss_{name}{suffix}"], 1e-4)
+
+    total = torch.stack([*set_losses(found.logits, targets, COST, WEIGHTS).values()]).sum()
+    agrees(total.detach(), want["total"], 1e-4)
+    total.backward()
+    named = dict(ours.named_parameters())
+    keys = [key for key, _ in detection_golden.entries(NAME)]
+    order = [keys[k] if isinstance(k, int) else k for k in VIDT["parameter_order"]]
+    norms = [0.0 if named[k].grad is None else named[k].grad.norm().item() for k in order]
+    agrees(np.array(norms), want["grad_l2"], 1e-3)
+
+
+def test_post_processing_is_the_released_one() -> None:
+    want = detection_golden.outputs(VIDT)
+    with torch.no_grad():
+        found = detection_golden.network(NAME)(detection_golden.pictures())
+    sizes = torch.tensor([[480.0, 640.0], [333.0, 500.0]])
+    best = best_of_sets(found.logits, sizes, 100)
+    agrees(best[..., 4], want["post_scores"], 1e-4)
+    assert (best[..., 5] == torch.from_numpy(want["post_labels"])).float().mean() > 0.95  # near-ties may swap
+    agrees(best[:, :5, :4], want["post_boxes_first5"], 1e-3)
+
+
+@pytest.mark.parametrize("case", detection_golden.cases("vkd_detection"), ids=lambda case: case["id"])
+def test_vkd_compares_six_pools(case: dict) -> None:
+    want, dtype = detection_golden.outputs(case), getattr(torch, case["dtype"])
+    (b, tokens, c), shapes = (2, 7, case["hyper"]["width"]), [tuple(s) for s in case["shapes"]]
+
+    def side(first: int, body: int, neck: int, bound: float) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+        maps = [uniform((b, c, *s), first + i, -bound, bound).to(dtype) for i, s in enumerate(shapes)]
+        of_tokens = uniform((b, tokens, c), body, -bound, bound), uniform((3, b, tokens, c), neck, -bound, bound)
+        return [m.requires_grad_() for m in maps], *(x.to(dtype).requires_grad_() for x in of_tokens)
+
+    maps, body, neck = side(960, 970, 972, 2.0)
+    their_maps, their_body, their_neck = side(965, 971, 973, 3.0)
+    projectors = [
+        orthogonal_weight(uniform((c, c), 980 + j, -0.3, 0.3).to(dtype), "matrix_exp") for j in range(len(shapes) + 2)
+    ]
+    agrees(projectors[0], want["projector_weight_0"], 1e-5)
+
+    def pooled(ms: list[torch.Tensor], of_body: torch.Tensor, of_neck: torch.Tensor) -> list[torch.Tensor]:
+        # The body stands by itself here: of a network it is the first set of the neck.
+        found = pools((*(m.flatten(2).transpose(1, 2) for m in ms), of_neck.transpose(0, 1)))
+        return [*found[:-2], of_body.flatten(0, 1), of_neck.flatten(0, 2)]
+
+    mine, theirs = pooled(maps, body, neck), pooled(their_maps, their_body, their_neck)
+    terms = [vkd_term(m @ w.T, t.detach()) for m, w, t in zip(mine, projectors, theirs, strict=True)]
+    loss = torch.stack(terms).sum()
+    rtol = 1e-10 if dtype == torch.float64 else 2e-5
+    agrees(loss.detach(), want["loss_distil"], rtol)
+    loss.backward()
+    for name, grad in {
+        "patch_0": maps[0].grad,
+        "patch_3": maps[3].grad,
+        "body": body.grad,
+        "neck_0": neck.grad[0],
+    }.items():
+        agrees(grad, want[f"grad_{name}"], 10 * rtol if dtype == torch.float64 else 1e-4)
