@@ -19,6 +19,7 @@ TASKS = Registry(
     "distillery.task:Task",
     {
         "classification": "distillery.tasks.classification:Classification",
+        "detection": "distillery.tasks.detection:Detection",
         "ranking": "distillery.tasks.ranking:Ranking",
     },
 )

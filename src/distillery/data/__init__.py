@@ -27,7 +27,10 @@ SOURCES = Registry(
     },
     elsewhere={
         "citeulike": "distillery.tasks.ranking.source:CiteULike",
+        "coco": "distillery.tasks.detection.source:Coco",
         "interactions": "distillery.tasks.ranking.source:Interactions",
+        "voc": "distillery.tasks.detection.source:Voc",
+        "yolo": "distillery.tasks.detection.source:Yolo",
     },
 )
 
@@ -51,9 +54,7 @@ def prepare(source: str, options: dict[str, Any], path: Path, blob: Path | None 
 
     opened = open_source(source, options)
     if opened.streamed and blob is not None:
-        from distillery.data.streamed import prepare_blob
-
-        return prepare_blob(source, opened, path, blob)  # type: ignore[arg-type]
+        return opened.write(source, path, blob)
     if blob is not None:
         with atomic_path(blob) as temporary:
             temporary.touch()

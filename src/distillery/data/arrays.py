@@ -69,7 +69,7 @@ class Source:
     """Base of every data source. A nested `Config` declares the keys of the study's `data:` block.
 
     Attributes:
-        streamed: whether the data stage writes a blob of encoded images (`streamed.prepare_blob`), not arrays.
+        streamed: whether the data stage writes a blob of encoded images and an index to it (`write`), not arrays.
     """
 
     streamed: ClassVar[bool] = False
@@ -100,3 +100,10 @@ class Source:
     def load(self) -> Arrays:
         """Read the content. Raises DistilleryError if it is missing, damaged or another one than expected."""
         raise TypeError(f"{type(self).__name__} defines no load()")
+
+    def write(self, name: str, index: Path, blob: Path) -> dict[str, Any]:
+        """Write the blob and the index of a streamed source of that name; return the facts, which the index holds too.
+
+        Raises DistilleryError if the content is missing, damaged or another one than expected.
+        """
+        raise TypeError(f"{type(self).__name__} defines no write()")

@@ -72,6 +72,9 @@ class Streamed(Source):
         found = self.listing()
         return Shape(3, *self.config.size, len(found.class_names), len(found.train), len(found.test))
 
+    def write(self, name: str, index: Path, blob: Path) -> dict[str, Any]:
+        return prepare_blob(name, self, index, blob)
+
     def load(self) -> Arrays:
         raise DistilleryError("data.source: these images are streamed and never made into arrays: use prepare_blob()")
 

@@ -102,9 +102,43 @@ NETWORKS = Registry(
     },
     {"torchvision": "distillery.models.foreign:Torchvision", "timm": "distillery.models.foreign:Timm"},
     elsewhere={
-        f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
-        for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
-        for dim in (4, 10, 20, 50, 100, 200)
+        **{
+            f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
+            for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
+            for dim in (4, 10, 20, 50, 100, 200)
+        },
+        **{
+            f"vidt_{name}": ("distillery.tasks.detection.networks.vidt:ViDT", options)
+            for name, options in {
+                "nano": {"width": 48},
+                "tiny": {"width": 96, "drop_path": 0.2},
+                "small": {"width": 96, "depths": (2, 2, 18, 2), "drop_path": 0.3},
+                "base": {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3},
+                # Ours, for images of about 160 pixels on a CPU.
+                "w24": {
+                    **{"width": 24, "depths": (1, 1, 2, 1), "heads": (2, 4, 8, 16), "tokens": 40, "inner": 64},
+                    **{"layers": 2, "hidden": 128, "decoder_heads": 4, "dropout": 0.0},
+                },
+                "w48": {
+                    **{"width": 48, "depths": (1, 1, 2, 1), "heads": (3, 6, 12, 24), "tokens": 40, "inner": 64},
+                    **{"layers": 2, "hidden": 256, "decoder_heads": 4, "dropout": 0.0},
+                },
+            }.items()
+        },
+        **{
+            f"retinanet_{name}": ("distillery.tasks.detection.networks.retinanet:RetinaNet", options)
+            for name, options in {
+                "r50": {},
+                "rx101": {"depths": (3, 4, 23, 3), "groups": 64, "base": 4},
+                # Ours, for images of about 160 pixels on a CPU.
+                "r10_w64": {
+                    **{"block": "basic", "depths": (1, 1, 1, 1), "width": 64, "norm": "groups", "anchor": 16},
+                },
+                "r18_w64": {
+                    **{"block": "basic", "depths": (2, 2, 2, 2), "width": 64, "norm": "groups", "anchor": 16},
+                },
+            }.items()
+        },
     },
 )
 FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it

@@ -50,9 +50,15 @@ OBJECTIVES = Registry(
     elsewhere={
         "bpr": "distillery.tasks.ranking.objectives.bpr:BPR",
         "cd": "distillery.tasks.ranking.objectives.cd:CD",
+        "detect": "distillery.tasks.detection.objectives.base:Detect",
+        "fgd": "distillery.tasks.detection.objectives.maps:FGD",
+        "ikd": "distillery.tasks.detection.objectives.ikd:IKD",
+        "mgd": "distillery.tasks.detection.objectives.maps:MGD",
         "one_stratum": "distillery.tasks.ranking.objectives.unkd:OneStratum",
         "rd": "distillery.tasks.ranking.objectives.rd:RD",
         "rrd": "distillery.tasks.ranking.objectives.rrd:RRD",
+        "token_matching": "distillery.tasks.detection.objectives.tokens:TokenMatching",
         "unkd": "distillery.tasks.ranking.objectives.unkd:UnKD",
+        "vkd_detection": "distillery.tasks.detection.objectives.tokens:VkDTokenPools",
     },
 )

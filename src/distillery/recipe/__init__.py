@@ -44,6 +44,7 @@ AUGMENTATIONS = Registry(
         "cutmix": "distillery.recipe.mixing:CutMix",
         "mixup_cutmix": "distillery.recipe.mixing:MixupCutMix",
     },
+    elsewhere={"size_gated": "distillery.tasks.detection.augment:SizeGated"},
 )
 
 # By key of a recipe: the registry, the component that is meant where the recipe names none, and that one's own keys,

@@ -1,0 +1,110 @@
+"""What would fail in a study of detectors: data, keys of methods, kinds of components, networks that do not match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import torch
+
+from distillery.config import Problems
+from distillery.data import open_source
+from distillery.errors import DistilleryError
+from distillery.models import NETWORKS
+from distillery.objectives.base import Context
+from distillery.objectives.build import Loss
+from distillery.study.blocks import Method, Recipe
+from distillery.study.model import Study
+from distillery.task import task_of
+from distillery.tasks.detection import Detection
+from distillery.tasks.detection.augment import SizeGated
+from distillery.tasks.detection.detections import Detections, Detector, Pictures
+from distillery.tasks.detection.objectives.base import Detect
+from distillery.tasks.detection.source import Boxed
+from distillery.tasks.detection.training import build
+from distillery.tasks.optimises import optimises
+
+SIDE = 64  # of the black image that networks are tried on
+CLASSES = 3
+
+
+def rehearse(study: Study, images: bool) -> list[str]:
+    """Return what would fail, one clause each; with `images` the files of the data must be there."""
+    return list(dict.fromkeys(_problems(study, images)))
+
+
+def _problems(study: Study, images: bool) -> Iterator[str]:
+    source, task = open_source(study.data.source, study.data.options), task_of(study.task)
+    if not isinstance(source, Boxed):
+        yield f"data.source: {study.data.source} has no boxes: take coco, yolo or voc"
+    elif images:
+        try:
+            found = source.listing()
+            lost = [item.path for items in found.items.values() for item in items if not item.path.is_file()]
+            if lost:
+                yield f"data: there is no file {lost[0]}" + (f", nor {len(lost) - 1} others" if lost[1:] else "")
+        except DistilleryError as error:
+            yield f"data: {error}"
+    for name, teacher in study.teachers.items():
+        yield from _network(f"teachers.{name}", teacher.architecture)
+        yield from _recipe(f"teachers.{name}", study.recipe_for_teacher(name))
+    for p, pair in study.pairs.items():
+        yield from _network(f"pairs.{p}", pair.student)
+    for m in study.methods:
+        for p, pair in study.pairs.items():
+            yield from _recipe(f"methods.{m} for {p}", study.recipe_for(p, m))
+            architectures = [study.teachers[t].architecture for t in pair.teachers]
+            twins = isinstance(task, Detection) and task.config.adversarial is not None
+            yield from _method(f"methods.{m}", study.methods[m].for_pair(p), p, pair.student, architectures, twins)
+
+
+def _network(where: str, architecture: str) -> Iterator[str]:
+    if not issubclass(NETWORKS[architecture].load(), Detector):
+        yield f"{where}: {architecture} finds no objects: take a detector, such as vidt_nano or retinanet_r50"
+
+
+def _method(
+    where: str, method: Method, pair: str, student: str, teachers: list[str], twins: bool
+) -> Iterator[str]:
+    try:
+        loss = Loss(method)
+    except Problems as found:
+        yield from (f"{where}: {sentence}" for sentence in found.sentences)
+        return
+    kind, config = loss.main
+    if not issubclass(kind, Detect):
+        yield f"{where}: {method.objective} is no objective of detectors: take detect, token_matching, vkd_detection, fgd, mgd or ikd"
+        return
+    if loss.plugins:
+        yield f"{where}: plug-ins act on the logits of classes, not on boxes: leave them out"
+    if kind.needs and len(teachers) > 1:
+        yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
+        return
+    if "strong" in loss.needs and not twins:
+        yield f"{where}: {method.objective} needs adversarial images: say `task: {{name: detection, adversarial: {{}}}}`"
+    try:
+        known = [_outputs(name) for name in (student, *(teachers if kind.needs else []))]
+        loss.build(Context(CLASSES, torch.zeros(0), known[0], known[1] if len(known) > 1 else None))
+    except DistilleryError as error:
+        yield f"{where} for {pair}: {error}"
+
+
+@cache
+@torch.no_grad()
+def _outputs(architecture: str) -> Detections:
+    """What a fresh network gives for a black image."""
+    pictures = Pictures(torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, SIDE, SIDE, dtype=torch.bool))
+    return build(architecture, CLASSES).eval()(pictures)
+
+
+def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
+    if "pad" in recipe.augmentation.model_fields_set:
+        yield f"{where}: recipe.augmentation.pad: has no effect: `data.scales` and `data.crop` say how images are seen"
+    for part in recipe.augmentations():
+        if not isinstance(part, SizeGated):
+            yield f"{where}: recipe.augmentation.then: {type(part).__name__} moves no boxes: only size_gated does"
+    if recipe.label_smoothing:
+        yield f"{where}: recipe.label_smoothing: has no effect on a detector's losses: leave it out"
+    if recipe.tap_preacts:
+        yield f"{where}: recipe.tap_preacts: has no effect on a detector: leave it out"
+    yield from optimises(where, recipe)
