@@ -11,6 +11,7 @@ from vision_golden import agrees, uniform
 from distillery.objectives.orthogonal import orthogonal_weight
 from distillery.tasks.detection.criterion import costs, match, set_losses, set_terms
 from distillery.tasks.detection.detections import objects
+from distillery.tasks.detection.networks.deformable import between, gathered
 from distillery.tasks.detection.networks.vidt import ViDT
 from distillery.tasks.detection.objectives.tokens import pools, vkd_term
 from distillery.tasks.detection.predictions import best_of_sets
@@ -52,7 +53,9 @@ def test_predictions_matching_losses_and_gradients() -> None:
 
     targets = detection_golden.targets(VIDT)
     truth, last = objects(targets), sets.shape[1] - 1
-    matched = [match(costs(ls, bs, *of, COST)) for ls, bs, of in zip(logits[:, last], boxes[:, last], truth, strict=True)]
+    matched = [
+        match(costs(ls, bs, *of, COST)) for ls, bs, of in zip(logits[:, last], boxes[:, last], truth, strict=True)
+    ]
     assert torch.cat([rows for rows, _ in matched]).tolist() == want["matched_queries"].tolist()
     assert torch.cat([columns for _, columns in matched]).tolist() == want["matched_targets"].tolist()
     for s in range(last + 1):
@@ -81,6 +84,16 @@ def test_post_processing_is_the_released_one() -> None:
     agrees(best[..., 4], want["post_scores"], 1e-4)
     assert (best[..., 5] == torch.from_numpy(want["post_labels"])).float().mean() > 0.95  # near-ties may swap
     agrees(best[:, :5, :4], want["post_boxes_first5"], 1e-3)
+
+
+def test_gathering_samples_as_grid_sample_does() -> None:
+    maps = uniform((2, 3, 4, 5), 1, -1.0, 1.0).requires_grad_()
+    grid = uniform((2, 6, 7, 2), 2, -1.3, 1.3).requires_grad_()
+    both = [sample(maps, grid) for sample in (between, gathered)]
+    agrees(both[1], both[0].detach().numpy(), 1e-12)
+    gradients = [torch.autograd.grad(found.square().sum(), (maps, grid)) for found in both]
+    for got, want in zip(gradients[1], gradients[0], strict=True):
+        agrees(got, want.numpy(), 1e-10)
 
 
 @pytest.mark.parametrize("case", detection_golden.cases("vkd_detection"), ids=lambda case: case["id"])

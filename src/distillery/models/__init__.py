@@ -6,7 +6,7 @@ Importing this package does not import torch.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillery.registry import Registry
 
@@ -15,6 +15,29 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "build"]
 
+_VIDT: dict[str, dict[str, Any]] = {
+    "nano": {"width": 48},
+    "tiny": {"width": 96, "drop_path": 0.2},
+    "small": {"width": 96, "depths": (2, 2, 18, 2), "drop_path": 0.3},
+    "base": {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3},
+    # Ours, for images of about 160 pixels on a CPU.
+    **{
+        f"w{width}": {
+            **{"width": width, "depths": (1, 1, 2, 1), "heads": heads, "tokens": 40, "inner": 64},
+            **{"layers": 2, "hidden": 256, "decoder_heads": 4, "dropout": 0.0},
+        }
+        for width, heads in ((24, (2, 4, 8, 16)), (48, (3, 6, 12, 24)))
+    },
+}
+_RETINANET: dict[str, dict[str, Any]] = {
+    "r50": {},
+    "rx101": {"depths": (3, 4, 23, 3), "groups": 64, "base": 4},
+    # Ours, likewise.
+    **{
+        f"{name}_w64": {"block": "basic", "depths": (blocks,) * 4, "width": 64, "norm": "groups", "anchor": 16}
+        for name, blocks in (("r10", 1), ("r18", 2))
+    },
+}
 NETWORKS = Registry(
     "architecture",
     "distillery.models.base:Network",
@@ -109,35 +132,11 @@ NETWORKS = Registry(
         },
         **{
             f"vidt_{name}": ("distillery.tasks.detection.networks.vidt:ViDT", options)
-            for name, options in {
-                "nano": {"width": 48},
-                "tiny": {"width": 96, "drop_path": 0.2},
-                "small": {"width": 96, "depths": (2, 2, 18, 2), "drop_path": 0.3},
-                "base": {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3},
-                # Ours, for images of about 160 pixels on a CPU.
-                "w24": {
-                    **{"width": 24, "depths": (1, 1, 2, 1), "heads": (2, 4, 8, 16), "tokens": 40, "inner": 64},
-                    **{"layers": 2, "hidden": 128, "decoder_heads": 4, "dropout": 0.0},
-                },
-                "w48": {
-                    **{"width": 48, "depths": (1, 1, 2, 1), "heads": (3, 6, 12, 24), "tokens": 40, "inner": 64},
-                    **{"layers": 2, "hidden": 256, "decoder_heads": 4, "dropout": 0.0},
-                },
-            }.items()
+            for name, options in _VIDT.items()
         },
         **{
             f"retinanet_{name}": ("distillery.tasks.detection.networks.retinanet:RetinaNet", options)
-            for name, options in {
-                "r50": {},
-                "rx101": {"depths": (3, 4, 23, 3), "groups": 64, "base": 4},
-                # Ours, for images of about 160 pixels on a CPU.
-                "r10_w64": {
-                    **{"block": "basic", "depths": (1, 1, 1, 1), "width": 64, "norm": "groups", "anchor": 16},
-                },
-                "r18_w64": {
-                    **{"block": "basic", "depths": (2, 2, 2, 2), "width": 64, "norm": "groups", "anchor": 16},
-                },
-            }.items()
+            for name, options in _RETINANET.items()
         },
     },
 )

@@ -48,7 +48,12 @@ class Detection(Task):
         Column("ap_medium", "AP of medium objects", "sizes.ap_medium", shown=True),
         Column("ap_large", "AP of large objects, from 96 x 96 pixels on", "sizes.ap_large", shown=True),
         # with the first teacher, which is the only one
-        Column("agreement", "share of the objects found by the teacher that are found too", "fidelity.*.agreement", shown=True),
+        Column(
+            "agreement",
+            "share of the objects found by the teacher that are found too",
+            "fidelity.*.agreement",
+            shown=True,
+        ),
     )
     plain = "detect"
     parts: ClassVar[Mapping[str, str]] = {

@@ -2,8 +2,8 @@
 
 DI-MI-FGSM: Xie et al., "Improving transferability of adversarial examples with input diversity" (arXiv:1803.06978, CVPR
 2019), with momentum, as IKD's released code has it: only the classification loss counts; the image is sometimes shrunk
-to a square and padded to one as wide as it was, while its boxes stay. Released twins are JPEGs of the original size; here
-they are lossless, in the size of the test.
+to a square and padded to one as wide as it was, while its boxes stay. Released twins are JPEGs of the original size;
+here they are lossless, in the size of the test.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def _padded(image: Tensor, side: int, top: int, left: int) -> Tensor:
     return F.pad(small, [left, whole - side - left, top, whole - side - top])
 
 
-def attacked(
-    network: Network, data: BoxData, attack: Attack, report: Callable[[int, int], None]
-) -> Iterator[Tensor]:
+def attacked(network: Network, data: BoxData, attack: Attack, report: Callable[[int, int], None]) -> Iterator[Tensor]:
     """The twins of all training images in their order, (3, H, W) uint8 in the size of the test, on the CPU."""
     network.eval().requires_grad_(False)
     loader, blob = BoxLoader(data, Recipe()), Blob(data.blob)
@@ -88,7 +86,7 @@ def _loss_of(network: Network, targets: Tensor) -> Callable[[Tensor], Tensor]:
 
     def loss(image: Tensor) -> Tensor:
         padding = torch.zeros(1, *image.shape[-2:], dtype=torch.bool, device=image.device)
-        found = network(Pictures(image, padding))  # type: ignore[arg-type]
+        found = network(Pictures(image, padding))
         assert isinstance(found, Detections)
         if found.head == "anchors":
             return anchor_losses(found.logits, targets)["class"]

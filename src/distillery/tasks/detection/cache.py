@@ -5,11 +5,11 @@ from __future__ import annotations
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.study.blocks import Recipe
+from distillery.task import task_of
 from distillery.tasks.detection import Detection
 from distillery.tasks.detection.attack import attacked
 from distillery.tasks.detection.training import BoxTraining
 from distillery.tasks.detection.twins import write_twins
-from distillery.task import task_of
 from distillery.training.device import set_up
 from distillery.training.progress import Progress
 

@@ -78,7 +78,9 @@ def _paired_giou(a: Tensor, b: Tensor) -> Tensor:
     return inner / union - (outer - union) / outer
 
 
-def set_losses(predicted: Tensor, targets: Tensor, cost: Sequence[float], weights: Sequence[float]) -> dict[str, Tensor]:
+def set_losses(
+    predicted: Tensor, targets: Tensor, cost: Sequence[float], weights: Sequence[float]
+) -> dict[str, Tensor]:
     """The weighted losses of all sets of ViDT, each matched by itself, added up by kind.
 
     Args:

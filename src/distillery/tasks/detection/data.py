@@ -71,7 +71,9 @@ class Split:
         of_objects = ("boxes", "labels", "crowd", "area")
         names = self.names()
         columns = {
-            k: v[objects] if k in of_objects else v[rows] for k, v in self.columns.items() if k not in ("starts", "names")
+            k: v[objects] if k in of_objects else v[rows]
+            for k, v in self.columns.items()
+            if k not in ("starts", "names")
         }
         text = "\0".join(names[int(row)] for row in rows).encode()
         return Split(columns | {"starts": np.array(starts), "names": np.frombuffer(text, dtype=np.uint8)})
@@ -157,9 +159,7 @@ class BoxData:
         order = torch.randperm(len(self.train), generator=generator).numpy()
         held = np.sort(order[: round(len(order) * fraction)])
         kept = np.setdiff1d(np.arange(len(self.train)), held)
-        return dataclasses.replace(
-            self, train=self.train.rows(kept), val=self.train.rows(held), rows=self.rows[kept]
-        )
+        return dataclasses.replace(self, train=self.train.rows(kept), val=self.train.rows(held), rows=self.rows[kept])
 
     def image(self, blob: Blob, split: Split, row: int) -> Tensor:
         """Decode an image, (3, H, W) uint8 on the CPU. Raises StaleInput if it cannot be decoded."""

@@ -97,7 +97,7 @@ def _of_document(document: dict[str, Any], folder: Path, prefix: str, number: di
             objects[entry["image_id"]].append(Object((x, y, w, h), label, crowd, None if area is None else float(area)))
         except (KeyError, TypeError, ValueError):
             raise DistilleryError(
-                f"{path}: the annotation {str(entry.get('id', '?'))} lacks a bbox of four numbers, or names an image or "
+                f"{path}: the annotation {entry.get('id', '?')} lacks a bbox of four numbers, or names an image or "
                 "a category that is not there"
             ) from None
     images = sorted(document["images"], key=lambda image: str(image["file_name"]))
@@ -118,7 +118,9 @@ def inside(folder: Path, name: str, where: Path) -> Path:
 
 
 def yolo(root: Path, splits: dict[str, str], names: list[str]) -> Listing:
-    """YOLO's layout: `images/SPLIT/x.jpg` and `labels/SPLIT/x.txt`, whose lines are a class and a box in units of the image.
+    """YOLO's layout: `images/SPLIT/x.jpg` and `labels/SPLIT/x.txt`.
+
+    Lines of a text file are a class and a box in units of the image.
 
     An image without a text file has no objects. A line of more than five numbers is a polygon, whose extent counts.
     """
@@ -140,7 +142,9 @@ def yolo_names(path: Path) -> list[str]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DistilleryError(f"{path} cannot be read as YAML ({type(error).__name__}): `data.names` names the file") from None
+        raise DistilleryError(
+            f"{path} cannot be read as YAML ({type(error).__name__}): `data.names` names the file"
+        ) from None
     names = found.get("names") if isinstance(found, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[i] for i in range(len(names))]

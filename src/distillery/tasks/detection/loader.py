@@ -15,9 +15,10 @@ from distillery.data.loader import Cached, Samples
 from distillery.data.precision import dtype_of
 from distillery.data.views import copied, normalise, order, seed_for
 from distillery.study.blocks import Recipe
-from distillery.tasks.detection.augment import SizeGated, gate
+from distillery.tasks.detection.augment import SizeGated
 from distillery.tasks.detection.data import BoxData, Split
 from distillery.tasks.detection.detections import BOX, CLASS, COLUMNS, PADDED, SIZE, Pictures
+from distillery.tasks.detection.gating import gate
 from distillery.tasks.detection.views import Size, View, apply, draw, fitted
 
 Made = tuple[Tensor, Tensor, Tensor, Tensor | None]  # image, classes, corners, adversarial twin
@@ -107,7 +108,10 @@ class BoxEpoch:
         size, device = self._padded(rows), self.loader.device
         images, labels, corners, twins = zip(*made, strict=True)
         targets = torch.stack(
-            [of_image(*of, i.shape[1:], size, self.loader.most) for i, *of in zip(images, labels, corners, strict=True)]
+            [
+                of_image(kinds, at, (i.shape[1], i.shape[2]), size, self.loader.most)
+                for i, kinds, at in zip(images, labels, corners, strict=True)
+            ]
         )
         return Samples(
             self.loader.inputs(list(images), size),
@@ -163,7 +167,10 @@ class BoxSplit:
         ahead = [self.loader.pool.submit(self._make, row) for row in (parts[0] if parts else ())]
         for number, rows in enumerate(parts):
             images = [future.result() for future in ahead]
-            ahead = [self.loader.pool.submit(self._make, row) for row in (parts[number + 1] if number + 1 < len(parts) else ())]
+            ahead = [
+                self.loader.pool.submit(self._make, row)
+                for row in (parts[number + 1] if number + 1 < len(parts) else ())
+            ]
             most = (max(i.shape[1] for i in images), max(i.shape[2] for i in images))
             facts = [(row, *i.shape[1:], *self.of.size(row)) for row, i in zip(rows, images, strict=True)]
             yield self.loader.inputs(images, most), copied(torch.tensor(facts), data.device)

@@ -21,7 +21,7 @@ def truth_of(split: Split, class_names: tuple[str, ...]) -> dict[str, Any]:
     for row in range(len(split)):
         of = split.of(row)
         for i in range(of.start, of.stop):
-            entry = {"id": i + 1, "image_id": row + 1, "category_id": int(split.columns["labels"][i])}
+            entry: dict[str, Any] = {"id": i + 1, "image_id": row + 1, "category_id": int(split.columns["labels"][i])}
             entry |= {"bbox": split.columns["boxes"][i].tolist(), "area": float(split.columns["area"][i])}
             objects.append(entry | {"iscrowd": int(split.columns["crowd"][i])})
     images = [{"id": row + 1, "height": h, "width": w} for row, (h, w) in enumerate(split.sizes().tolist())]
@@ -79,6 +79,4 @@ def _library() -> Any:
     try:
         return importlib.import_module("faster_coco_eval")
     except ImportError:
-        raise DistilleryError(
-            "average precision needs faster-coco-eval: pip install 'distillery[detection]'"
-        ) from None
+        raise DistilleryError("average precision needs faster-coco-eval: pip install 'distillery[detection]'") from None

@@ -63,17 +63,15 @@ def _network(where: str, architecture: str) -> Iterator[str]:
         yield f"{where}: {architecture} finds no objects: take a detector, such as vidt_nano or retinanet_r50"
 
 
-def _method(
-    where: str, method: Method, pair: str, student: str, teachers: list[str], twins: bool
-) -> Iterator[str]:
+def _method(where: str, method: Method, pair: str, student: str, teachers: list[str], twins: bool) -> Iterator[str]:
     try:
         loss = Loss(method)
     except Problems as found:
         yield from (f"{where}: {sentence}" for sentence in found.sentences)
         return
-    kind, config = loss.main
+    kind, _ = loss.main
     if not issubclass(kind, Detect):
-        yield f"{where}: {method.objective} is no objective of detectors: take detect, token_matching, vkd_detection, fgd, mgd or ikd"
+        yield f"{where}: {method.objective} is no objective of detectors: take detect, vkd_detection, fgd, ikd"
         return
     if loss.plugins:
         yield f"{where}: plug-ins act on the logits of classes, not on boxes: leave them out"
@@ -81,7 +79,8 @@ def _method(
         yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
         return
     if "strong" in loss.needs and not twins:
-        yield f"{where}: {method.objective} needs adversarial images: say `task: {{name: detection, adversarial: {{}}}}`"
+        said = "task: {name: detection, adversarial: {}}"
+        yield f"{where}: {method.objective} needs adversarial images: say `{said}`"
     try:
         known = [_outputs(name) for name in (student, *(teachers if kind.needs else []))]
         loss.build(Context(CLASSES, torch.zeros(0), known[0], known[1] if len(known) > 1 else None))

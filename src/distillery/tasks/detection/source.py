@@ -1,4 +1,4 @@
-"""Images with boxes from the user's files: the sources `coco`, `yolo` and `voc`, and what the data stage makes of them."""
+"""Images with boxes from the user's files: the sources `coco`, `yolo` and `voc`, and what the data stage keeps."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class Boxed(Source):
             bad = [said for part in written.values() for said in part.bad]
             if bad and not self.config.skip_bad:
                 raise DistilleryError(
-                    f"{len(bad)} of the files in {self.root} cannot be used, such as {bad[0]}: repair or remove them, or "
-                    "set `data.skip_bad: true`"
+                    f"{len(bad)} of the files in {self.root} cannot be used, such as {bad[0]}: repair or remove them, "
+                    "or set `data.skip_bad: true`"
                 )
 
         photos = {split: [Photo(str(item.path), item.name, 0) for item in of.values()] for split, of in items.items()}
@@ -129,7 +129,7 @@ class Boxed(Source):
         for split, part in written.items():
             tensors |= {f"{split}_{key}": column for key, column in part.columns().items()}
             shown = [items[split][photo.name] for photo in part.photos]
-            columns, dropped = annotations(shown, part.height, part.width)
+            columns, dropped = columns_of(shown, part.height, part.width)
             tensors |= {f"{split}_{key}": column for key, column in columns.items()}
             counts |= {split: len(shown), f"{split}_objects": len(columns["boxes"])}
             counts |= {f"{split}_{key}": number for key, number in sorted(dropped.items())}
@@ -154,7 +154,7 @@ class Boxed(Source):
         return facts
 
 
-def annotations(
+def columns_of(
     items: list[Item], heights: list[int], widths: list[int]
 ) -> tuple[dict[str, NDArray[Any]], Counter[str]]:
     """The objects of some images as columns (see `Boxed.write`), and how many were cut, dropped or crowds."""

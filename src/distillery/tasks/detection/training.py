@@ -129,7 +129,8 @@ def inherit(student: Network, teacher: Network) -> None:
     theirs = teacher.state_dict()
     shared = [k for k in own if not k.startswith("body.") and k in theirs and own[k].shape == theirs[k].shape]
     if not shared:
-        raise DistilleryError("the student's pyramid and heads have other sizes than the teacher's: set `inherit: false`")
+        raise DistilleryError(
+            "the student's pyramid and heads have other sizes than the teacher's: set `inherit: false`"
+        )
     for key in shared:
         own[key].copy_(theirs[key])
-

@@ -16,10 +16,32 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from distillery.data.views import seed_for
-from distillery.tasks.detection.augment import Gate
 from distillery.tasks.detection.source import Cropped
 
 Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What happens to one image.
+
+    Attributes:
+        noise: seed of the noise, None without.
+        sd: of the noise, of full brightness.
+        part: top, left, height, width of what is kept of the resized image, None for all.
+    """
+
+    noise: int | None
+    sd: float
+    part: tuple[int, int, int, int] | None
+
+    def noisy(self, image: Tensor) -> Tensor:
+        """(3, H, W) uint8 with Gaussian noise in it, or as it is."""
+        if self.noise is None:
+            return image
+        random = torch.Generator().manual_seed(self.noise)
+        noisy = image / 255.0 + torch.randn(image.shape, generator=random) * self.sd
+        return (noisy.clamp(0, 1) * 255).to(torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +123,7 @@ def apply(view: View, image: Tensor, labels: Tensor, boxes: Tensor) -> tuple[Ten
 
 def corners_in(view: View, size: Size, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Of (n, 4) corners in an image of that size: which are left in the view, (n,) bool, and where, (n, 4)."""
-    boxed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)  # type: ignore[call-arg]
+    boxed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
     at: Tensor = _transformed(view, boxed).as_subclass(Tensor)
     return (at[:, 2] > at[:, 0]) & (at[:, 3] > at[:, 1]), at
 

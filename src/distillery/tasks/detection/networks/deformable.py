@@ -1,4 +1,4 @@
-"""The decoder of ViDT: self-attention of detection tokens, deformable attention to four maps, boxes refined step by step.
+"""The decoder of ViDT: attention of detection tokens to each other and to points of four maps; boxes refined in steps.
 
 Multi-scale deformable attention is that of Deformable DETR (Zhu et al., arXiv:2010.04159, ICLR 2021), in plain torch.
 Keys are those of the released code (naver-ai/vidt); `level_embed` is never used there, nor here.
@@ -38,10 +38,36 @@ def sampled(values: Tensor, sizes: Sequence[tuple[int, int]], at: Tensor, weight
     found = []
     for level, (part, size) in enumerate(zip(values.split([h * w for h, w in sizes], dim=1), sizes, strict=True)):
         picture = part.permute(0, 2, 3, 1).reshape(b * heads, d, *size)
-        found.append(F.grid_sample(picture, grids[:, :, level], "bilinear", "zeros", align_corners=False))
+        found.append(between(picture, grids[:, :, level]))
     stacked = torch.stack(found, dim=-2).flatten(-2)  # (B heads, d, T, maps points)
     summed = (stacked * weights.transpose(1, 2).reshape(b * heads, 1, tokens, -1)).sum(-1)
     return summed.view(b, heads * d, tokens).transpose(1, 2)
+
+
+def between(maps: Tensor, grid: Tensor) -> Tensor:
+    """`grid_sample`, bilinear, zero outside: (N, C, h, w) maps at (N, T, P, 2) places of [-1, 1] -> (N, C, T, P).
+
+    Its gradient is not deterministic on CUDA: where that is asked for, pixels are gathered instead.
+    """
+    if maps.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return gathered(maps, grid)
+    return F.grid_sample(maps, grid, "bilinear", "zeros", align_corners=False)
+
+
+def gathered(maps: Tensor, grid: Tensor) -> Tensor:
+    """What `between` gives, of four pixels around each place; its gradient is deterministic on every device."""
+    n, c, height, width = maps.shape
+    x = (grid[..., 0] + 1) * width / 2 - 0.5
+    y = (grid[..., 1] + 1) * height / 2 - 0.5
+    left, top = x.detach().floor(), y.detach().floor()
+    flat, total = maps.flatten(2), maps.new_zeros(n, c, *grid.shape[1:3])
+    for column, share in ((left, left + 1 - x), (left + 1, x - left)):
+        for row, part in ((top, top + 1 - y), (top + 1, y - top)):
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            at = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            pixels = flat.gather(2, at.flatten(1)[:, None].expand(-1, c, -1)).view_as(total)
+            total = total + pixels * (share * part * inside)[:, None]
+    return total
 
 
 class DeformableAttention(nn.Module):
@@ -150,7 +176,7 @@ class Transformer(nn.Module):
                     nn.init.xavier_uniform_(p)
         nn.init.xavier_uniform_(self.reference_points.weight)
         for number, head in enumerate(boxes):
-            last: nn.Linear = head.layers[-1]  # type: ignore[union-attr, index, assignment]
+            last: nn.Linear = head.layers[-1]  # type: ignore[index, assignment]
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             if number == 0:

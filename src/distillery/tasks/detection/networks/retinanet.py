@@ -53,8 +53,11 @@ class RetinaNet(Detector):
         anchor: int = 32,
     ) -> None:
         super().__init__()
-        kind, normal = (Bottleneck if block == "bottleneck" else BasicBlock), (FrozenBatchNorm2d, _groups)[norm == "groups"]
-        self.body = ResNet(kind, list(depths), groups=groups, width_per_group=base, norm_layer=normal)  # type: ignore[arg-type]
+        kind, normal = (
+            (Bottleneck if block == "bottleneck" else BasicBlock),
+            (FrozenBatchNorm2d, _groups)[norm == "groups"],
+        )
+        self.body = ResNet(kind, list(depths), groups=groups, width_per_group=base, norm_layer=normal)
         del self.body.fc, self.body.avgpool
         widths = [64 * 2**i * kind.expansion for i in (1, 2, 3)]
         self.fpn = FeaturePyramidNetwork(widths, width, LastLevelP6P7(width, width))
@@ -62,7 +65,7 @@ class RetinaNet(Detector):
         sizes = tuple((s, int(s * 2 ** (1 / 3)), int(s * 2 ** (2 / 3))) for s in sides)
         self.anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
         layer: Any = None if norm == "frozen" else _groups
-        self.head = RetinaNetHead(width, 9, num_classes, norm_layer=None if layer is None else partial(layer))
+        self.heads = RetinaNetHead(width, 9, num_classes, norm_layer=None if layer is None else partial(layer))
 
     def forward(self, pictures: Pictures, preacts: bool = False) -> Detections:  # type: ignore[override]
         body, x = self.body, pictures.images
@@ -71,7 +74,7 @@ class RetinaNet(Detector):
         for name in STAGES:
             found[name] = x = getattr(body, name)(x)
         maps = list(self.fpn(found).values())
-        out = self.head(maps)
+        out = self.heads(maps)
         size = (pictures.images.shape[-2], pictures.images.shape[-1])
         anchors = torch.stack(self.anchors(ImageList(pictures.images, [size] * len(x)), maps)).to(x.dtype)
         return Detections(

@@ -1,8 +1,8 @@
-"""Swin with reconfigured attention: patches attend in windows, detection tokens to each other and, last, to all patches.
+"""Swin with reconfigured attention: patches attend in windows, detection tokens to each other and, last, to patches.
 
 ViDT: Song et al., "ViDT: an efficient and effective fully transformer-based object detector" (arXiv:2110.03921, ICLR
-2022), section 3, on Swin (Liu et al., arXiv:2103.14030). Keys are those of the released code (naver-ai/vidt), so that
-released Swin and ViDT weights load; `norm1` to `norm3` and a merging's `expansion` and `norm2` are dead weights there and
+2022), section 3, on Swin (Liu et al., arXiv:2103.14030). Keys are those of the released code (naver-ai/vidt): released
+Swin and ViDT weights load; `norm1` to `norm3` and a merging's `expansion` and `norm2` are dead weights there and
 here.
 """
 
@@ -46,7 +46,7 @@ def sine_positions(padding: Tensor, width: int) -> Tensor:
     Half of the channels for the row, half for the column, each scaled to 2 pi at the last valid one (DETR).
     """
     half, valid = width // 2, ~padding
-    rows, columns = valid.cumsum(1, dtype=torch.float32), valid.cumsum(2, dtype=torch.float32)
+    rows, columns = valid.cumsum(1).float(), valid.cumsum(2).float()  # of whole numbers: the same on every device
     rows = rows / (rows[:, -1:] + 1e-6) * 2 * math.pi
     columns = columns / (columns[:, :, -1:] + 1e-6) * 2 * math.pi
     at = torch.arange(half, dtype=torch.float32, device=padding.device)

@@ -58,9 +58,7 @@ class Detect(Objective):
         if not weight:
             return {}
         if self.head == "set":
-            losses = set_losses(
-                batch.student.logits, batch.targets, config.matching.values(), config.losses.values()
-            )
+            losses = set_losses(batch.student.logits, batch.targets, config.matching.values(), config.losses.values())
         else:
             losses = anchor_losses(batch.student.logits, batch.targets)
         return {name: weight * loss for name, loss in losses.items()}

@@ -1,0 +1,29 @@
+"""IKD's augmentation put into a view."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from distillery.tasks.detection.augment import SizeGated, all_small, part_of
+from distillery.tasks.detection.views import Gate, View, corners_in
+
+
+def gate(view: View, config: SizeGated.Config, boxes: Tensor, size: tuple[int, int], seed: int) -> View:
+    """The view with what the augmentation does to an image of that `size`, `boxes` being its (n, 4) corners in pixels.
+
+    A crop in which no object would be left is not made; released code draws another image then.
+    """
+    random = torch.Generator().manual_seed(seed)
+    scale = (view.size[0] / size[0]) * (view.size[1] / size[1]) if config.measured == "seen" else 1.0
+    small, u = config.small / scale, torch.rand(3, generator=random).tolist()
+    if all_small(boxes, small, truncated=True) and u[0] < config.prob:
+        return dataclasses.replace(view, gate=Gate(seed, config.sd, None))
+    if not len(boxes) or all_small(boxes, small, truncated=False):
+        return view
+    high, wide = part_of(view.size, config.crop, (u[1], u[2]))
+    top, left = (int(torch.randint(0, m + 1, (), generator=random)) for m in (view.size[0] - high, view.size[1] - wide))
+    cut = dataclasses.replace(view, gate=Gate(None, config.sd, (top, left, high, wide)))
+    return cut if corners_in(cut, size, boxes)[0].any() else view
