@@ -17,12 +17,14 @@ from small_boxes import pictures, write_voc
 
 from distillery.data import prepare
 from distillery.errors import DistilleryError
+from distillery.models.official import load_official
 from distillery.pipeline.check import check
 from distillery.study.blocks import Method, Recipe
-from distillery.tasks.detection import Attack, Detection
+from distillery.tasks.detection import Attack, Detection, Start
 from distillery.tasks.detection.attack import attacked
 from distillery.tasks.detection.criterion import anchor_losses
 from distillery.tasks.detection.data import BoxData
+from distillery.tasks.detection.detector import load_detector
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.rehearsal import rehearse
 from distillery.tasks.detection.source import Cropped
@@ -298,9 +300,52 @@ def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest
     assert facts["counts"]["train_objects"] == sum(len(boxes) for _, boxes in pictures(8, 0))
     assert small_study.due() == []
 
+    detector = load_detector(next(Path("artifacts/small").rglob("students*.safetensors")), 0)
+    image, _ = pictures(6, 1)[0]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    every, none = detector(pixels, least=0.0), detector(pixels, least=1.1)
+    assert len(every.boxes) == len(every.labels) == len(every.scores) and len(none.boxes) == 0
+    kept_here = next(v for k, v in kept.items() if k.startswith("run.") and k.endswith("detections"))[0]
+    assert (kept_here[:, 4] > 0).sum() == len(every.scores)
+    if len(every.scores):
+        torch.testing.assert_close(
+            every.boxes, torch.from_numpy(kept_here[: len(every.boxes), :4]), rtol=1e-4, atol=1e-2
+        )
+    assert detector.drawn(pixels).shape == pixels.shape
+    with pytest.raises(DistilleryError, match="no student of seed 7"):
+        load_detector(next(Path("artifacts/small").rglob("students*.safetensors")), 7)
+
 
 def test_crops_are_checked() -> None:
     with pytest.raises(DistilleryError, match=r"crop\.least is above"):
         from distillery.data import open_source
 
         open_source("voc", {"root": "x", "crop": Cropped(least=9, most=3).model_dump(mode="json")})
+
+
+def test_a_body_starts_from_a_released_swin(tmp_path: Path) -> None:
+    d, other = data(tmp_path), build("vidt_w24", 2)
+    plain = {k: v for k, v in other.backbone.state_dict().items() if "det_" not in k and "layers.3.downsample" not in k}
+    torch.save({"model": plain | {"head.weight": torch.zeros(1000, 192)}}, tmp_path / "swin.pth")
+    start = {"vidt_w24": Start(path=str(tmp_path / "swin.pth"))}
+    task = Detection(Detection.Config(start=start))
+    student = BoxTraining(task).assemble("vidt_w24", Method(objective="detect"), d, [], 0).student.state_dict()
+    fresh = BoxTraining(Detection()).assemble("vidt_w24", Method(objective="detect"), d, [], 0).student.state_dict()
+    assert all(torch.equal(student[f"backbone.{k}"], v) for k, v in plain.items())
+    rest = [k for k in student if k.removeprefix("backbone.") not in plain]
+    assert len(rest) > 50 and all(torch.equal(student[k], fresh[k]) for k in rest)
+    for spoilt, said in ((b"no", "task.start: "), (None, "cannot be read")):
+        (tmp_path / "swin.pth").unlink() if spoilt is None else (tmp_path / "swin.pth").write_bytes(spoilt)
+        with pytest.raises(DistilleryError, match=said):
+            BoxTraining(task).assemble("vidt_w24", Method(objective="detect"), d, [], 0)
+    torch.save(build("vidt_w48", 2).backbone.state_dict(), tmp_path / "swin.pth")
+    with pytest.raises(DistilleryError, match="of another network"):
+        BoxTraining(task).assemble("vidt_w24", Method(objective="detect"), d, [], 0)
+
+
+def test_a_released_checkpoint_fills_a_detector(tmp_path: Path) -> None:
+    released, ours = (build("vidt_w24", 91) for _ in range(2))
+    official = released.state_dict()
+    assert "transformer.decoder.bbox_embed.0.layers.0.weight" in official and "bbox_embed.0.layers.0.weight" in official
+    load_official(ours, {f"module.{k}": v for k, v in official.items()})
+    assert all(torch.equal(v, official[k]) for k, v in ours.state_dict().items())

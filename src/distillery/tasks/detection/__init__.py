@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from pydantic import Field
+
 from distillery.config import Config as BaseConfig
 from distillery.config import Count, Share, Weight
 from distillery.task import Column, Measure, Task
@@ -29,6 +31,15 @@ class Attack(BaseConfig):
     """Probability of that in a step."""
 
 
+class Start(BaseConfig):
+    """Weights that the body of a network starts from."""
+
+    path: str
+    """A checkpoint: of Swin for `vidt_*`, of a ResNet for `retinanet_*`, with the released names."""
+    sha256: str | None = None
+    """Of the file, or its first digits."""
+
+
 class Detection(Task):
     """Object detection, judged by COCO's average precision in percent."""
 
@@ -37,6 +48,8 @@ class Detection(Task):
 
         adversarial: Attack | None = None
         """Make adversarial twins of the training images for every teacher, which methods like `ikd` need."""
+        start: dict[str, Start] = Field(default_factory=dict)
+        """By architecture: what its body starts from, in students and in teachers that are trained here."""
 
     measures = (
         Measure("ap", "test AP", unit="%", short="AP"),

@@ -17,10 +17,12 @@ from distillery.objectives.build import needs as needs_of
 from distillery.records.header import Header
 from distillery.records.io import DistilleryError, load_tensors
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.detection import Detection
 from distillery.tasks.detection.data import BoxData
 from distillery.tasks.detection.detections import Detector, Pictures
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.precision import average_precision
+from distillery.tasks.detection.start import start_from
 from distillery.tasks.detection.testing import detect
 from distillery.tasks.detection.twins import Twins
 from distillery.tasks.detection.views import fitted
@@ -68,6 +70,8 @@ class BoxTraining(Training):
     def assemble(self, student: str, method: Method, data: BoxData, teachers: list[Network], seed: int) -> Trainee:
         with seeded(seed, "init"):
             network = self.network(student, data)
+        if isinstance(self.task, Detection) and (start := self.task.config.start.get(student)):
+            start_from(network, start)
         taught, example = teachers[0] if teachers else None, example_of(data)
         with torch.no_grad():
             mine = network.eval()(example)

@@ -1,0 +1,88 @@
+"""A trained detector as a plain module: an image of any size in, boxes with classes and scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as F
+
+from distillery.data.views import normalise
+from distillery.errors import DistilleryError
+from distillery.records.header import Header
+from distillery.records.io import load_tensors
+from distillery.tasks.detection.detections import Detections, Detector, Pictures
+from distillery.tasks.detection.drawing import draw
+from distillery.tasks.detection.predictions import found_in
+from distillery.tasks.detection.training import build
+from distillery.tasks.detection.views import fitted
+
+
+class Found(NamedTuple):
+    """What was found in an image, the surest first: (n, 4) corners in pixels, (n,) class numbers, (n,) scores."""
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+class LoadedDetector(nn.Module):
+    """A detector with all that it takes to be used: it resizes and normalises by itself.
+
+    Attributes:
+        network: which takes `Pictures`.
+        metadata: what the file says about itself: study, method, classes, normalisation, sizes.
+    """
+
+    def __init__(self, network: Detector, metadata: Header) -> None:
+        super().__init__()
+        self.network, self.metadata = network.eval(), metadata
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, least: float = 0.3) -> Found:
+        """Find objects in a (3, H, W) uint8 image; those with a score below `least` are left out."""
+        found = self._all(image)
+        found = found[(found[:, 4] >= least) & (found[:, 4] > 0)]
+        return Found(found[:, :4], found[:, 5].long(), found[:, 4])
+
+    def drawn(self, image: Tensor, least: float = 0.3) -> Tensor:
+        """The image with what was found in it."""
+        return draw(image, self._all(image).cpu(), self.metadata.class_names, least)
+
+    @torch.no_grad()
+    def _all(self, image: Tensor) -> Tensor:
+        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+            raise DistilleryError(f"an image is (3, H, W) uint8, not {tuple(image.shape)} {image.dtype}")
+        facts, device = self.metadata, next(self.network.parameters()).device
+        size = fitted((image.shape[1], image.shape[2]), facts.image[1], facts.image[2])
+        seen = F.resize(image.to(device), [*size], antialias=True)[None]
+        pictures = Pictures(
+            normalise(seen, facts.mean, facts.std, facts.scale), torch.zeros(1, *size, dtype=torch.bool, device=device)
+        )
+        outputs = self.network(pictures)
+        assert isinstance(outputs, Detections)
+        sizes = (torch.tensor([of], dtype=torch.float32, device=device) for of in (size, image.shape[1:]))
+        return found_in(outputs, *sizes)[0]
+
+
+def load_detector(path: Path | str, seed: int | None = None) -> LoadedDetector:
+    """Open a file of weights that a study of detectors wrote: students, of which `seed` names one, or a teacher.
+
+    Raises DistilleryError if the file is missing or damaged, holds no detector, or not this seed.
+    """
+    path = Path(path)
+    header, weights = Header.read(path), load_tensors(path)
+    if header.kind == "students":
+        known = ", ".join(map(str, header.seeds))
+        if seed is None and len(header.seeds) > 1:
+            raise DistilleryError(f"{path} holds the students of the seeds {known}: name one")
+        seed = header.seeds[0] if seed is None else seed
+        if seed not in header.seeds:
+            raise DistilleryError(f"{path} has no student of seed {seed}: it has {known}")
+        begin = f"{seed}.student."
+        weights = {k.removeprefix(begin): v for k, v in weights.items() if k.startswith(begin)}
+    network = build(header.architecture, len(header.class_names))
+    network.load_state_dict(weights)
+    return LoadedDetector(network, header)
