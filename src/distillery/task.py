@@ -105,7 +105,8 @@ class Task:
             "training" (a `distillery.training.task.Training`: what is trained, and how it is tested), "evaluation" (an
             `distillery.evaluation.task.Evaluation`: what is measured in the end), "cache" (`run(work)`: what is kept of
             a teacher), "rehearsal" (`rehearse(study, images)`: what would fail). Of the last two there are ones that
-            do nothing in `distillery.tasks.plain`.
+            do nothing in `distillery.tasks.plain`. A task whose students are no classifiers may have "export"
+            (`export(weights, seed, arrays, recipe, folder)`: fills the folder, returns the main measure by file).
     """
 
     class Config(BaseConfig):

@@ -25,6 +25,7 @@ from distillery.students.card import card
 from distillery.students.classifier import Student, load_student
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study, expand_seeds
+from distillery.task import task_of
 from distillery.training.device import set_up
 
 WEIGHTS, CONFIG, PREPROCESSING, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
@@ -91,8 +92,24 @@ def export(
         raise StaleInput(f"{weights} is not the file that its record describes: run the engine again")
     folder = to or Path("exports") / "-".join((study.study, pair, method, str(seed)))
     _free(folder, force)
+    recipe = Recipe.model_validate(record.recipe)
+    set_up(recipe)  # as it was measured
+    if "export" in (task := task_of(study.task)).parts:
+        if onnx or torch_export:
+            raise DistilleryError(f"--onnx, --torch-export: students of the task {task.name} are exported as weights")
+        [run] = [run for run in read(measured.record, Metrics).runs if run["seed"] == seed]
+        with artifacts.scratch(folder) as temporary:
+            new = temporary / "new"
+            new.mkdir(parents=True)
+            found = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new)
+            if missed := [f for f, v in found.items() if abs(v - run["last"][task.main.name]) > TOLERANCE]:
+                raise DistilleryError(
+                    f"{missed[0]} reaches {found[missed[0]]:.2f}, the table says {run['last'][task.main.name]:.2f}, so it "
+                    "is not the same student: export it where it was evaluated, with the same packages"
+                )
+            _swap(new, folder, temporary)
+        return folder, found
     student = load_student(weights, seed)
-    set_up(Recipe.model_validate(record.recipe))  # as it was measured
     with artifacts.scratch(folder) as temporary:
         new = temporary / "new"
         new.mkdir(parents=True)
@@ -113,10 +130,15 @@ def export(
                 "not the same student: export it where it was evaluated, with the same packages"
             )
         (new / CARD).write_text(card(facts), encoding="utf-8")
-        if folder.exists():
-            folder.replace(temporary / "old")
-        new.replace(folder)
+        _swap(new, folder, temporary)
     return folder, checked
+
+
+def _swap(new: Path, folder: Path, temporary: Path) -> None:
+    """Put a folder in the place of another one, if there is one."""
+    if folder.exists():
+        folder.replace(temporary / "old")
+    new.replace(folder)
 
 
 def _block(study: Study, pair: str, method: str, seed: int) -> str:

@@ -74,5 +74,6 @@ class Detection(Task):
         "evaluation": f"{_HERE}.evaluation:BoxEvaluation",
         "cache": f"{_HERE}.cache:run",
         "rehearsal": f"{_HERE}.rehearsal:rehearse",
+        "export": f"{_HERE}.export:export",
     }
     config: Config

@@ -19,6 +19,8 @@ from distillery.tasks.detection.predictions import found_in
 from distillery.tasks.detection.training import build
 from distillery.tasks.detection.views import fitted
 
+WEIGHTS = "model.safetensors"  # in a folder that was exported
+
 
 class Found(NamedTuple):
     """What was found in an image, the surest first: (n, 4) corners in pixels, (n,) class numbers, (n,) scores."""
@@ -68,11 +70,11 @@ class LoadedDetector(nn.Module):
 
 
 def load_detector(path: Path | str, seed: int | None = None) -> LoadedDetector:
-    """Open a file of weights that a study of detectors wrote: students, of which `seed` names one, or a teacher.
+    """Open weights that a study of detectors wrote: students, of which `seed` names one, a teacher, an exported folder.
 
     Raises DistilleryError if the file is missing or damaged, holds no detector, or not this seed.
     """
-    path = Path(path)
+    path = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
     header, weights = Header.read(path), load_tensors(path)
     if header.kind == "students":
         known = ", ".join(map(str, header.seeds))

@@ -125,7 +125,7 @@ class Boxed(Source):
         photos = {split: [Photo(str(item.path), item.name, 0) for item in of.values()] for split, of in items.items()}
         written, digest, size = write_blob(blob, photos, upright=False, judge=judge)
         tensors: dict[str, NDArray[Any]] = {}
-        counts: Counter[str] = Counter()
+        counts: dict[str, int] = {}
         for split, part in written.items():
             tensors |= {f"{split}_{key}": column for key, column in part.columns().items()}
             shown = [items[split][photo.name] for photo in part.photos]
@@ -138,7 +138,7 @@ class Boxed(Source):
         facts = {
             "source": name,
             "selection": self.selection(),
-            "counts": dict(counts),
+            "counts": counts,
             "shape": [self.config.short_side, self.config.max_side, 3],
             "short_side": self.config.short_side,
             "num_classes": len(found.class_names),

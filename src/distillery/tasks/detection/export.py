@@ -1,0 +1,76 @@
+"""A trained detector as a folder that stands alone: weights, configuration, a card, what it finds in a few images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distillery.records import io as artifacts
+from distillery.records.header import KEY
+from distillery.study.blocks import Recipe
+from distillery.tasks.detection.data import BoxData
+from distillery.tasks.detection.detector import WEIGHTS, load_detector
+from distillery.tasks.detection.drawing import drawn
+from distillery.tasks.detection.loader import BoxLoader
+from distillery.tasks.detection.precision import average_precision
+from distillery.tasks.detection.testing import detect
+
+LEAST = 0.3  # score of what is drawn
+CARD = """\
+# {architecture}, {title}
+
+Finds {classes}. AP {ap:.2f}, AP50 {ap50:.2f}, AP75 {ap75:.2f} percent (COCO's average precision) on {images} test
+images, measured with this file; `examples.png` shows some of them. With Distillery installed, in this folder:
+
+```python
+import torch
+from torchvision.io import decode_image
+from torchvision.utils import save_image
+
+from distillery.tasks.detection.detector import load_detector
+
+detector = load_detector(".")
+image = decode_image("photo.jpg", mode="RGB")  # (3, H, W) uint8 of any size
+boxes, labels, scores = detector(image, least={least})  # corners in pixels; the surest first
+print([(detector.metadata.class_names[label], score) for label, score in zip(labels.tolist(), scores.tolist())])
+save_image(detector.drawn(image, least={least}) / 255, "found.png")
+```
+"""
+
+
+def export(weights: Path, seed: int, arrays: Path, recipe: Recipe, folder: Path) -> dict[str, float]:
+    """Part "export": write one student into a folder, and measure again what was written.
+
+    Args:
+        weights: of the students of one block of seeds.
+        arrays: index of the data that they were trained on.
+
+    Returns:
+        AP in percent by the name of the file.
+    """
+    student = load_detector(weights, seed)
+    header = student.metadata.model_copy(update={"kind": "student", "seeds": (seed,)})
+    artifacts.save_tensors(folder / WEIGHTS, student.network.state_dict(), header.metadata())
+    names = {i: name for i, name in enumerate(header.class_names) if name}
+    config = {
+        "model_type": "distillery",
+        "architectures": [header.architecture],
+        "id2label": {str(i): name for i, name in names.items()},
+        "label2id": {name: i for i, name in names.items()},
+        "size": {"shortest_edge": header.image[1], "longest_edge": header.image[2]},
+        "image_mean": list(header.mean),
+        "image_std": list(header.std),
+        "rescale_factor": 1 / header.scale,
+        KEY: header.model_dump(mode="json"),
+    }
+    artifacts.write_json(folder / "config.json", config)
+    data, written = BoxData.load(arrays), load_detector(folder)
+    found = detect(written.network, BoxLoader(data, recipe).splits()["test"], recipe).numpy()
+    main, _, _ = average_precision(found, data.test, data.class_names)
+    Image.fromarray(np.concatenate([*drawn(found, data, LEAST)], axis=1)).save(folder / "examples.png")
+    facts = {"architecture": header.architecture, "title": header.title, "images": len(data.test), "least": LEAST}
+    text = CARD.format(classes=", ".join(names.values()), **facts, **main)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return {WEIGHTS: main["ap"]}
