@@ -94,7 +94,6 @@ def test_a_detector_learns(tmp_path: Path, architecture: str) -> None:
     before = training.test(trainee, training.loader(d, recipe), recipe)
     history = fit(trainee, training.loader(d, recipe), None, recipe, 0)
     assert before["test_ap"] < 5 and history[-1]["test_ap50"] > 10, history[-1]
-    print(history[-1])
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
 
 

@@ -104,8 +104,8 @@ def export(
             found = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new)
             if missed := [f for f, v in found.items() if abs(v - run["last"][task.main.name]) > TOLERANCE]:
                 raise DistilleryError(
-                    f"{missed[0]} reaches {found[missed[0]]:.2f}, the table says {run['last'][task.main.name]:.2f}, so it "
-                    "is not the same student: export it where it was evaluated, with the same packages"
+                    f"{missed[0]} reaches {found[missed[0]]:.2f}, the table says {run['last'][task.main.name]:.2f}, so "
+                    "it is not the same student: export it where it was evaluated, with the same packages"
                 )
             _swap(new, folder, temporary)
         return folder, found
