@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 import small_study
 import torch
+import yaml
+from conftest import ROOT
 from safetensors.numpy import load_file
 from small_boxes import pictures, write_voc
 
-from distillery.data import prepare
+from distillery.data import SOURCES, prepare
 from distillery.errors import DistilleryError
+from distillery.models import NETWORKS
 from distillery.models.official import load_official
+from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check
 from distillery.pipeline.layout import Layout
 from distillery.students.export import export
@@ -359,3 +363,26 @@ def test_a_released_checkpoint_fills_a_detector(tmp_path: Path) -> None:
     assert "transformer.decoder.bbox_embed.0.layers.0.weight" in official and "bbox_embed.0.layers.0.weight" in official
     load_official(ours, {f"module.{k}": v for k, v in official.items()})
     assert all(torch.equal(v, official[k]) for k, v in ours.state_dict().items())
+
+
+def test_what_is_held_out_changes_no_view(tmp_path: Path) -> None:
+    d = data(tmp_path, train=8, scales=[32, 48])
+    held = d.hold_out(0.25)
+    assert (len(held.train), len(held.val), len(held.test)) == (6, 2, 4)
+    assert set(held.train.names()) | set(held.val.names()) == set(d.train.names())
+    whole, part = (BoxLoader(x, Recipe(**RECIPE)) for x in (d, held))
+    for row, name in enumerate(held.train.names()):
+        before = d.train.names().index(name)
+        assert part.view(0, 1, row) == whole.view(0, 1, before)
+        assert torch.equal(held.train.objects(row)[1], d.train.objects(before)[1])
+    assert set(part.splits()) == {"test", "val"}
+
+
+def test_the_page_about_detectors_shows_a_valid_study() -> None:
+    page = (ROOT / "docs/detection.md").read_text()
+    text = page.split("cat > params.yaml <<'EOF'\n")[1].split("EOF\n")[0]
+    study = check(yaml.safe_load(text))
+    assert rehearse(study, images=False) == []
+    for registry, base in ((NETWORKS, "networks"), (OBJECTIVES, "objectives"), (SOURCES, "source")):
+        ours = [n for n, row in registry._rows.items() if row.module.startswith(f"distillery.tasks.detection.{base}")]
+        assert ours and all(f"`{name}`" in page for name in ours)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distillery.objectives.soft import full_precision
+
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """log(x / (1 - x)) of values of [0, 1], with both sides at least `eps`."""
@@ -200,14 +202,14 @@ class Transformer(nn.Module):
         flat = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
         padding = torch.cat([p.flatten(1) for p in paddings], dim=1)
         heads = self.decoder.bbox_embed
-        point = self.reference_points(positions).sigmoid()
+        point = full_precision(self.reference_points(positions)).sigmoid()
         start = F.pad(inverse_sigmoid(point), (0, 2))  # of sizes nothing is known yet
-        sets, boxes = [tokens], [(heads[0](tokens) + start).sigmoid()]
+        sets, boxes = [tokens], [(full_precision(heads[0](tokens)) + start).sigmoid()]
         for layer, head in zip(self.decoder.layers, list(heads)[1:], strict=True):
             reference = boxes[-1].detach()
             at = reference[:, :, None] * torch.cat([valid, valid], dim=-1)
             sets.append(layer(sets[-1], positions, at, flat, sizes, padding))
-            boxes.append((head(sets[-1]) + inverse_sigmoid(reference)).sigmoid())
+            boxes.append((full_precision(head(sets[-1])) + inverse_sigmoid(reference)).sigmoid())
         return torch.stack(sets, dim=1), torch.stack(boxes, dim=1)
 
 

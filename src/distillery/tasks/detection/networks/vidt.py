@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from distillery.objectives.soft import full_precision
 from distillery.tasks.detection.detections import Detections, Detector, Pictures
 from distillery.tasks.detection.networks.deformable import Transformer
 from distillery.tasks.detection.networks.swin_ram import SwinRAM, resized
@@ -65,7 +66,7 @@ class ViDT(Detector):
         sets, boxes = self.transformer(maps, paddings, tokens, positions)
         classes = torch.stack([head(sets[:, i]) for i, head in enumerate(self.class_embed)], dim=1)
         flat = tuple(m.flatten(2).transpose(1, 2) for m in maps)
-        return Detections(torch.cat([classes, boxes.to(classes.dtype)], dim=-1), maps=tuple(maps), tokens=(*flat, sets))
+        return Detections(torch.cat([full_precision(classes), boxes], dim=-1), maps=tuple(maps), tokens=(*flat, sets))
 
 
 def _projection(inputs: int, outputs: int) -> nn.Sequential:
