@@ -21,6 +21,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from distillery.objectives.soft import full_precision
 from distillery.tasks.detection.detections import Detections, Detector, Pictures
 
 STAGES = ("layer2", "layer3", "layer4")  # strides 8, 16 and 32; the pyramid adds 64 and 128
@@ -76,7 +77,8 @@ class RetinaNet(Detector):
         maps = list(self.fpn(found).values())
         out = self.heads(maps)
         size = (pictures.images.shape[-2], pictures.images.shape[-1])
-        anchors = torch.stack(self.anchors(ImageList(pictures.images, [size] * len(x)), maps)).to(x.dtype)
+        like = [full_precision(m) for m in maps]  # anchors have their type, and bfloat16 counts pixels up to 256 only
+        anchors = torch.stack(self.anchors(ImageList(pictures.images, [size] * len(x)), like))
         return Detections(
             torch.cat([out["cls_logits"], out["bbox_regression"], anchors], dim=-1), maps=tuple(maps), head="anchors"
         )
