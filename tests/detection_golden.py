@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import golden
 import numpy as np
 import torch
 from torch import Tensor
-from vision_golden import images, uniform, values
+from vision_golden import images, values
 
 from distillery.tasks.detection.detections import COLUMNS, Pictures
 from distillery.tasks.detection.networks.vidt import ViDT
@@ -71,11 +72,17 @@ def network(name: str) -> ViDT:
     return made
 
 
-def pictures(shape: tuple[int, ...] = (2, 3, 128, 160), k: int = 900, valid: tuple[int, int] = (96, 130)) -> Pictures:
-    """Two images, the second of which is valid above and to the left of `valid`."""
+RULE = re.compile(r"rule images\(\(([\d,]+)\), k=(\d+)\); image 1 is valid on rows < (\d+), columns < (\d+)")
+
+
+def pictures(case: Case) -> Pictures:
+    """Two images, the second of which is padded below and to the right."""
+    found = RULE.match(case["inputs"]["images"])
+    assert found, case["inputs"]["images"]
+    shape, k, rows, columns = tuple(map(int, found[1].split(","))), int(found[2]), int(found[3]), int(found[4])
     made, padding = images(shape, k).float(), torch.zeros(shape[0], *shape[2:], dtype=torch.bool)
-    padding[1, valid[0] :] = True
-    padding[1, :, valid[1] :] = True
+    padding[1, rows:] = True
+    padding[1, :, columns:] = True
     return Pictures(made.masked_fill(padding[:, None], 0.0), padding)
 
 
@@ -87,6 +94,3 @@ def targets(case: Case) -> Tensor:
         made[i, : len(t["labels"]), 0] = torch.tensor(t["labels"]).float()
         made[i, : len(t["labels"]), 1:5] = torch.tensor(t["boxes_values"])
     return made
-
-
-__all__ = ["cases", "entries", "images", "network", "outputs", "pictures", "targets", "uniform"]

@@ -38,7 +38,7 @@ def test_released_keys_and_order_are_ours() -> None:
 
 def test_predictions_matching_losses_and_gradients() -> None:
     ours, want = detection_golden.network(NAME), detection_golden.outputs(VIDT)
-    found = ours(detection_golden.pictures())
+    found = ours(detection_golden.pictures(VIDT))
     logits, boxes = found.logits[..., :-4], found.logits[..., -4:]
     agrees(logits[:, -1], want["pred_logits"], 1e-4)
     agrees(boxes[:, -1], want["pred_boxes"], 1e-4)
@@ -78,7 +78,7 @@ def test_predictions_matching_losses_and_gradients() -> None:
 def test_post_processing_is_the_released_one() -> None:
     want = detection_golden.outputs(VIDT)
     with torch.no_grad():
-        found = detection_golden.network(NAME)(detection_golden.pictures())
+        found = detection_golden.network(NAME)(detection_golden.pictures(VIDT))
     sizes = torch.tensor([[480.0, 640.0], [333.0, 500.0]])
     best = best_of_sets(found.logits, sizes, 100)
     agrees(best[..., 4], want["post_scores"], 1e-4)
@@ -134,7 +134,7 @@ def test_vkd_compares_six_pools(case: dict) -> None:
 
 
 def test_token_matching_is_the_root_of_distances() -> None:
-    """Six pools, each of tokens that lie 6 apart, the last one counted for each of 3 sets; and no NaN where all agree."""
+    """Six pools of tokens that lie 6 apart, the last one counted for each of 3 sets; and no NaN where all agree."""
     student = [torch.zeros(2, n, 4) for n in (8, 4, 2, 1)] + [torch.zeros(2, 3, 5, 4, requires_grad=True)]
     teacher = [torch.full_like(x, 3.0) for x in student]
     assert token_matching(pools(student), pools(teacher), 3).item() == pytest.approx((5 * 6 + 3 * 6) ** 0.5)
