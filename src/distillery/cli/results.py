@@ -1,0 +1,84 @@
+"""Commands about results: look at them, compare them, keep them, take them elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillery.cli.base import DAILY, PARAMS, MethodName, Pair, Params, app
+from distillery.errors import DistilleryError
+
+
+@app.command(rich_help_panel=DAILY)
+def show(params: Params = PARAMS) -> None:
+    """Print the study's result table."""
+    from distillery.pipeline.current import fault_of_tables
+    from distillery.pipeline.planner import current
+    from distillery.report.terminal import show as print_tables
+
+    study, found = current(params)
+    print_tables(study, fault_of_tables(found))
+
+
+@app.command(rich_help_panel=DAILY)
+def compare(
+    everything: Annotated[bool, typer.Option("--all", help="Also list what cannot be compared, and why.")] = False,
+    params: Params = PARAMS,
+) -> None:
+    """Print the reproduction ledger: the study's cells against published numbers."""
+    from distillery.pipeline.current import fault_of_tables
+    from distillery.pipeline.planner import current
+    from distillery.report.terminal import compare as print_ledger
+
+    study, found = current(params)
+    print_ledger(study, fault_of_tables(found), everything)
+
+
+@app.command(rich_help_panel=DAILY)
+def verify(
+    against: Annotated[str, typer.Argument(help="A git revision, a DVC experiment, or a folder.")] = "HEAD",
+    params: Params = PARAMS,
+) -> None:
+    """Compare the finished study with recorded results of the same study, cell by cell; exit code 1 if they differ."""
+    from distillery.pipeline.current import fault_of_tables
+    from distillery.pipeline.planner import current
+    from distillery.verify.compare import compare as compare_copies
+    from distillery.verify.record import here, recorded
+    from distillery.verify.show import show as print_verdict
+
+    _, plan = current(params)
+    ours, theirs = here(plan), recorded(against, plan)
+    if fault := fault_of_tables(plan):
+        raise DistilleryError(fault.replace("the table below", f"{plan.layout.result_files()['markdown']}"))
+    found = compare_copies(plan, ours, theirs)
+    print_verdict(found)
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=DAILY)
+def record() -> None:
+    """After Snakemake: check that every output is current, then record all of them in dvc.lock and the DVC cache."""
+    from distillery.pipeline import sync
+
+    sync.record()
+
+
+@app.command(rich_help_panel=DAILY)
+def export(
+    pair: Pair,
+    method: MethodName,
+    seed: Annotated[int, typer.Option(help="The seed of the student.")],
+    to: Annotated[Path | None, typer.Option(help="The folder [default: exports/STUDY-PAIR-METHOD-SEED].")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
+    torch_export: Annotated[bool, typer.Option("--torch-export", help="Also write model.pt2 (torch.export).")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an exported student in that folder.")] = False,
+    params: Params = PARAMS,
+) -> None:
+    """Write a student as a folder that stands alone: weights, configuration, model card; ONNX if asked for."""
+    from distillery.students.export import export as write
+
+    folder, checked = write(pair, method, seed, to, onnx, torch_export, force, params)
+    print(f"{folder}: " + ", ".join(f"{name} {top1:.2f} %" for name, top1 in checked.items()) + " on the test set")

@@ -1,0 +1,91 @@
+"""Commands that run the stages: by hand, or from a spec as the engines do."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillery import settings
+from distillery.cli.base import PARAMS, STAGES, MethodName, Pair, Params, Seed, Teacher, app
+from distillery.errors import DistilleryError
+
+
+def _stage(name: str, params: Path, **keys: str) -> None:
+    """Plan the study as it is now, then run one of its jobs."""
+    from distillery.pipeline.planner import current
+    from distillery.registry import nearest
+
+    study, plan = current(params, write=True)
+    for key, value in keys.items():
+        known = [str(s) for s in study.seeds] if key == "seed" else list(getattr(study, f"{key}s"))
+        if value not in known:
+            raise DistilleryError(f"--{key} {value}: not in {params}: {nearest(value, known)}")
+    run(plan.job(name, **keys).path)
+
+
+@app.command(rich_help_panel=STAGES)
+def data(params: Params = PARAMS) -> None:
+    """Download or read the data set and write its canonical arrays."""
+    _stage("data", params)
+
+
+@app.command(rich_help_panel=STAGES)
+def teacher(teacher: Teacher, params: Params = PARAMS) -> None:
+    """Train a teacher by the recipe, or fetch, verify and convert a released one."""
+    _stage("teacher", params, teacher=teacher)
+
+
+@app.command(rich_help_panel=STAGES)
+def cache(teacher: Teacher, params: Params = PARAMS) -> None:
+    """Build a teacher's view table: its outputs for every view of every training image."""
+    _stage("cache", params, teacher=teacher)
+
+
+@app.command(rich_help_panel=STAGES)
+def pair(pair: Pair, params: Params = PARAMS) -> None:
+    """Record which teacher weights and which view table a pair uses."""
+    _stage("pair", params, pair=pair)
+
+
+@app.command(rich_help_panel=STAGES)
+def distill(pair: Pair, method: MethodName, seed: Seed, params: Params = PARAMS) -> None:
+    """Train the students of one pair and method."""
+    _stage("distill", params, pair=pair, method=method, seed=seed)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(pair: Pair, method: MethodName, seed: Seed, params: Params = PARAMS) -> None:
+    """Measure trained students on the test set."""
+    _stage("evaluate", params, pair=pair, method=method, seed=seed)
+
+
+@app.command(rich_help_panel=STAGES)
+def tables(params: Params = PARAMS) -> None:
+    """Aggregate all metrics into the result tables."""
+    _stage("tables", params)
+
+
+@app.command(rich_help_panel=STAGES)
+def plan(params: Params = PARAMS) -> None:
+    """Write down what every job of the study is made from (engines do this by themselves)."""
+    from distillery.pipeline.planner import current
+
+    study, found = current(params, write=True)
+    print(f"{study.study}: {len(found)} jobs planned in {found.layout.specs}")
+
+
+@app.command(rich_help_panel=STAGES)
+def run(spec: Annotated[Path, typer.Argument(help="A file below artifacts/STUDY/specs.")]) -> None:
+    """Run one job from its spec: what Snakemake and DVC call."""
+    from distillery.pipeline.job import Job
+    from distillery.pipeline.work import Work, writable
+    from distillery.records.io import read_json
+
+    settings.check()
+    job = Job.read(spec)
+    writable(job)
+    work = Work(job, read_json(job.layout.settings))
+    importlib.import_module(f"distillery.stages.{job.stage}").run(work)

@@ -1,0 +1,78 @@
+"""A verification in words: a table of cells, one sentence with the verdict, and what may explain a difference."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from distillery.verify.compare import DIFFERENT, FEW, MISSING, SAME, WITHIN, Compared, Verification
+
+DECIDES_RESULTS = False
+HEADER = ("method", "pair", "here", "there", "difference", "verdict", "parts at")
+_STYLES = {SAME: "green", WITHIN: "green", FEW: "yellow", DIFFERENT: "bold red", MISSING: "bold red"}
+
+
+def rows(found: Verification) -> list[tuple[str, ...]]:
+    """The cells as text, under HEADER; for a terminal or a section of a page."""
+    return [_row(cell, found.digits) for cell in found.cells]
+
+
+def _row(cell: Compared, digits: int) -> tuple[str, ...]:
+    def number(value: float | None, sign: str = "") -> str:
+        return "—" if value is None else f"{value:{sign}.{digits}f}"
+
+    shift = number(cell.difference, "+")
+    if cell.interval:
+        shift += f" ± {number(cell.interval)}"
+    parts = {None: "not recorded there", "": "nowhere"}.get(cell.parted, cell.parted or "")
+    return cell.label, cell.pair, number(cell.ours), number(cell.theirs), shift, cell.verdict, parts
+
+
+def verdict(found: Verification) -> str:
+    """The whole comparison in one sentence."""
+    total, against = len(found.cells), f"against {found.theirs}"
+    if found.asked:
+        return f"not the same study {against}: {'; '.join(found.asked[:3])}{' ...' if len(found.asked) > 3 else ''}"
+    counts = ", ".join(f"{n} {name}" for name in (SAME, WITHIN, FEW, DIFFERENT, MISSING) if (n := found.count(name)))
+    if not found.reproduced:
+        first = next(cell for cell in found.cells if cell.verdict in (DIFFERENT, MISSING))
+        return f"NOT reproduced {against}: {first.label} ({first.pair}) is {first.verdict}; of {total} cells {counts}"
+    if found.count(SAME) == total:
+        return f"reproduced {against}: all {total} cells, bit for bit"
+    return f"reproduced {against}: no difference found; of {total} cells {counts}"
+
+
+def notes(found: Verification) -> list[str]:
+    """What a reader must know: where the copies part and why, on what machines, how cells were compared."""
+    said = []
+    partings = Counter((cell.parted, cell.why) for cell in found.cells if cell.parted)
+    for (job, why), count in partings.most_common(3):
+        cause = why or "same parameters, code and inputs, so it is the machine or a version"
+        said.append(f"First job that differs, of {count} cell(s): {job} ({cause}).")
+    if len(partings) > 3:
+        said.append(f"... and {len(partings) - 3} other jobs.")
+    said += [f"Differs: {clause}." for clause in found.machines]
+    if found.count(WITHIN, DIFFERENT):
+        said.append(
+            "Difference: here minus there, mean over the common seeds with its 95 % interval. Cells are different if "
+            "p < 0.05 in a t-test paired by seed, Holm-corrected over these cells."
+        )
+    return said
+
+
+def show(found: Verification, console: Console | None = None) -> None:
+    """Print the cells, the notes and the verdict."""
+    console = console or Console()
+    table = RichTable(title=f"{found.study}: here and {found.theirs}", title_style="bold")
+    for i, name in enumerate(HEADER):
+        table.add_column(name, justify="right" if 1 < i < 5 else "left")
+    for cell, texts in zip(found.cells, rows(found), strict=True):
+        table.add_row(*map(Text, texts[:5]), Text(texts[5], style=_STYLES[cell.verdict]), Text(texts[6]))
+    console.print(table)
+    for note in notes(found):
+        console.print(note, style="dim", highlight=False, markup=False, emoji=False)
+    style = "bold green" if found.reproduced else "bold red"
+    console.print(verdict(found), style=style, highlight=False, markup=False, emoji=False)

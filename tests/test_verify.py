@@ -1,0 +1,184 @@
+"""`distillery verify`: a study against another copy of it. Copies are edited as machines and people would edit them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_study import STUDY, make, write
+from typer.testing import CliRunner
+
+from distillery.cli import app
+from distillery.errors import DistilleryError
+from distillery.pipeline.planner import current
+from distillery.records.io import load_tensors, md5_file, save_tensors, sha256_file
+from distillery.verify.compare import DIFFERENT, FEW, MISSING, SAME, WITHIN, Verification, compare
+from distillery.verify.record import here, recorded
+from distillery.verify.show import verdict
+
+RUNS = Path("artifacts/small/runs/t-s/kd/0-2/students.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of three seeds, trained once for this file."""
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write(STUDY | {"seeds": ["0-2"], "recipe": STUDY["recipe"] | {"epochs": 1, "milestones": []}})
+        make(tables=True)
+    return root
+
+
+@pytest.fixture
+def copies(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two copies side by side; we are in one, and the path of the other is returned."""
+    for name in ("ours", "theirs"):
+        shutil.copytree(finished, tmp_path / name)
+    monkeypatch.chdir(tmp_path / "ours")
+    return tmp_path / "theirs"
+
+
+def found(where: str | Path) -> Verification:
+    plan = current()[1]
+    return compare(plan, here(plan), recorded(str(where), plan))
+
+
+def verdicts(found: Verification) -> dict[str, str]:
+    return {cell.name: cell.verdict for cell in found.cells}
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def shifted(by: tuple[float, ...], method: str = "kd") -> Callable[[dict[str, Any]], None]:
+    """What a table would say had its students of one method other accuracies."""
+
+    def change(record: dict[str, Any]) -> None:
+        [row] = [row for row in record["table"]["rows"] if row["name"] == method]
+        entry = row["entries"]["t-s"]
+        entry["values"] = [value + more for value, more in zip(entry["values"], by, strict=False)]
+        entry["seeds"], entry["mean"] = entry["seeds"][: len(by)], sum(entry["values"]) / len(entry["values"])
+        record["inputs"] = {path: "another" if f"/{method}/" in path else h for path, h in record["inputs"].items()}
+
+    return change
+
+
+@pytest.mark.slow
+class TestAgainstAFolder:
+    def test_the_same_bits(self, copies: Path) -> None:
+        same = found(copies)
+        assert verdicts(same) == dict.fromkeys(("teacher", "ce", "kd"), SAME)
+        assert {cell.parted for cell in same.cells} == {""} and same.machines == same.asked == ()
+        assert verdict(same) == f"reproduced against {copies}: all 3 cells, bit for bit"
+
+    def test_another_machine_gave_other_bits(self, copies: Path) -> None:
+        """Only what comes after the first job that differs is not the same, and the reader is told which machine."""
+        record = copies / RUNS.with_name("runs.json")
+        edit(record, lambda r: r["outputs"][str(RUNS)].update(sha256="f" * 64))
+        table = copies / "results/small/table.json"
+        edit(table, shifted((0.4, -0.5, 0.2)))
+        edit(table, lambda r: r["environment"].update(cpu="another one"))
+        other = found(copies)
+        assert verdicts(other) == {"teacher": SAME, "ce": SAME, "kd": WITHIN}
+        [kd] = [cell for cell in other.cells if cell.name == "kd"]
+        assert (kd.parted, kd.why) == ("distill t-s kd 0-2", "")
+        assert kd.difference == pytest.approx(-0.1 / 3, abs=1e-9) and kd.interval and kd.interval > 0.5
+        assert other.reproduced and [m for m in other.machines if "another one there" in m]
+
+    def test_a_real_difference(self, copies: Path) -> None:
+        edit(copies / "results/small/table.json", shifted((5.0, 5.2, 4.9)))
+        assert verdicts(found(copies)) == {"teacher": SAME, "ce": SAME, "kd": DIFFERENT}
+        result = CliRunner().invoke(app, ["verify", str(copies)], env={"COLUMNS": "200"})
+        assert result.exit_code == 1
+        assert "NOT reproduced" in result.stdout and "KD (t-s) is different" in result.stdout
+
+    def test_two_runs_decide_nothing(self, copies: Path) -> None:
+        edit(copies / "results/small/table.json", shifted((5.0, 5.2)))
+        assert verdicts(found(copies))["kd"] == FEW
+
+    def test_a_method_that_is_not_there(self, copies: Path) -> None:
+        def without(record: dict[str, Any]) -> None:
+            record["table"]["rows"] = [row for row in record["table"]["rows"] if row["name"] != "kd"]
+
+        edit(copies / "results/small/table.json", without)
+        assert verdicts(found(copies))["kd"] == MISSING and not found(copies).reproduced
+
+    def test_the_first_stage_where_they_part_comes_first(self, copies: Path) -> None:
+        """Other data explain everything that comes after them; a colleague's other parameter is named."""
+        arrays = "artifacts/small/data/arrays.safetensors"
+
+        def otherwise(record: dict[str, Any]) -> None:
+            record["outputs"][arrays]["sha256"] = "f" * 64
+            record["spec"]["values"]["selection"]["test_fraction"] = 0.25
+
+        edit(copies / "artifacts/small/data/data.json", otherwise)
+        parted = {(cell.parted, cell.why) for cell in found(copies).cells}
+        assert parted == {("data", "data.test_fraction changed")}
+
+    def test_another_study_is_no_reproduction(self, copies: Path) -> None:
+        edit(copies / "results/small/table.json", lambda r: r["spec"]["values"]["recipe"].update(epochs=7))
+        other = found(copies)
+        assert not other.reproduced
+        assert verdict(other).endswith("not the same study against " + f"{copies}: recipe.epochs is 1 here and 7 there")
+
+    def test_an_unfinished_copy(self, copies: Path) -> None:
+        (copies / "results/small/table.json").unlink()
+        with pytest.raises(DistilleryError, match="no finished study 'small'"):
+            found(copies)
+
+    def test_what_is_out_of_date_here_is_not_verified(self, copies: Path) -> None:
+        write(STUDY | {"seeds": ["0-2"], "recipe": STUDY["recipe"] | {"epochs": 2, "milestones": []}})
+        result = CliRunner().invoke(app, ["verify", str(copies)])
+        assert isinstance(result.exception, DistilleryError) and "recipe.epochs changed" in str(result.exception)
+
+
+@pytest.mark.slow
+class TestAgainstGit:
+    def git(self, *arguments: str) -> None:
+        identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.invalid")
+        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+    def lock(self) -> None:
+        """What `dvc commit` writes, as far as it is read."""
+        stages = {}
+        for job in current()[1]:
+            made = [p for p in job.outputs.values() if p.is_file()]
+            entries = [[{"path": str(p), "md5": md5_file(p), "size": p.stat().st_size} for p in paths]
+                       for paths in ([job.path], made)]  # fmt: skip
+            stages[job.name] = {"deps": entries[0], "outs": entries[1]}
+        Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+
+    def test_a_revision_and_where_the_study_parts_from_it(self, copies: Path) -> None:
+        self.git("init", "-q")
+        self.lock()
+        self.git("add", "results", "dvc.lock", "params.yaml")
+        self.git("commit", "-qm", "results")
+        result = CliRunner().invoke(app, ["verify"], env={"COLUMNS": "200"})
+        assert result.exit_code == 0 and "all 3 cells, bit for bit" in result.stdout
+
+        weights = load_tensors(RUNS)  # another machine: other bits of the students
+        save_tensors(RUNS, {name: tensor * 1.001 for name, tensor in weights.items()})
+        edit(RUNS.with_name("runs.json"), lambda r: r["outputs"][str(RUNS)].update(sha256=sha256_file(RUNS)))
+        [kd] = [cell for cell in found("HEAD").cells if cell.name == "kd"]
+        assert (kd.verdict, kd.parted, kd.difference) == (WITHIN, "distill t-s kd 0-2", 0.0)
+
+    def test_a_project_folder_within_a_repository(self, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`make demo`: the study runs in a folder that git ignores, and the repository around it holds the record."""
+        monkeypatch.chdir(copies.parent / "ours")
+        self.git("init", "-q")
+        self.git("add", "results")
+        self.git("commit", "-qm", "results")
+        shutil.move(copies, "demo")
+        monkeypatch.chdir(Path("demo").resolve())
+        assert {cell.verdict for cell in found("HEAD").cells if cell.name != "teacher"} == {SAME}
+        with pytest.raises(DistilleryError, match="neither a folder, nor a git revision"):
+            found("nonsense")
