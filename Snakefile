@@ -6,17 +6,22 @@ import shlex
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir, "src")))
+# The code of this checkout, whatever is installed; this file as part of the installed package has no such folder.
+if (SOURCE := Path(workflow.current_basedir.get_path_or_uri(secret_free=False), "src")).is_dir():
+    sys.path.insert(0, str(SOURCE))
 
 from snakemake.exceptions import WorkflowError
 
+import distillery
 from distillery.errors import DistilleryError
 from distillery.pipeline.internals import is_submitted
 from distillery.pipeline.snakemake import Jobs
+from distillery.status.show import failures
 
-# Jobs run the code of this checkout in this environment. `exec`: a shell in between would die of the scheduler's SIGTERM
+# Jobs run the same code in this environment. `exec`: a shell in between would die of the scheduler's SIGTERM
 # at once, the job would count as over, and the trainer would be killed before it had written its checkpoint.
-HERE, SOURCE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(Path(workflow.basedir, "src")))
+HERE = shlex.quote(str(Path(sys.executable).parent))
+SOURCE = shlex.quote(str(Path(distillery.__file__).parents[1]))
 PREFIX = f"export PATH={HERE}:$PATH PYTHONPATH={SOURCE}:$PYTHONPATH; exec "
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # which Snakemake would fill in
 
@@ -43,6 +48,12 @@ rule all:
     input:
         JOBS.outputs(),
     default_target: True
+
+
+# Which jobs failed, and the sentence of each one's log that says why.
+onerror:
+    if not is_submitted(workflow):
+        print("\n".join(failures(JOBS.plan)), file=sys.stderr)
 
 
 include: "workflow/rules/teachers.smk"

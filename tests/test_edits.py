@@ -236,7 +236,7 @@ def undone(bench: Workbench) -> Iterator[None]:
 
 def due_for_snakemake(bench: Workbench) -> set[str]:
     found, rule = set(), ""
-    for line in bench.run("snakemake", "--dry-run", "--cores", "1").stdout.splitlines():
+    for line in bench.run("snakemake", "--dry-run", "--quiet", "host", "--cores", "1").stdout.splitlines():
         if named := re.match(r"(?:local)?rule (\w+):", line):
             rule = named[1]
             if STAGES.get(rule) == ():

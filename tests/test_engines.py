@@ -36,7 +36,7 @@ def outputs(bench: Workbench) -> dict[str, str]:
 
 def snakemake_jobs(bench: Workbench) -> dict[str, tuple[set[str], set[str]]]:
     """Spec -> (outputs, inputs) of every job, from Snakemake's own dry run."""
-    plan = bench.run("snakemake", "--dry-run", "--forceall", "--nolock", "--cores", "1").stdout
+    plan = bench.run("snakemake", "--dry-run", "--quiet", "host", "--forceall", "--nolock", "--cores", "1").stdout
     jobs, read = {}, set()
     for line in plan.splitlines():
         name, _, files = line.strip().partition(": ")

@@ -78,7 +78,7 @@ def set_temperature(bench: Workbench, value: float) -> None:
 
 def due(bench: Workbench) -> set[str]:
     """What Snakemake would run, by stage and, of students, method."""
-    said = bench.run("snakemake", "--dry-run", "--cores", "1").stdout
+    said = bench.run("snakemake", "--dry-run", "--quiet", "host", "--cores", "1").stdout
     logs = re.findall(rf"^    log: {AT.artifacts}/logs/(\S+)\.log$", said, flags=re.MULTILINE)
     assert bool(logs) != ("Nothing to be done" in said), said
     return {" ".join(part for i, part in enumerate(log.split("/")) if i in (0, 2)) for log in logs}

@@ -13,7 +13,7 @@ rule distill:
     benchmark:
         AT.benchmark("distill", "{pair}", "{method}", "{seed}")
     shell:
-        "distillery run {input.spec} > {log} 2>&1"
+        "distillery run {input.spec} --log {log}"
 
 
 rule evaluate:
@@ -27,4 +27,4 @@ rule evaluate:
     benchmark:
         AT.benchmark("evaluate", "{pair}", "{method}", "{seed}")
     shell:
-        "distillery run {input.spec} > {log} 2>&1"
+        "distillery run {input.spec} --log {log}"

@@ -12,4 +12,4 @@ rule tables:
     benchmark:
         AT.benchmark("tables")
     shell:
-        "distillery run {input.spec} > {log} 2>&1"
+        "distillery run {input.spec} --log {log}"

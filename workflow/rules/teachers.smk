@@ -13,7 +13,7 @@ rule data:
     benchmark:
         AT.benchmark("data")
     shell:
-        "distillery run {input.spec} > {log} 2>&1"
+        "distillery run {input.spec} --log {log}"
 
 
 rule teacher:
@@ -31,7 +31,7 @@ rule teacher:
     benchmark:
         AT.benchmark("teacher", "{teacher}")
     shell:
-        "distillery run {input.spec} > {log} 2>&1"
+        "distillery run {input.spec} --log {log}"
 
 
 rule cache:
@@ -45,7 +45,7 @@ rule cache:
     benchmark:
         AT.benchmark("cache", "{teacher}")
     shell:
-        "distillery run {input.spec} > {log} 2>&1"
+        "distillery run {input.spec} --log {log}"
 
 
 rule pair:
@@ -60,4 +60,4 @@ rule pair:
     benchmark:
         AT.benchmark("pair", "{pair}")
     shell:
-        "distillery run {input.spec} > {log} 2>&1"
+        "distillery run {input.spec} --log {log}"

@@ -35,7 +35,33 @@ def _names(key: str) -> Callable[[typer.Context, str], list[str]]:
     return complete
 
 
-Params = Annotated[Path, typer.Option(help="The study to work on.", show_default=True)]
+def _ready_made(incomplete: str) -> list[str]:
+    from distillery.project import studies
+
+    return [name for name in studies() if name.startswith(incomplete)]
+
+
+def _study_file(value: Path) -> Path:
+    """A file, or a ready-made study by its name."""
+    if not value.exists() and value.name == str(value) and not value.suffix:
+        from distillery.project import study
+
+        return study(str(value))
+    return value
+
+
+Params = Annotated[
+    Path,
+    typer.Option(
+        help="The study to work on: a file, or a ready-made study by its name.",
+        callback=_study_file,
+        autocompletion=_ready_made,
+    ),
+]
+StudyName = Annotated[
+    str | None,
+    typer.Argument(help="A ready-made study; leave out to list them.", autocompletion=_ready_made),
+]
 Teacher = Annotated[
     str, typer.Option(help="A name under `teachers:` of params.yaml.", autocompletion=_names("teachers"))
 ]

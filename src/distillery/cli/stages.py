@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distillery import settings
 from distillery.cli.base import PARAMS, STAGES, MethodName, Pair, Params, Seed, Teacher, app
 from distillery.errors import DistilleryError
+
+if TYPE_CHECKING:
+    from distillery.pipeline.job import Job
 
 
 def _stage(name: str, params: Path, **keys: str) -> None:
@@ -78,14 +81,27 @@ def plan(params: Params = PARAMS) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
-def run(spec: Annotated[Path, typer.Argument(help="A file below artifacts/STUDY/specs.")]) -> None:
+def run(
+    spec: Annotated[Path, typer.Argument(help="A file below artifacts/STUDY/specs.")],
+    log: Annotated[Path | None, typer.Option(help="Write there what the job prints; here one line is left.")] = None,
+) -> None:
     """Run one job from its spec: what Snakemake and DVC call."""
     from distillery.pipeline.job import Job
+
+    job = Job.read(spec)
+    if log is None:
+        _work(job)
+    else:
+        from distillery.cli.logged import logged
+
+        logged(job, log, lambda: _work(job))
+
+
+def _work(job: Job) -> None:
     from distillery.pipeline.work import Work, writable
     from distillery.records.io import read_json
 
     settings.check()
-    job = Job.read(spec)
     writable(job)
     work = Work(job, read_json(job.layout.settings))
     importlib.import_module(f"distillery.stages.{job.stage}").run(work)

@@ -34,6 +34,13 @@ def show(study: Study, plan: Plan, everything: bool = False, console: Console | 
     _line(console, f"remaining: {sentence(remaining(standing, study, now))}")
 
 
+def failures(plan: Plan) -> list[str]:
+    """The failed jobs of a study, one line each: what the log's last line says, and where the log is."""
+    failed = look(plan).of(FAILED)
+    more = [f"  and {len(failed) - _MOST} more: `distillery status --all`"] if len(failed) > _MOST else []
+    return [f"{len(failed)} job(s) failed:", *(f"  {_failed(status)}" for status in failed[:_MOST]), *more]
+
+
 def _table(standing: Standing) -> Table:
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     shown.add_column("stage")

@@ -1,0 +1,109 @@
+"""What the pipeline needs besides the package: Snakefile, rules, profiles, ready-made studies; a folder of one's own.
+
+A checkout has these files at its root; a wheel carries them inside the package (setup.py puts them there).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distillery.errors import DistilleryError
+from distillery.records.files import atomic_path
+from distillery.registry import nearest
+
+DECIDES_RESULTS = False
+_WITHIN = Path(__file__).parent / "project_files"  # in a wheel
+_CHECKOUT = Path(__file__).parents[2]
+STUDIES, PROFILES = Path("workflow/studies"), Path("workflow/profiles")
+_SNAKEFILE = """\
+# The pipeline for the study in params.yaml: `snakemake --cores 2`. Rules and code are those of the installed package.
+from distillery.project import snakefile
+
+
+include: snakefile()
+
+
+localrules:
+    study,
+
+
+rule study:
+    default_target: True
+    input:
+        rules.all.input,
+"""
+_COPIED = ("dvc.yaml", ".dvcignore", "workflow/plots/curves.json")
+_IGNORED = "/artifacts/\n/data/\n/.snakemake/\n/.dvc-remote/\n/exports/\n.snakemake_timestamp\n__pycache__/\n"
+
+
+def root() -> Path:
+    """The folder that holds the files. Raises DistilleryError where the package was installed without them."""
+    for folder in (_WITHIN, _CHECKOUT):
+        if (folder / "Snakefile").is_file():
+            return folder
+    raise DistilleryError(
+        "the workflow's files are not beside the package: install the wheel again, or work in a checkout"
+    )
+
+
+def snakefile() -> str:
+    """Where the Snakefile is that a project's own one includes."""
+    return str(root() / "Snakefile")
+
+
+def studies() -> dict[str, Path]:
+    """The ready-made studies by name: those in the current folder, then those that come with Distillery."""
+    found = sorted(STUDIES.glob("*.yaml")) + sorted((root() / STUDIES).glob("*.yaml"))
+    return dict(sorted({path.stem: path for path in reversed(found)}.items()))
+
+
+def study(name: str) -> Path:
+    """Where a ready-made study is. Raises DistilleryError, with the nearest known name."""
+    known = studies()
+    if name not in known:
+        raise DistilleryError(f"no ready-made study {name!r}: {nearest(name, list(known))}")
+    return known[name]
+
+
+@dataclass
+class Started:
+    """What `start` did, by path within the folder: files that it wrote, and files that were there and differ."""
+
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def start(folder: Path, name: str, force: bool = False) -> Started:
+    """Make a folder in which a study can be run: params.yaml, a Snakefile, profiles, what DVC and git need.
+
+    A file that is there stays as it is, unless `force`. Raises DistilleryError in a checkout of Distillery itself.
+    """
+    source, chosen, did = root(), study(name), Started()
+    if folder.resolve() == source.resolve():
+        raise DistilleryError(
+            f"{folder} is the checkout of Distillery, which is a project already: name another folder"
+        )
+    contents = {"Snakefile": _SNAKEFILE.encode(), "params.yaml": chosen.read_bytes(), ".gitignore": _IGNORED.encode()}
+    contents |= {path: (source / path).read_bytes() for path in _COPIED}
+    for name in ("default", "slurm"):  # where Snakemake looks for them: beside the Snakefile
+        contents[f"profiles/{name}/config.yaml"] = (source / PROFILES / name / "config.yaml").read_bytes()
+    for path, content in contents.items():
+        target = folder / path
+        if target.exists() and target.read_bytes() == content:
+            continue
+        if target.exists() and not force:
+            did.kept.append(path)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(content)
+        did.written.append(path)
+    if not (link := folder / "slurm").exists():  # so that `snakemake --profile slurm` works in the folder
+        try:
+            link.symlink_to(Path("profiles/slurm"), target_is_directory=True)
+        except OSError:  # a file system without links
+            shutil.copytree(folder / "profiles" / "slurm", link)
+        did.written.append("slurm")
+    return did
