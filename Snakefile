@@ -1,4 +1,5 @@
-# The pipeline for Snakemake: `snakemake --cores 2` here, `snakemake --profile slurm` on a cluster.
+# The pipeline for Snakemake: `snakemake --cores 2` here, `snakemake --profile slurm` on a cluster. The study is params.yaml,
+# or with `--config study=NAME` a ready-made one, or with `--config params=PATH` any file.
 # Which jobs there are, what they read and write, and which of them are due comes from src/distillery/pipeline; dvc.yaml
 # says the same to DVC. Snakemake schedules.
 import os
@@ -16,6 +17,7 @@ import distillery
 from distillery.errors import DistilleryError
 from distillery.pipeline.internals import is_submitted
 from distillery.pipeline.snakemake import Jobs
+from distillery.project import chosen
 from distillery.status.show import failures
 
 # Jobs run the same code in this environment. `exec`: a shell in between would die of the scheduler's SIGTERM
@@ -26,7 +28,7 @@ PREFIX = f"export PATH={HERE}:$PATH PYTHONPATH={SOURCE}:$PYTHONPATH; exec "
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # which Snakemake would fill in
 
 try:
-    JOBS = Jobs(plans=not is_submitted(workflow))
+    JOBS = Jobs(plans=not is_submitted(workflow), params=chosen(config))
 except DistilleryError as error:
     raise WorkflowError(str(error)) from None
 AT = JOBS.layout

@@ -6,8 +6,10 @@ A checkout has these files at its root; a wheel carries them inside the package 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from distillery.errors import DistilleryError
 from distillery.records.files import atomic_path
@@ -65,6 +67,22 @@ def study(name: str) -> Path:
     if name not in known:
         raise DistilleryError(f"no ready-made study {name!r}: {nearest(name, list(known))}")
     return known[name]
+
+
+def chosen(config: Mapping[str, Any]) -> Path:
+    """The study that `snakemake --config study=NAME` or `--config params=PATH` names; params.yaml without either.
+
+    Raises DistilleryError for any other key: a study's parameters are set in its file, where DVC sees them too.
+    """
+    if unknown := [key for key in config if key not in ("study", "params")]:
+        raise DistilleryError(
+            f"--config {unknown[0]}=...: only study=NAME and params=PATH are known; parameters are set in params.yaml"
+        )
+    if len(config) == 2:
+        raise DistilleryError("--config study=... and params=... were both given: drop one")
+    if "params" in config:
+        return Path(str(config["params"]))
+    return study(str(config["study"])) if "study" in config else Path("params.yaml")
 
 
 @dataclass

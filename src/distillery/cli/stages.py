@@ -98,10 +98,14 @@ def run(
 
 
 def _work(job: Job) -> None:
+    from distillery.pipeline.shared import take_over
     from distillery.pipeline.work import Work, writable
     from distillery.records.io import read_json
 
     settings.check()
     writable(job)
     work = Work(job, read_json(job.layout.settings))
+    if found := take_over(job, work.inputs):
+        print(f"{job.name}: the same as {found}, which another study made here: copied", flush=True)
+        return
     importlib.import_module(f"distillery.stages.{job.stage}").run(work)

@@ -28,16 +28,17 @@ STUDY = "DISTILLERY_STUDY"  # what the Snakemake that submits a job tells the on
 
 
 class Jobs:
-    """The jobs of the study in params.yaml.
+    """The jobs of a study.
 
     Args:
         plans: whether this process plans: the one that a person started. Those that it starts on other nodes read the
             plan that it wrote, and refuse a job whose spec was changed since (`pipeline.work`).
+        params: the study's file.
     """
 
-    def __init__(self, plans: bool) -> None:
+    def __init__(self, plans: bool, params: Path = PARAMS) -> None:
         if plans:
-            study, self.plan = current(PARAMS, write=True)
+            study, self.plan = current(params, write=True)
             self.due = {job.name for job in Judge(self.plan).due()}
             with atomic_path(self.layout.due) as temporary:
                 temporary.write_text(f"{uuid.uuid4()}\n")  # new content too: Snakemake compares checksums
