@@ -165,8 +165,9 @@ def test_sdist_and_wheel_install_and_run_elsewhere(tmp_path: Path) -> None:
     home = tmp_path / "environment"
     checkout.run(sys.executable, "-m", "venv", "--without-pip", str(home))
     [packages] = home.glob("lib/python*/site-packages")
+    install = (*pip, "--python", str(home / "bin/python"), "install", "--no-deps", "--no-index", str(wheel))
+    checkout.run(*install, PYTHONPATH="")
     (packages / "needed.pth").write_text(sysconfig.get_path("purelib"))  # whose own .pth files are not followed
-    checkout.run(*pip, "--python", str(home / "bin/python"), "install", "--no-deps", "--no-index", str(wheel))
     shutil.rmtree(checkout.root)
 
     def run(*command: str, folder: str) -> str:

@@ -16,6 +16,8 @@ from distillery.errors import DistilleryError
 CIFAR100 = "DISTILLERY_CIFAR100"
 CACHE = "DISTILLERY_CACHE"
 DEVICE = "DISTILLERY_DEVICE"
+LIVE = "DISTILLERY_LIVE"
+PER_GPU = "DISTILLERY_PER_GPU"
 SECONDS = "DISTILLERY_CHECKPOINT_SECONDS"
 SCRATCH = "DISTILLERY_SCRATCH"
 SOURCE = "DISTILLERY_SOURCE"  # set by `python -m distillery` for the process that takes its place
@@ -25,7 +27,7 @@ WORKERS = "DISTILLERY_WORKERS"
 
 def check() -> None:
     """Refuse wrong values before any work is done, and spare libraries those that are empty."""
-    device(), threads(), workers(), checkpoint_seconds(), cifar100(), cache(), scratch()
+    device(), threads(), workers(), checkpoint_seconds(), cifar100(), cache(), scratch(), live(), per_gpu()
     if get(THREADS) is None:
         os.environ.pop(THREADS, None)  # OpenMP, loaded with torch, would complain of an empty one
 
@@ -94,6 +96,30 @@ def cifar100() -> Path | None:
 def cache() -> Path:
     """Where downloads are kept."""
     return _folder(CACHE) or (_folder("XDG_CACHE_HOME") or _expanded("the home folder", "~/.cache")) / "distillery"
+
+
+def live() -> Path | None:
+    """Where curves are written while training, for TensorBoard; None: nowhere."""
+    return _folder(LIVE)
+
+
+def per_gpu() -> int:
+    """Jobs that may use one GPU of this machine at the same time."""
+    value = get(PER_GPU) or "1"
+    if not re.fullmatch(r"\d{1,3}", value) or int(value) < 1:
+        raise refuse(PER_GPU, "a whole number of jobs such as 2")
+    return int(value)
+
+
+def visible_gpus() -> list[str] | None:
+    """The GPUs that CUDA is told to use, by number or identifier; None: all of them."""
+    value = get("CUDA_VISIBLE_DEVICES")
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def use_gpu(name: str) -> None:
+    """Let this process, before it loads torch, see one GPU alone."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
 
 
 def scratch() -> Path | None:

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines in a log."""
+"""A progress bar on a terminal, plain lines in a log, and curves for who wants them live."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from distillery.training.live import Live
 
 DECIDES_RESULTS = False  # an edit of this file makes no job due
 
@@ -22,6 +24,7 @@ class Progress:
     def __init__(self, title: str, volatile: dict[str, Any] | None = None, every: float = 10.0) -> None:
         self.title, self.every, self.last = title, every, -every
         self.seconds: list[float] = []
+        self.live = Live(title)
         if volatile is not None:
             volatile.setdefault("epoch_seconds", {})[title] = self.seconds
         self.bar = None
@@ -38,10 +41,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
+        self.live.close()
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a finished epoch."""
         self.seconds.append(round(record["seconds"], 4))
+        self.live(record)
         accuracy = record.get("test_top1")
         note = f"loss {record['loss']:.4f}" + ("" if accuracy is None else f"  test top-1 {accuracy:.2f} %")
         self.show(record["epoch"], record["epochs"], "epoch", note)

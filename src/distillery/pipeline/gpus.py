@@ -1,0 +1,77 @@
+"""A GPU for a job on a workstation without a scheduler: whoever starts more jobs than there are GPUs has them wait.
+
+Each GPU has a few places (DISTILLERY_PER_GPU, one by default), each a locked file in the machine's temporary folder,
+which the kernel lets go of however the process ends. Nothing here imports torch: the GPU must be chosen before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from distillery import settings
+from distillery.pipeline.job import Job
+
+DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
+STAGES = ("teacher", "cache", "distill", "evaluate")  # which use one
+_PATIENCE = 0.5  # seconds between two looks for a free place
+
+
+@contextmanager
+def gpu_for(job: Job) -> Iterator[str | None]:
+    """Hold a place on a GPU while the job is made, and let the process see this GPU alone. Yields its name.
+
+    None, and nothing is held or hidden: where there is no GPU, where DISTILLERY_DEVICE names the device, and where
+    Slurm or torchrun give GPUs to processes.
+    """
+    managed = settings.device() or settings.slurm_job() or settings.torchrun()
+    known = [] if managed or job.stage not in STAGES else gpus()
+    if not known:
+        yield None
+        return
+    name, descriptor = _place(known)
+    try:
+        settings.use_gpu(name)
+        yield name
+    finally:
+        os.close(descriptor)
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if (visible := settings.visible_gpus()) is not None:
+        return [] if "-1" in visible else visible
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    # "GPU 0: NVIDIA H100 (UUID: GPU-6f...)"; of one that is divided the parts, "MIG 1g.10gb Device 0: (UUID: MIG-...)".
+    return re.findall(r"UUID: (MIG-[\w/-]+)", listed) or re.findall(r"UUID: (GPU-[\w-]+)", listed)
+
+
+def _place(known: list[str]) -> tuple[str, int]:
+    """Wait for a free place; return the GPU, and the descriptor that holds the place."""
+    folder = Path(tempfile.gettempdir(), f"distillery-gpus-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    told = False
+    while True:
+        for number in range(settings.per_gpu()):
+            for name in known:
+                path = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.{number}"
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return name, descriptor
+                except BlockingIOError:
+                    os.close(descriptor)
+        if not told:
+            print(f"waiting for one of {len(known)} GPU(s), which other jobs use", flush=True)
+            told = True
+        time.sleep(_PATIENCE)

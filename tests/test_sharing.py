@@ -1,0 +1,134 @@
+"""What jobs on one machine share: GPUs, and what another study here has made already."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_study import STUDY, make, write
+
+from distillery.cli.stages import run
+from distillery.pipeline.current import Judge
+from distillery.pipeline.gpus import gpu_for, gpus
+from distillery.pipeline.job import Job
+from distillery.pipeline.planner import current
+
+
+def job(stage: str) -> Job:
+    return Job("small", stage, (), {}, "", {}, {})
+
+
+def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str) -> None:
+    """A machine whose `nvidia-smi -L` prints this."""
+    for name in ("CUDA_VISIBLE_DEVICES", "DISTILLERY_DEVICE", "DISTILLERY_PER_GPU", "SLURM_JOB_ID"):
+        monkeypatch.setenv(name, "")  # which counts as unset, and is put back after the test
+    program = folder / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncat <<'EOF'\n{listed}EOF\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+
+TWO = "GPU 0: NVIDIA H100 (UUID: GPU-aa-0)\nGPU 1: NVIDIA H100 (UUID: GPU-bb-1)\n"
+HOLD = """
+import sys
+from distillery.pipeline.gpus import gpu_for
+from distillery.pipeline.job import Job
+with gpu_for(Job("small", "distill", (), {}, "", {}, {})) as name:
+    print(name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def holding() -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_every_job_has_a_gpu_of_its_own_and_the_next_one_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(tmp_path, monkeypatch, TWO)
+    first = holding()
+    assert first.stdout and first.stdout.readline() == "GPU-aa-0\n"
+    with gpu_for(job("distill")) as mine:
+        assert (mine, os.environ["CUDA_VISIBLE_DEVICES"]) == ("GPU-bb-1", "GPU-bb-1")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        third = holding()
+        assert third.stdout and third.stdout.readline() == "waiting for one of 2 GPU(s), which other jobs use\n"
+        first.kill()  # without a word
+        assert third.stdout.readline() == "GPU-aa-0\n"
+        third.communicate("")
+        first.communicate()
+
+
+def test_several_jobs_on_one_gpu_if_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(tmp_path, monkeypatch, "GPU 0: NVIDIA A100 (UUID: GPU-aa)\n")
+    monkeypatch.setenv("DISTILLERY_PER_GPU", "2")
+    with gpu_for(job("teacher")) as one:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        with gpu_for(job("evaluate")) as two:
+            assert one == two == "GPU-aa"
+
+
+def test_a_divided_gpu_counts_by_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = "  MIG 1g.10gb Device 0: (UUID: MIG-cc-0)\n  MIG 1g.10gb Device 1: (UUID: MIG-cc-1)\n"
+    machine(tmp_path, monkeypatch, "GPU 0: NVIDIA A100 (UUID: GPU-aa)\n" + parts)
+    assert gpus() == ["MIG-cc-0", "MIG-cc-1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert gpus() == ["3", "5"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [("data", "SLURM_JOB_ID", ""), ("distill", "SLURM_JOB_ID", "7"), ("distill", "DISTILLERY_DEVICE", "cuda:1")],
+)
+def test_no_gpu_is_held_where_none_is_needed_or_somebody_else_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str, value: str
+) -> None:
+    machine(tmp_path, monkeypatch, TWO)
+    monkeypatch.setenv(name, value)
+    with gpu_for(job(stage)) as found:
+        assert found is None and os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.slow
+def test_a_second_study_takes_over_what_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Data, teacher and view table, under other names; not a teacher of another seed, not what was edited by hand."""
+    monkeypatch.chdir(tmp_path)
+    short = STUDY | {"recipe": STUDY["recipe"] | {"epochs": 1, "milestones": []}}
+    write(short)
+    make()
+    teachers = {"same": STUDY["teachers"]["t"], "another": STUDY["teachers"]["t"] | {"seed": 1}}
+    pairs = {"p": {"teacher": "same", "student": "resnet8_w2"}, "q": {"teacher": "another", "student": "resnet8_w2"}}
+    write(short | {"study": "second", "teachers": teachers, "pairs": pairs}, "second.yaml")
+
+    def made(*key: str) -> str:
+        run(Path("artifacts/second/specs", *key).with_suffix(".json"))
+        return capsys.readouterr().out
+
+    plan = current(Path("second.yaml"), write=True)[1]
+    assert "the same as artifacts/small/data/data.json" in made("data")
+    assert "the same as artifacts/small/teachers/t/teacher.json" in made("teacher", "same")
+    assert "the same as artifacts/small/cache/t/cache.json" in made("cache", "same")
+    assert "epoch 1/1" in made("teacher", "another")
+    judge = Judge(plan, thorough=True)
+    found = {name: judge.verdict(plan.job(*name.split()[:1], teacher=name.split()[1])).current for name in
+             ("teacher same", "cache same", "teacher another")}  # fmt: skip
+    assert found == dict.fromkeys(found, True) and judge.verdict(plan.job("data")).current
+    same, other = (Path("artifacts", *place, "model.safetensors").read_bytes() for place in
+                   (("small", "teachers", "t"), ("second", "teachers", "same")))  # fmt: skip
+    assert same == other
+
+    shutil.rmtree("artifacts/second/teachers/same")
+    weights = Path("artifacts/small/teachers/t/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    record = json.loads(weights.with_name("teacher.json").read_text())
+    assert record["outputs"][str(weights)]["bytes"] == weights.stat().st_size
+    assert "epoch 1/1" in made("teacher", "same"), "a file that is not what its record says is not taken over"
