@@ -15,7 +15,7 @@ from snakemake.exceptions import WorkflowError
 
 import distillery
 from distillery.errors import DistilleryError
-from distillery.pipeline.internals import is_submitted
+from distillery.pipeline.internals import is_submitted, obey_sigterm
 from distillery.pipeline.snakemake import Jobs
 from distillery.project import chosen
 from distillery.status.show import failures
@@ -50,6 +50,11 @@ rule all:
     input:
         JOBS.outputs(),
     default_target: True
+
+
+onstart:
+    if not is_submitted(workflow):  # there Slurm warns the job itself, and this Snakemake waits for it
+        obey_sigterm()
 
 
 # Which jobs failed, and the sentence of each one's log that says why.

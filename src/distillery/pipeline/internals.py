@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +44,32 @@ def unknown() -> str:
 def is_submitted(workflow: Any) -> bool:
     """Whether this Snakemake was started by another one, to run one job on another node."""
     return bool(workflow.remote_exec)
+
+
+def obey_sigterm() -> None:
+    """Let SIGTERM end this Snakemake as Ctrl-C does, jobs included. By itself it would wait until they have finished.
+
+    Ctrl-C at a terminal reaches the jobs too, and each saves its state; SIGTERM is sent to one process, so it is handed
+    on. For `onstart`: Snakemake sets its own handler before that.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        for process in _descendants(os.getpid()):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _descendants(process: int) -> list[int]:
+    """The processes that a process has started, and those that they have; none where there is no /proc."""
+    found = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""What the command line says about components, completes, and writes while training."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_study import STUDY, write
+from typer.testing import CliRunner
+
+from distillery.cli import app
+from distillery.cli.components import _parts, keys
+from distillery.errors import DistilleryError
+from distillery.training.progress import Progress
+
+
+def said(*command: str) -> str:
+    result = CliRunner().invoke(app, [*command], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.exception
+    return result.stdout
+
+
+def test_every_key_of_every_component_has_a_meaning_and_a_kind() -> None:
+    for registry in _parts().values():
+        for name, component in registry.items():
+            for key, default, values, meaning in keys(component.load().Config):
+                assert default and meaning, f"{name}.{key} has no line of text"
+                assert "typing" not in values and "FieldInfo" not in values, f"{name}.{key}: {values}"
+
+
+def test_one_method_in_full() -> None:
+    text = said("methods", "kd")
+    assert "arXiv:1503.02531" in text and "Needs: logits." in text
+    assert "number, > 0" in text and "Of both softmaxes" in text
+    assert "list of number, >= 0, < 1" in said("methods", "adamw")
+    unknown = CliRunner().invoke(app, ["methods", "kdd"])
+    assert isinstance(unknown.exception, DistilleryError) and "did you mean" in str(unknown.exception)
+
+
+def test_networks() -> None:
+    assert "wrn_40_2" in said("models")
+    assert "278,324 parameters, 40.82 M multiply-accumulates" in said("models", "resnet20")
+    assert "1 x 8 x 8 images: 5,142 parameters" in said(
+        "models", "resnet8_w4", "--classes", "10", "--size", "8", "--channels", "1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("distillery mod", {"models"}),
+        ("distillery distill --pair ", {"t-s"}),
+        ("distillery distill --method k", {"kd"}),
+        ("distillery evaluate --seed ", {"0"}),
+        ("distillery study dig", {"digits"}),
+        ("distillery methods mlkd_", {"mlkd_single", "mlkd_levels"}),
+    ],
+)
+def test_the_shell_completes_commands_and_names_of_the_study(
+    words: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(STUDY)
+    env = {"_DISTILLERY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    result = CliRunner().invoke(app, [], env=env, prog_name="distillery")
+    assert set(result.stdout.split()) == expected, result.output
+
+
+def test_curves_while_training_are_off_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISTILLERY_LIVE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with Progress("p kd seed 0") as progress:
+        progress({"epoch": 1, "epochs": 1, "seconds": 0.1, "loss": 2.0})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_curves_for_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a training that was killed and went on from an earlier epoch."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("DISTILLERY_LIVE", str(tmp_path))
+    for epochs, loss in (((1, 2, 3), 2.0), ((3, 4), 1.0)):
+        with Progress("p kd seed 0") as progress:
+            for epoch in epochs:
+                progress({"epoch": epoch, "epochs": 4, "seconds": 0.1, "loss": loss, "test_top1": 10.0 * epoch})
+    found = EventAccumulator(str(tmp_path / "p" / "kd" / "seed" / "0"))
+    found.Reload()
+    assert [(e.step, e.value) for e in found.Scalars("loss")] == [(1, 2.0), (2, 2.0), (3, 1.0), (4, 1.0)]
+    assert found.Scalars("test_top1")[-1].value == 40.0
+
+
+def test_without_tensorboard_one_sentence(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch.utils.tensorboard'] = None\n"
+        "from distillery.training.progress import Progress\n"
+        "from distillery.errors import DistilleryError\n"
+        "try:\n    Progress('x')({'epoch': 1, 'epochs': 1, 'seconds': 0.1, 'loss': 1.0})\n"
+        "except DistilleryError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"DISTILLERY_LIVE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "TensorBoard is not installed: `pip install 'distillery[live]'`" in done.stdout, done.stderr

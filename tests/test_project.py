@@ -1,0 +1,130 @@
+"""A project folder of one's own, which study Snakemake takes, and what it says of a job."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from small_study import STUDY, make, write
+from typer.testing import CliRunner, Result
+
+from distillery import project
+from distillery.cli import app
+from distillery.errors import DistilleryError
+from distillery.pipeline.layout import Layout
+from distillery.pipeline.planner import current
+
+AT = Layout("small")
+
+
+def call(*command: str, answer: str = "") -> Result:
+    return CliRunner().invoke(app, [*command], input=answer, env={"COLUMNS": "200"})
+
+
+def test_init_makes_what_a_study_needs_and_replaces_nothing_unasked(tmp_path: Path) -> None:
+    did = project.start(tmp_path / "mine", "cifar100-small")
+    folder = tmp_path / "mine"
+    assert {"params.yaml", "Snakefile", "dvc.yaml", "profiles/default/config.yaml"} <= {*did.written} and not did.kept
+    assert (folder / "params.yaml").read_bytes() == (ROOT / "workflow/studies/cifar100-small.yaml").read_bytes()
+    assert (folder / "slurm" / "config.yaml").read_bytes() == (ROOT / "slurm" / "config.yaml").read_bytes()
+    for template in re.findall(r"template: (\S+)", (folder / "dvc.yaml").read_text()):
+        assert (folder / template).is_file()
+    assert project.start(folder, "cifar100-small") == project.Started([], []), "nothing to do"
+    (folder / "params.yaml").write_text("study: mine\n")
+    assert project.start(folder, "digits") == project.Started([], ["params.yaml"])
+    assert (folder / "params.yaml").read_text() == "study: mine\n"
+    assert project.start(folder, "digits", force=True) == project.Started(["params.yaml"], [])
+
+
+def test_init_refuses_the_checkout_and_an_unknown_study(tmp_path: Path) -> None:
+    with pytest.raises(DistilleryError, match="is a project already"):
+        project.start(ROOT, "digits")
+    with pytest.raises(DistilleryError, match="no ready-made study 'digit': did you mean 'digits'"):
+        project.start(tmp_path, "digit")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wheel_carries_all_that_a_project_needs() -> None:
+    """What setup.py carries is what distillery.project looks for."""
+    carried = re.findall(
+        r'"([\w./]+)"', (ROOT / "setup.py").read_text().partition("CARRIED = ")[2].partition("\n\n")[0]
+    )
+    files = [*project._COPIED, "Snakefile", str(project.PROFILES), str(project.STUDIES), "workflow/rules"]
+    assert all(any(Path(file).is_relative_to(name) for name in carried) for file in files)
+
+
+def test_ready_made_studies_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "cifar100-small" in call("study").stdout
+    own = Path("workflow/studies/digits.yaml")
+    own.parent.mkdir(parents=True)
+    own.write_text("study: mine\n")
+    assert project.study("digits") == own, "one's own of that name comes first"
+
+
+def test_which_study_snakemake_takes(tmp_path: Path) -> None:
+    assert project.chosen({}) == Path("params.yaml")
+    assert project.chosen({"study": "digits"}).name == "digits.yaml"
+    assert project.chosen({"params": "my/own.yaml"}) == Path("my/own.yaml")
+    for config, sentence in (
+        ({"epochs": 3}, "only study=NAME and params=PATH are known"),
+        ({"study": "digits", "params": "x"}, "both given"),
+        ({"study": "digit"}, "did you mean 'digits'"),
+    ):
+        with pytest.raises(DistilleryError, match=sentence):
+            project.chosen(config)
+
+
+def test_clean_names_the_study_and_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(STUDY)
+    assert "nothing to remove" in call("clean").stdout
+    for folder in (AT.artifacts, AT.results, Layout("other").artifacts):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x" * 1000)
+    said = call("clean", answer="n\n").stdout
+    assert "Remove study 'small': 1 files, 0.0 MB in artifacts/small?" in said and said.endswith("kept\n")
+    assert AT.artifacts.exists()
+    assert "removed" in call("clean", answer="y\n").stdout
+    assert not AT.artifacts.exists() and AT.results.exists() and Layout("other").artifacts.exists()
+    assert "results/small" in call("clean", "--yes", "--results").stdout and not AT.results.exists()
+
+
+def test_check_says_what_will_be_trained_and_what_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(STUDY | {"seeds": ["0-2"]})
+    lines = call("check").stdout.splitlines()
+    assert lines[1].strip() == "teacher t: resnet8_w8, trained for 5 epochs"
+    assert "2 methods x 3 seeds of resnet8_w4, 5,142 parameters, 0.05 M multiply-accumulates" in lines[2]
+    # 2 methods x 3 seeds x 5 epochs x 899 images x 49,568 multiply-accumulates x 2 operations x 3 passes
+    assert "30 epochs in all, 8.0 GFLOP" in lines[3]
+    assert lines[4].strip().startswith("time: not known yet")
+
+
+@pytest.mark.slow
+def test_one_line_of_a_job_for_the_terminal_and_the_rest_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import subprocess
+    import sys
+
+    monkeypatch.chdir(tmp_path)
+    write(STUDY | {"recipe": STUDY["recipe"] | {"epochs": 2, "milestones": []}, "seeds": ["0-1"]})
+    make()
+    job = current(Path("params.yaml"), write=True)[1].job("distill", pair="t-s", method="kd", seed="0-1")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "distillery", "run", str(job.path), "--log", str(job.log)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = run()
+    assert re.fullmatch(r"done    distill t-s kd 0-1: test accuracy \d+\.\d\d  \d+\.\d\d % \(\d+ s\)\n", done.stdout)
+    assert done.stderr == "" and "epoch 2/2" in job.log.read_text()
+
+    AT.arrays.write_bytes(b"no arrays")
+    done = run()
+    assert done.returncode == 1 and done.stderr == ""
+    sentence = job.log.read_text().splitlines()[-1].removeprefix("distillery: ")
+    assert done.stdout == f"FAILED  distill t-s kd 0-1: {sentence}  ({job.log})\n" and str(AT.arrays) in sentence
