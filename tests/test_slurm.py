@@ -147,7 +147,8 @@ def test_an_edit_while_jobs_are_queued(study: Finished, slurm: SlurmCluster) -> 
             "methods": params["methods"] | {"kd": {"objective": "kd", "temperature": 9.0}},
         }
         bench.params = edited
-        assert f"{AT.run_record(PAIR, 'kd', '1')}" in bench.run("snakemake", "-n", "--quiet", "host", "--cores", "1").stdout
+        due = bench.run("snakemake", "-n", "--quiet", "host", "--cores", "1").stdout
+        assert f"{AT.run_record(PAIR, 'kd', '1')}" in due
         (bench.root / "params.yaml").write_text("study: [")
         slurm.run("scancel", blocker)
         said = process.communicate(timeout=1200)[0]

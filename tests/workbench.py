@@ -136,7 +136,8 @@ class Workbench:
     ) -> None:
         """Shrink the digits study to something that trains in a second."""
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
-        params["recipe"] |= {"epochs": epochs, "milestones": [epochs]}
+        params["data"]["test_fraction"] = 0.5
+        params["recipe"] |= {"epochs": epochs, "milestones": [epochs], "test_every": 1}
         for teacher in params["teachers"].values():
             teacher["recipe"] = {"epochs": 1, "milestones": [1]}
         params["methods"] = {m: params["methods"][m] for m in methods}
