@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,7 @@ def test_clean_names_the_study_and_asks(tmp_path: Path, monkeypatch: pytest.Monk
     assert "results/small" in call("clean", "--yes", "--results").stdout and not AT.results.exists()
 
 
+@pytest.mark.slow
 def test_check_says_what_will_be_trained_and_what_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(STUDY | {"seeds": ["0-2"]})
@@ -107,9 +110,6 @@ def test_check_says_what_will_be_trained_and_what_it_costs(tmp_path: Path, monke
 def test_one_line_of_a_job_for_the_terminal_and_the_rest_in_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import subprocess
-    import sys
-
     monkeypatch.chdir(tmp_path)
     write(STUDY | {"recipe": STUDY["recipe"] | {"epochs": 2, "milestones": []}, "seeds": ["0-1"]})
     make()

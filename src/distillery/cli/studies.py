@@ -65,7 +65,7 @@ def check(params: Params = PARAMS) -> None:
     """Check params.yaml, build every cell once without numbers, and say what the study would train and cost."""
     from distillery.cli.cost import lines
     from distillery.pipeline.check import load, rehearse
-    from distillery.pipeline.planner import current
+    from distillery.pipeline.planner import resolve
 
     study = load(params)
     rehearse(study, str(params))
@@ -73,7 +73,7 @@ def check(params: Params = PARAMS) -> None:
     print(
         f"{params} is valid: study {study.study!r}, {len(study.teachers)} teacher(s), {cells} cells, {len(runs)} runs"
     )
-    for line in lines(*current(params)):
+    for line in lines(study, resolve(study)):
         print(f"  {line}")
 
 
