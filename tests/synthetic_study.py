@@ -158,7 +158,8 @@ def _facts(job: Job, work: Work) -> dict[str, Any]:
 def params(**changes: Any) -> dict[str, Any]:
     """A study of digits with one pair, three methods, three seeds and 30 epochs, changed at the top level."""
     content = yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
-    content["recipe"] |= {"epochs": 30}
+    content["data"]["test_fraction"] = 0.5
+    content["recipe"] |= {"epochs": 30, "milestones": [12, 16, 18], "test_every": 1}
     content["teachers"] = {"resnet20_w8": {"architecture": "resnet20_w8"}}
     content["pairs"] = {"a-b": {"teacher": "resnet20_w8", "student": "resnet8_w2"}}
     content["methods"] = {

@@ -300,7 +300,7 @@ def test_the_average_is_timms(options: dict[str, Any]) -> None:
 def params(**recipe: Any) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["methods"] = {m: content["methods"][m] for m in ("ce", "kd")}
-    content["recipe"] |= recipe
+    content["recipe"] |= {"epochs": 20, "milestones": [12, 16, 18]} | recipe
     return content
 
 

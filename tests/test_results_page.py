@@ -19,7 +19,7 @@ def test_every_block_runs_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = Workbench(tmp_path / "copy")
-    bench.tiny(epochs=2, methods=("ce", "kd"), seeds=("0-7",))
+    bench.tiny(epochs=2, methods=("ce", "kd"), seeds=("0-11",))
     monkeypatch.chdir(bench.root)
     small_study.make(tables=True)
     notebook(monkeypatch, capsys)

@@ -42,7 +42,7 @@ PAIRS = {
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.chdir(tmp_path)
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["recipe"] |= {"epochs": 10, "milestones": [5]}
+    params["recipe"] |= {"epochs": 10, "milestones": [5], "test_every": 1}
     params["teachers"] = {
         "a": {"architecture": "resnet20_w8"},
         "b": {"architecture": "resnet20_w8", "source": "fetch", "urls": ["teacher.pth"], "sha256": "0" * 64},

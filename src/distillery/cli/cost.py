@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from distillery.errors import DistilleryError
 from distillery.pipeline.job import Plan
@@ -51,7 +52,7 @@ def _sizes(study: Study, architecture: str) -> tuple[int, int, int] | None:
     """Parameters, multiply-accumulates of an image, training images; None where only the data will tell."""
     from distillery.data import open_source
 
-    shape = None
+    shape: Any = None
     with suppress(DistilleryError):  # whose images are not here yet
         shape = getattr(open_source(study.data.source, study.data.options), "shape", lambda: None)()
     if not hasattr(shape, "num_classes"):

@@ -9,7 +9,7 @@ would have been.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.evaluation.statistics import ALPHA, SMALLEST, holm, paired
@@ -110,9 +110,11 @@ def _cell(
 ) -> Compared:
     """One cell, tested but not yet corrected for there being others."""
     pair, name = key
-    means = [entry and entry["mean"] for entry in (mine, other)]
-    if mine is None or other is None or None in means:
-        return Compared(pair, name, label, MISSING, *means)
+    left: float | None = mine["mean"] if mine else None
+    right: float | None = other["mean"] if other else None
+    cell = Compared(pair, name, label, MISSING, left, right)
+    if mine is None or other is None or left is None or right is None:
+        return cell
     jobs = _jobs(plan, pair, name)
     parted, why = _parting(jobs, theirs)
     answered = [str(job.outputs["predictions"]) for job in jobs if job.stage == "evaluate"]
@@ -120,14 +122,14 @@ def _cell(
         parted is None and answered
     )  # a table's record holds hashes of the predictions in any case
     alike = all(ours.tables.inputs.get(path) == theirs.tables.inputs.get(path) for path in answered)
-    if known and alike and means[0] == means[1]:
-        return Compared(pair, name, label, SAME, *means, 0.0, 0.0, None, parted)
-    values = [dict(zip(entry["seeds"], entry["values"], strict=True)) for entry in (mine, other)]
-    found = paired(*values)
+    if known and alike and left == right:
+        return replace(cell, verdict=SAME, difference=0.0, interval=0.0, parted=parted)
+    found = paired(*(dict(zip(entry["seeds"], entry["values"], strict=True)) for entry in (mine, other)))
     if found.summary.n < SMALLEST:
-        return Compared(pair, name, label, FEW, *means, means[0] - means[1], None, None, parted, why)
+        return replace(cell, verdict=FEW, difference=left - right, parted=parted, why=why)
     shift, interval = found.summary.mean, found.summary.ci95
-    return Compared(pair, name, label, WITHIN, *means, shift, interval, _p(found.p, shift), parted, why)
+    p = _p(found.p, shift)
+    return replace(cell, verdict=WITHIN, difference=shift, interval=interval, p=p, parted=parted, why=why)
 
 
 def _p(p: float | None, shift: float | None) -> float | None:
@@ -142,7 +144,7 @@ def _judged(cells: list[Compared]) -> Iterator[Compared]:
             yield cell
             continue
         p = next(corrected)
-        yield Compared(**{**vars(cell), "p": p, "verdict": DIFFERENT if p < ALPHA else WITHIN})
+        yield replace(cell, p=p, verdict=DIFFERENT if p < ALPHA else WITHIN)
 
 
 def _jobs(plan: Plan, pair: str, name: str) -> list[Job]:
