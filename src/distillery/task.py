@@ -40,6 +40,7 @@ class Measure:
         higher_is_better: the direction of improvement.
         digits: decimals in a table.
         short: what figures call it: "top-1".
+        share: whether it is the percentage of test samples that are right, so that one of them is worth 100 / n points.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Measure:
     higher_is_better: bool = True
     digits: int = 2
     short: str = ""
+    share: bool = False
 
     @property
     def title(self) -> str:

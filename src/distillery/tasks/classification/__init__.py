@@ -15,8 +15,8 @@ class Classification(Task):
     """Networks give logits (B, C); targets are classes (B,), or soft ones (B, C) while images are mixed."""
 
     measures: ClassVar[tuple[Measure, ...]] = (
-        Measure("top1", "test accuracy", "%", short="top-1"),
-        Measure("top5", "top-5 test accuracy", "%", short="top-5"),
+        Measure("top1", "test accuracy", "%", short="top-1", share=True),
+        Measure("top5", "top-5 test accuracy", "%", short="top-5", share=True),
     )
     columns: ClassVar[tuple[Column, ...]] = (
         Column("nll", "negative log-likelihood, nats", "nll", shown=True),

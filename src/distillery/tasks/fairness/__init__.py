@@ -24,7 +24,7 @@ class Fairness(Classification):
         """Of test samples, that individual fairness is measured on."""
 
     measures = (
-        Measure("top1", "test accuracy", "%", short="top-1"),
+        Measure("top1", "test accuracy", "%", short="top-1", share=True),
         Measure("demographic_parity", "demographic parity difference", higher_is_better=False, digits=4),
         Measure("equalised_odds", "equalised odds difference", higher_is_better=False, digits=4),
         Measure("individual", "individual unfairness", higher_is_better=False, digits=4),

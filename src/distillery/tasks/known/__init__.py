@@ -22,7 +22,7 @@ class Known(Classification):
     measures = (
         Measure("excess", "excess log-loss", "nats", higher_is_better=False, digits=4, short="excess log-loss"),
         Measure("distance", "squared distance to Bayes' rule", higher_is_better=False, digits=4),
-        Measure("top1", "test accuracy", "%", short="top-1"),
+        Measure("top1", "test accuracy", "%", short="top-1", share=True),
     )
     columns = (
         *Classification.columns,

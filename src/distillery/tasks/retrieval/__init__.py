@@ -15,7 +15,7 @@ class Retrieval(Task):
     """Networks score labels, (B, L); targets are (B, L) flags; students are judged by their best five."""
 
     measures = (
-        Measure("precision@1", "test precision@1", "%", short="P@1"),
+        Measure("precision@1", "test precision@1", "%", short="P@1", share=True),
         Measure("precision@3", "test precision@3", "%", short="P@3"),
         Measure("precision@5", "test precision@5", "%", short="P@5"),
     )
