@@ -20,6 +20,7 @@ TASKS = Registry(
     {
         "classification": "distillery.tasks.classification:Classification",
         "ranking": "distillery.tasks.ranking:Ranking",
+        "generation": "distillery.tasks.generation:Generation",
     },
 )
 

@@ -102,9 +102,18 @@ NETWORKS = Registry(
     },
     {"torchvision": "distillery.models.foreign:Torchvision", "timm": "distillery.models.foreign:Timm"},
     elsewhere={
-        f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
-        for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
-        for dim in (4, 10, 20, 50, 100, 200)
+        **{
+            f"{name}_d{dim}": (f"distillery.tasks.ranking.models:{kind}", {"dim": dim})
+            for name, kind in (("bprmf", "BPRMF"), ("lightgcn", "LightGCN"))
+            for dim in (4, 10, 20, 50, 100, 200)
+        },
+        **{
+            f"biggan_ch{width}": ("distillery.tasks.generation.biggan:Discriminator", {"width": width})
+            for width in (2, 4, 8, 16, 32, 64)
+        },
+        "clip_vit_b32": "distillery.tasks.generation.clip:CLIP",
+        "clip_vit_b32_texts": ("distillery.tasks.generation.clip:CLIP", {"texts": True}),
+        "openclip_vit_b32": ("distillery.tasks.generation.clip:CLIP", {"quick": False}),
     },
 )
 FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it

@@ -39,7 +39,7 @@ class Network(nn.Module):
         raise TypeError(f"{type(self).__name__} has no forward pass")  # every family overrides this
 
     def renamed(self, key: str) -> str:
-        """The name here of what a released checkpoint calls `key`, where the two differ."""
+        """The name here of what a released checkpoint calls `key`, where the two differ; "" for what is not needed."""
         return key
 
     @property

@@ -30,7 +30,8 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     are not finite, and the network is left as it was.
     """
     wanted = network.state_dict()
-    given = {network.renamed(key): value for key, value in without_prefixes(state_dict, wanted).items()}
+    found = without_prefixes(state_dict, wanted)
+    given = {name: value for key, value in found.items() if (name := network.renamed(key))}
     missing = [key for key in wanted if key not in given and not key.endswith(COUNTER)]
     unexpected = [key for key in given if key not in wanted]
     misshaped = [

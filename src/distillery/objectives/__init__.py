@@ -48,6 +48,9 @@ OBJECTIVES = Registry(
         }.items()
     },
     elsewhere={
+        "gan": "distillery.tasks.generation.objectives.base:GAN",
+        "kd_dlgan": "distillery.tasks.generation.objectives.kd_dlgan:KDDLGAN",
+        "vkd_gan": "distillery.tasks.generation.objectives.vkd:VkDGAN",
         "bpr": "distillery.tasks.ranking.objectives.bpr:BPR",
         "cd": "distillery.tasks.ranking.objectives.cd:CD",
         "one_stratum": "distillery.tasks.ranking.objectives.unkd:OneStratum",

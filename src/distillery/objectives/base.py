@@ -6,7 +6,7 @@ once per run, trains its parameters (if it has any) with the student's optimiser
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -249,6 +249,17 @@ class Objective(nn.Module):
                 plain = self.cross_entropy(batch.student.logits[~keep], batch.targets[~keep])
                 return {name: share * term for name, term in terms.items()} | {"ce_unselected": (1 - share) * plain}
         return {**self.supervised(batch), **self.distill(batch)}
+
+    def shown(self, inputs: Any, targets: Any) -> Any:
+        """What student and teachers are shown of a batch: its inputs (a generator adds images of its own)."""
+        return inputs
+
+    def then(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        """Further losses of the same step, each with an update of its own: of a player beside the student.
+
+        A loss is taken when the update before it has been made; parameters that it leaves without gradient stay. None.
+        """
+        yield from ()
 
     @property
     def predicts(self) -> bool:

@@ -62,21 +62,30 @@ class Step:
         """Take the optimiser's step on these rows. Gradients are to be gone before."""
         assert self.epoch is not None
         mine = self.epoch.batch(self.ranks.share(rows))
-        teachers = self.teach(mine.inputs, mine.cached)
+        inputs = self.objective.shown(mine.inputs, mine.targets)
+        teachers = self.teach(inputs, mine.cached)
         strong_teacher = None if mine.strong is None else self.teach(mine.strong, [])[0]
         with autocast(self.recipe, self.device):
-            student = self.student(mine.inputs, preacts=self.preacts)
+            student = self.student(inputs, preacts=self.preacts)
             strong_student = None if mine.strong is None else self.student(mine.strong, preacts=self.preacts)
         batch = Batch(mine.targets, student, teachers, self.number, mine.index, strong_student, strong_teacher)
         batch = self.ranks.gather(batch, rows, self.objective.needs)
         terms = self.objective(batch)
+        loss = self._update(terms)
+        for more in self.objective.then(batch):
+            self.optimizer.zero_grad(set_to_none=True)
+            self._update(more)
+        self._count(batch, terms, loss)
+
+    def _update(self, terms: dict[str, Tensor]) -> Tensor:
+        """Take the optimiser's step down the sum of some terms; return it. What has no gradient stays as it is."""
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         self.ranks.reduce(self.student.parameters(), self.objective.parameters())
         if self.recipe.clip is not None:
             torch.nn.utils.clip_grad_norm_(trained(self.optimizer), self.recipe.clip)
         self.optimizer.step()
-        self._count(batch, terms, loss)
+        return loss
 
     @torch.no_grad()
     def _count(self, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:

@@ -1,0 +1,68 @@
+"""What is measured about a trained generator, and the images of every class that are kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+
+from distillery.data.dataset import Dataset
+from distillery.evaluation.macs import multiply_accumulates
+from distillery.evaluation.task import Evaluation
+from distillery.models.base import Network
+from distillery.study.blocks import Recipe
+from distillery.tasks.generation import Generation
+from distillery.tasks.generation.biggan import Discriminator, Shown
+from distillery.tasks.generation.objectives.base import Wanted
+from distillery.tasks.generation.training import GenTraining
+
+ROWS, COLUMNS = 10, 8  # of the grid: classes, images of each
+
+
+class GenEvaluation(Evaluation):
+    """Outputs are the images that the tests while training see, their classes, and a grid of some classes.
+
+    A teacher generates nothing, and has none of them.
+    """
+
+    bulk: ClassVar[Mapping[str, DTypeLike]] = {"samples": np.uint8}
+    task: Generation
+
+    def __init__(self, task: Any) -> None:
+        super().__init__(task)
+        self.training = GenTraining(task)
+
+    def outputs(
+        self, network: Network, data: Dataset, recipe: Recipe, predict: Callable[[Any], Any] | None = None
+    ) -> Any:
+        if predict is None:
+            return None
+        config = self.task.config
+        batch = config.sampling == "batch"
+        images, labels = predict(Wanted(config.samples, batch))
+        rows = np.linspace(0, data.num_classes - 1, min(ROWS, data.num_classes)).round().astype(int)
+        grid, _ = predict(Wanted(len(rows) * COLUMNS, batch, torch.from_numpy(rows).repeat_interleave(COLUMNS)))
+        return images, labels, grid
+
+    def measure(self, outputs: Any, data: Dataset) -> dict[str, Any]:
+        """The task's measures under `last`, and `samples`: ten classes, eight images each, (80, H, W, C) uint8."""
+        if outputs is None:
+            return {"last": {}, "samples": []}
+        images, labels, grid = outputs
+        found, more = self.training.judge(data)(images, labels)
+        return {"last": found, "samples": grid.permute(0, 2, 3, 1).numpy()} | more
+
+    def facts(self, data: Dataset) -> dict[str, Any]:
+        return {"test_images": len(data.test_labels), "data": data.facts}
+
+    def multiply_accumulates(self, network: Network, data: Dataset) -> int:
+        """Of the discriminator, or of a teacher, for one image."""
+        weight = next(network.parameters())
+        image = data.normalise(data.example().to(weight.device), weight.dtype)
+        if isinstance(network, Discriminator):
+            shown: Any = Shown(image, data.test_labels[:1].to(weight.device))
+            return multiply_accumulates(network, shown)
+        return multiply_accumulates(network, image)

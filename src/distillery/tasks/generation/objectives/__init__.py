@@ -1,0 +1,1 @@
+"""Training losses of discriminators, one file each; `distillery.objectives.OBJECTIVES` names them."""
