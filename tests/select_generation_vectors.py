@@ -1,7 +1,7 @@
-"""Choose the golden vectors of generation (tests/vectors/generation) from the full set: `select_generation_vectors.py SET`.
+"""Choose the golden vectors of generation (tests/vectors/generation): `select_generation_vectors.py FULL_SET`.
 
-SET holds `manifest.json` and `generation.npz` of three cases, 100 kB. All cases stay; of a large output every n-th element
-(`golden.thinned`), of the networks' state dicts what the rules for weights ask for. The same set gives the same files.
+FULL_SET holds `manifest.json` and `generation.npz` of three cases, 100 kB. All cases stay; of a large output every n-th
+element (`golden.thinned`), of the state dicts what the rules for weights ask for. The same set gives the same files.
 """
 
 from __future__ import annotations

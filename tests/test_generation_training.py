@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small_generation
 import torch
@@ -16,6 +17,7 @@ import torch
 from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
+from distillery.objectives.base import Batch
 from distillery.study.blocks import Method, Recipe
 from distillery.task import task_of
 from distillery.tasks.generation.data import limited
@@ -91,8 +93,6 @@ def test_a_step_is_that_of_two_adams(training: GenTraining, data: Dataset) -> No
     settings: dict[str, Any] = {"lr": recipe.lr, "betas": (0.0, 0.999), "eps": 1e-8, "fused": True}
     of_d = torch.optim.Adam(student.parameters(), **settings)
     of_g = torch.optim.Adam(objective.generator.parameters(), **settings)
-    from distillery.objectives.base import Batch
-
     epoch = loader.epoch(0, 1)
     for start in range(0, loader.count, recipe.batch_size):
         samples = epoch.batch(slice(start, min(start + recipe.batch_size, loader.count)))
@@ -143,6 +143,36 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
         assert torch.equal(a, b), key
 
 
+def test_a_killed_run_goes_on_with_the_same_bits(
+    training: GenTraining, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 in the middle of the second epoch: what that epoch had done is done again."""
+    monkeypatch.setenv("DISTILLERY_CHECKPOINT_SECONDS", "0")
+    whole, teacher = made(training, data, "vkd_gan")
+    run = partial(fit, loader=training.loader(data, RECIPE), teacher=teacher, recipe=RECIPE, seed=0)
+    straight, checkpoint = run(whole), Checkpoint(tmp_path / "run", "key")
+    child = os.fork()
+    if not child:
+        killed, _ = made(training, data, "vkd_gan")
+        then, steps = killed.objective.then, iter(range(1, 99))
+
+        def doomed(batch: Any) -> Any:
+            if next(steps) == 9:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return then(batch)
+
+        killed.objective.then = doomed  # type: ignore[method-assign]
+        try:
+            run(killed, checkpoint=checkpoint)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    again, _ = made(training, data, "vkd_gan")
+    assert run(again, checkpoint=checkpoint) == straight
+    for (key, a), b in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
 def test_a_test_leaves_the_run_as_it_was(training: GenTraining, data: Dataset) -> None:
     trainee, _ = made(training, data, "gan")
     before = copy.deepcopy(trainee.state_dict())
@@ -180,8 +210,6 @@ def test_a_collapsed_generator_is_measured(training: GenTraining, data: Dataset)
 
 
 def test_withheld_images_are_drawn_as_released(data: Dataset, tmp_path: Path) -> None:
-    import numpy as np
-
     whole = small_generation.digits(tmp_path)
     part = limited(whole, 0.2, 0)
     np.random.seed(0)  # the released draw

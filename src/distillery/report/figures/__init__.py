@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from distillery.report.figures import classwise, cost, curves, logits, published, reliability, temperature
+from distillery.report.figures import classwise, cost, curves, logits, published, reliability, samples, temperature
 from distillery.report.figures.style import save
 from distillery.report.results import Results
 from distillery.report.table import Table
@@ -20,6 +20,7 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
         curves.draw,
     ),
     "cost": ("Accuracy against what training cost, in multiply-accumulates of student and live teacher.", cost.draw),
+    "samples": ("What the first run of every method generates: a row of images for each class shown.", samples.draw),
     "published": ("Ours against published numbers, only where like is compared with like.", published.draw),
     "classwise": (
         "Change of every class beyond the change of overall accuracy, against the student trained alone. "
@@ -43,7 +44,13 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
 
 
 # What the results of every run must hold, where a task may not measure it.
-ASKS = {"classwise": "per_class", "disagreement": "predictions", "logits": "logits", "reliability": "reliability"}
+ASKS = {
+    "classwise": "per_class",
+    "disagreement": "predictions",
+    "logits": "logits",
+    "reliability": "reliability",
+    "samples": "samples",
+}
 
 
 def draw_all(results: Results, table: Table, folder: Path) -> list[str]:

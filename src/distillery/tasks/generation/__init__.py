@@ -89,7 +89,7 @@ class Generation(Task):
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__(config)
-        measures = (FID, IS) if self.config.inception else ()
+        measures: tuple[Measure, ...] = (FID, IS) if self.config.inception else ()
         if self.config.classifier:
             name = self.config.classifier.architecture
             label = f"Frechet distance in the features of {name}"

@@ -33,7 +33,7 @@ class _Spectral(nn.Module):
     value found last, which nothing reads.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     u0: Tensor
     sv0: Tensor
     eps = 1e-8
@@ -64,7 +64,7 @@ class SpectralConv(_Spectral, nn.Conv2d):
         self._begin()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.normalised(), self.bias, padding=self.padding)  # type: ignore[arg-type]
+        return F.conv2d(x, self.normalised(), self.bias, padding=self.padding)
 
 
 class SpectralLinear(_Spectral, nn.Linear):
@@ -171,7 +171,8 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         h = self.linear(noise).view(len(noise), -1, self.bottom, self.bottom)
-        for (block,) in self.blocks:  # type: ignore[misc]
+        for stage in self.blocks:
+            (block,) = stage.children()
             h = block(h, labels)
         return torch.tanh(self.output_layer(h))
 
@@ -190,7 +191,8 @@ class Discriminator(Network):
 
     def forward(self, images: Shown, preacts: bool = False) -> Outputs:  # type: ignore[override]
         h = images.images
-        for (block,) in self.blocks:  # type: ignore[misc]
+        for stage in self.blocks:
+            (block,) = stage.children()
             h = block(h)
         pooled = F.relu(h).sum((2, 3))
         matched = (self.embed(images.labels) * pooled).sum(1, keepdim=True)

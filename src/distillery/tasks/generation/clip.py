@@ -36,14 +36,12 @@ class _Visual(nn.Module):
         self.positional_embedding = nn.Parameter(torch.zeros((SIDE // PATCH) ** 2 + 1, WIDTH))
         self.proj = nn.Parameter(torch.zeros(WIDTH, EMBEDDING))
         self.ln_pre, self.ln_post = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.transformer = nn.ModuleDict({"resblocks": nn.ModuleList(_Block(quick) for _ in range(LAYERS))})
+        self.transformer = nn.ModuleDict({"resblocks": nn.Sequential(*(_Block(quick) for _ in range(LAYERS)))})
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.conv1(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], 1) + self.positional_embedding
-        x = self.ln_pre(x)
-        for block in self.transformer["resblocks"]:  # type: ignore[union-attr]
-            x = block(x)
+        x = self.transformer["resblocks"](self.ln_pre(x))
         out: Tensor = self.ln_post(x[:, 0]) @ self.proj
         return out
 

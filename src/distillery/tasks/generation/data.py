@@ -16,7 +16,7 @@ from distillery.errors import DistilleryError
 
 def said_of(selection: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
     """What decides which images are trained on: what a source selects, and what is left of that."""
-    chosen = {key: value for key, value in selection.items() if value}
+    chosen = {key: value for key, value in selection.items() if value not in (None, {}, [])}
     return chosen if fraction == 1 else chosen | {"fraction": fraction, "fraction_seed": seed}
 
 

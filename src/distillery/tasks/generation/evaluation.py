@@ -19,7 +19,7 @@ from distillery.tasks.generation.biggan import Discriminator, Shown
 from distillery.tasks.generation.objectives.base import Wanted
 from distillery.tasks.generation.training import GenTraining
 
-ROWS, COLUMNS = 10, 8  # of the grid: classes, images of each
+ROWS, COLUMNS = 10, 6  # of the grid: classes, images of each
 
 
 class GenEvaluation(Evaluation):
@@ -48,7 +48,7 @@ class GenEvaluation(Evaluation):
         return images, labels, grid
 
     def measure(self, outputs: Any, data: Dataset) -> dict[str, Any]:
-        """The task's measures under `last`, and `samples`: ten classes, eight images each, (80, H, W, C) uint8."""
+        """The task's measures under `last`, and `samples`: ten classes, six images each, (60, H, W, C) uint8."""
         if outputs is None:
             return {"last": {}, "samples": []}
         images, labels, grid = outputs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,6 +63,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         yield from optimises(f"teachers.{name}", study.recipe_for_teacher(name))
         if study.recipe_for_teacher(name).validation:
             yield f"teachers.{name}: recipe.validation: generation holds nothing out: leave it out"
+    training, data = GenTraining(task), _drawn(shape) if shape else None
+    network = cache(lambda name: training.network(name, data).eval())
     for p, pair in study.pairs.items():
         if not issubclass(kind_of(pair.student), Discriminator):
             yield f"pairs.{p}: {pair.student} is no discriminator: take one of biggan_ch2 to biggan_ch64"
@@ -71,9 +74,11 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             yield from _of_recipe(f"{where} for {p}", recipe, shape, task)
             problems = list(_of_method(where, method, p, pair.teachers))
             yield from problems
-            if shape and not problems:
-                architectures = [study.teachers[t].architecture for t in pair.teachers if t in study.teachers]
-                yield from _plays(f"{where} for {p}", task, shape, pair.student, method, architectures)
+            if data and not problems:
+                taught = [study.teachers[t].architecture for t in pair.teachers] if Loss(method).needs else []
+                yield from _plays(
+                    f"{where} for {p}", training, data, pair.student, method, partial(map, network, taught)
+                )
 
 
 def _of_task(task: Generation, images: bool) -> Iterator[str]:
@@ -163,13 +168,16 @@ def _of_method(where: str, method: Method, pair: str, teachers: tuple[str, ...])
 
 @torch.no_grad()
 def _plays(
-    where: str, task: Generation, shape: Shape, student: str, method: Method, teachers: list[str]
+    where: str,
+    training: GenTraining,
+    data: Dataset,
+    student: str,
+    method: Method,
+    teachers: Callable[[], Iterable[Network]],
 ) -> Iterator[str]:
     """Build a cell as a run does, and compute its loss on a few drawn images."""
     try:
-        training, data = GenTraining(task), _drawn(shape)
-        needs = Loss(method).needs
-        networks: list[Network] = [training.network(name, data).eval() for name in teachers] if needs else []
+        networks = [*teachers()]
         trainee = training.assemble(student, method, data, networks, 0)
         inputs = trainee.objective.shown(data.normalise(data.train_images), data.train_labels)
         taught = ShownTeachers(networks, Recipe(), data.mean, data.std).teach(inputs, [])

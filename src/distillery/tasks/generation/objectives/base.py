@@ -47,12 +47,12 @@ class Wanted(NamedTuple):
     """An order for images, which the averaged generator fills: the same noise and classes every time.
 
     Attributes:
-        count: how many.
+        number: how many.
         batch_statistics: normalise by the 50 images at a time, else by running means.
-        labels: (count,) int64 classes; drawn evenly if None.
+        labels: (number,) int64 classes; drawn evenly if None.
     """
 
-    count: int
+    number: int
     batch_statistics: bool
     labels: Tensor | None = None
 
@@ -89,9 +89,9 @@ class GAN(Objective):
         ema_start: Steps = 1000
         """Steps of the generator until the average is more than a copy; as released."""
         lecam: Weight = 0.0
-        """Of LeCam's term; 0.3 where it is released switched on."""
-        lecam_decay: Fraction = 0.9
-        """Of the moving means of scores that it compares with."""
+        """Of LeCam's term; 0.3 in the released scripts of KD-DLGAN."""
+        lecam_decay: Fraction = 0.99
+        """Of the moving means of scores that it compares with; as google/lecam-gan has it."""
         lecam_start: Steps = 1000
         """Steps of the generator before it acts."""
 
@@ -184,7 +184,7 @@ class GAN(Objective):
         """
         network = copy.deepcopy(self.average).train(wanted.batch_statistics)
         device, weight = self.steps.device, network.linear.weight
-        draw = Draw(seed_for("generation", "test"), 0, torch.arange(wanted.count, device=device))
+        draw = Draw(seed_for("generation", "test"), 0, torch.arange(wanted.number, device=device))
         noise, drawn = draw.normal(LATENT).to(weight.dtype), draw.below(network.num_classes)
         labels = drawn if wanted.labels is None else wanted.labels.to(device)
         images = []

@@ -1,0 +1,183 @@
+"""Generation: a whole study by the stages, and what `distillery check` says about one."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_generation
+import small_study
+import yaml
+from conftest import ROOT
+
+from distillery.data.dataset import Dataset
+from distillery.pipeline.check import check, load
+from distillery.pipeline.layout import Layout
+from distillery.records.header import Header
+from distillery.records.io import load_arrays, read_json, save_tensors
+from distillery.task import task_of
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The smallest study, with the classifier that judges it."""
+    folder = tmp_path_factory.mktemp("judge")
+    study = copy.deepcopy(small_generation.STUDY)
+    study["task"]["classifier"] = small_generation.judge(folder, small_generation.digits(folder))
+    return study
+
+
+@pytest.fixture
+def study(judged: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    return copy.deepcopy(judged)
+
+
+@pytest.mark.slow
+def test_a_study_of_generation_ends_in_tables(study: dict[str, Any]) -> None:
+    study["methods"]["kd_dlgan"] = {"objective": "kd_dlgan", "d_steps": 1}
+    study["recipe"] |= {"epochs": 2, "test_every": 1}
+    study["task"]["fraction"] = 0.2
+    small_study.write(study)
+    small_study.make(tables=True)
+    table, page = Path("results/small/table.md").read_text(), Path("results/small/report.html").read_text()
+    assert "Frechet distance in the features of resnet8\\_w4 (lower is better)" in table and "no teacher" in table
+    assert 'id="figure-samples"' in page and 'id="figure-curves"' in page
+    with Path("results/small/runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 6
+    for run in runs:
+        last, best = float(run["fd_resnet8_w4_last"]), float(run["fd_resnet8_w4_test_best"])
+        assert 0 < best <= last and 0 <= float(run["conditional"]) <= 100 and float(run["spread"]) >= 0
+    arrays = load_arrays(Layout("small").predictions("t-s", "gan", "0-1"))
+    assert arrays["run.0.samples"].shape == (60, 8, 8, 1) and arrays["teacher.t.samples"].size == 0
+    # What was measured after the last epoch is what the test in it found, to the bit.
+    assert arrays["run.0.curves.test_fd_resnet8_w4"][-1] == pytest.approx(
+        float(runs[0]["fd_resnet8_w4_last"]), rel=1e-6
+    )
+    teacher = Header.read(Path("artifacts/small/teachers/t/model.safetensors"))
+    assert teacher.train_images == 179 and teacher.data["selection"]["fraction"] == 0.2
+    record = read_json(Layout("small").run_record("t-s", "vkd", "0-1"))
+    assert record["teacher_outputs"] == "live teacher: it sees generated images"
+    assert small_study.due() == []
+
+
+def problems(study: dict[str, Any]) -> list[str]:
+    found = check(study)
+    return list(task_of(found.task).part("rehearsal")(found, True))
+
+
+def test_a_small_study_is_valid(study: dict[str, Any]) -> None:
+    assert problems(study) == []
+
+
+TRAINED_ELSEWHERE = {"t": {"architecture": "resnet8_w4", "source": "fetch", "weights": "./elsewhere.pth"}}
+
+
+@pytest.mark.parametrize(
+    ("block", "change", "says"),
+    [
+        ("methods", {"kd": {"objective": "kd"}}, "kd is no objective of generators: take gan, kd_dlgan or vkd_gan"),
+        ("methods", {"v": {"objective": "vkd_gan", "normalize": "none"}}, "unknown key 'normalize': did you mean"),
+        ("methods", {"v": {"objective": "vkd_gan", "feat_weight": 0}}, "every term of vkd_gan has weight 0"),
+        ("methods", {"v": {"objective": "gan", "plus": {"gan": {}}}}, "plug-ins and partners act on classifiers"),
+        (
+            "methods",
+            {"v": {"objective": "vkd_gan", "whitening": "cholesky", "eps": 0.0}},
+            "has no Cholesky factor with eps 0: raise `eps`",
+        ),
+        ("pairs", {"t-s": {"teacher": "t", "student": "resnet8_w2"}}, "pairs.t-s: resnet8_w2 is no discriminator"),
+        ("teachers", {"t": {"architecture": "biggan_ch2"}}, "teachers.t: biggan_ch2 is a discriminator"),
+        ("teachers", {"t": {"architecture": "clip_vit_b32"}}, "CLIP is not trained here: say `source: fetch`"),
+        ("teachers", TRAINED_ELSEWHERE, "it may have seen what is withheld: say in `task.trained_on`"),
+        ("recipe", {"batch_size": 32}, "the last batch of 449 images holds one, which has no statistics"),
+        ("recipe", {"label_smoothing": 0.1}, "recipe.label_smoothing: no class is predicted: leave it out"),
+        ("recipe", {"ema": {"decay": 0.9}}, "recipe.ema: the average is the generator's"),
+        ("recipe", {"precision": "bfloat16"}, "generators train in float32, tf32 or float64"),
+        ("task", {"classifier": None}, "nothing says how images are compared"),
+        ("task", {"inception": {"weights": "no.pth", "sha256": "0" * 64}}, "there is no file no.pth"),
+        (
+            "data",
+            {"source": "streamed_folder", "root": ".", "test_fraction": None},
+            "is streamed, and generators train",
+        ),
+    ],
+)
+def test_what_would_fail_is_said(study: dict[str, Any], block: str, change: dict[str, Any], says: str) -> None:
+    study["methods"] = {"gan": study["methods"]["gan"]}  # one is enough, and quick
+    study[block] = {k: v for k, v in (study[block] | change).items() if v is not None}
+    found = problems(study)
+    assert found and re.search(re.escape(says), "\n".join(found)), found
+
+
+def test_a_teacher_that_has_seen_what_is_withheld_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    """By what its file says; by what the study declares, where the file says nothing."""
+    study["methods"] = {"gan": study["methods"]["gan"]}
+    data: Dataset = small_generation.digits(tmp_path)
+    named = small_generation.judge(tmp_path, data)  # of all digits, and its header says so
+    study["teachers"] = {"t": {"architecture": "resnet8_w4", "source": "fetch", "weights": named["weights"]}}
+    seen = "it was trained on other images of digits than this study trains on, and may have seen what is withheld"
+    assert any(seen in problem for problem in problems(study))
+    study["task"]["trained_on"] = "cifar10"
+    assert any("task.trained_on: the file of teachers.t says digits, not cifar10" in p for p in problems(study))
+
+    path = tmp_path / "other.safetensors"
+    header = Header.read(Path(named["weights"]))
+    save_tensors(path, load_arrays(Path(named["weights"])), {"format": "pt"})  # says nothing of itself
+    study["teachers"]["t"]["weights"] = str(path)
+    study["task"]["trained_on"] = "digits"
+    assert any(seen in problem for problem in problems(study))
+    study["task"]["trained_on"] = "cifar10"
+    assert problems(study) == []
+
+    same = header.model_copy(
+        update={"data": {"source": "digits", "selection": {"test_fraction": 0.5, "fraction": 0.5}}}
+    )
+    same.data["selection"]["fraction_seed"] = 0
+    save_tensors(path, load_arrays(Path(named["weights"])), same.metadata())
+    del study["task"]["trained_on"]
+    assert problems(study) == []
+    study["task"]["fraction_seed"] = 1
+    assert any(seen in problem for problem in problems(study))
+
+
+@pytest.mark.slow
+def test_a_teacher_of_other_classes_is_taken(study: dict[str, Any], tmp_path: Path) -> None:
+    """A classifier of a data set of its own, with fewer classes; what it saw is declared."""
+    import torch
+
+    from distillery import models
+
+    torch.manual_seed(2)
+    torch.save(models.build("resnet8_w4", 7, 1).state_dict(), tmp_path / "seven.pth")
+    teacher = {"architecture": "resnet8_w4", "source": "fetch", "weights": "./seven.pth"}
+    study["teachers"] = {"t": teacher | {"preprocessing": {"mean": [0.3], "std": [0.4]}}}
+    study["task"] |= {"trained_on": "cifar10", "teacher_classes": 7, "fraction": 0.2}
+    study["methods"] = {"vkd": study["methods"]["vkd"]}
+    study["tables"] = {}
+    study["recipe"] |= {"epochs": 1, "test_every": 1}
+    study["seeds"] = [0]
+    small_study.write(study)
+    small_study.make()
+    assert Header.read(Path("artifacts/small/teachers/t/model.safetensors")).class_names == ()
+    runs = read_json(Layout("small").metrics("t-s", "vkd", "0"))["runs"]
+    assert runs[0]["last"]["fd_resnet8_w4"] > 0
+
+
+STUDIES = {"vkd_biggan": (5, 15), "vkd_biggan_small": (3, 9)}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_studies_say_what_was_published(name: str) -> None:
+    study = load(ROOT / f"workflow/studies/{name}.yaml")
+    assert (len(study.methods), len(study.runs())) == STUDIES[name]
+    text = (ROOT / f"workflow/studies/{name}.yaml").read_text()
+    assert text.startswith(f"# {name}: ") and yaml.safe_load(text)["data"] == {"source": "cifar100"}
+    task = task_of(study.task)
+    assert task.config.fraction == 0.2 and not task.main.higher_is_better
+    steps = study.recipe.epochs * 10_000 // study.recipe.batch_size
+    assert steps == (1_000_000 if name == "vkd_biggan" else 1_200)
