@@ -63,8 +63,9 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         yield from optimises(f"teachers.{name}", study.recipe_for_teacher(name))
         if study.recipe_for_teacher(name).validation:
             yield f"teachers.{name}: recipe.validation: generation holds nothing out: leave it out"
-    training, data = GenTraining(task), _drawn(shape) if shape else None
-    network = cache(lambda name: training.network(name, data).eval())
+    training = GenTraining(task)
+    data = _drawn(shape) if shape and shape.height == shape.width and not shape.height % 8 else None
+    network = cache(lambda name: training.network(name, cast(Dataset, data)).eval())
     for p, pair in study.pairs.items():
         if not issubclass(kind_of(pair.student), Discriminator):
             yield f"pairs.{p}: {pair.student} is no discriminator: take one of biggan_ch2 to biggan_ch64"

@@ -82,7 +82,7 @@ class GenTraining(Training):
 
     def test(self, trainee: Trainee, loader: Any, recipe: Recipe, ranks: Ranks = ALONE) -> dict[str, float]:
         config = self.task.config
-        images, labels = trainee.objective.predict(Wanted(config.samples, config.sampling == "batch"))  # type: ignore[arg-type, misc]
+        images, labels = trainee.objective.predict(Wanted(config.samples, config.sampling == "batch"))  # type: ignore[arg-type]
         found, more = self.judge(loader.data)(images, labels)
         return {f"test_{name}": v for name, v in (found | more).items() if v is not None}
 
