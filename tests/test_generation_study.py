@@ -15,11 +15,13 @@ import yaml
 from conftest import ROOT
 
 from distillery.data.dataset import Dataset
+from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check, load
 from distillery.pipeline.layout import Layout
 from distillery.records.header import Header
 from distillery.records.io import load_arrays, read_json, save_tensors
 from distillery.task import task_of
+from distillery.tasks.generation import Generation
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,18 @@ def test_a_teacher_of_other_classes_is_taken(study: dict[str, Any], tmp_path: Pa
     assert Header.read(Path("artifacts/small/teachers/t/model.safetensors")).class_names == ()
     runs = read_json(Layout("small").metrics("t-s", "vkd", "0"))["runs"]
     assert runs[0]["last"]["fd_resnet8_w4"] > 0
+
+
+def test_the_page_is_true() -> None:
+    """docs/generation.md: its study is valid, its names are those of the code."""
+    page = (ROOT / "docs/generation.md").read_text()
+    (block,) = re.findall(r"<<'EOF'\n(.*?)EOF\n", page, re.DOTALL)
+    found = check(yaml.safe_load(block))
+    assert not task_of(found.task).part("rehearsal")(found, False)
+    named = set(re.findall(r"^\| `(\w+)` \|", page.partition("| `objective:` |")[2].partition("## Teachers")[0], re.M))
+    assert named == {row.name for row in OBJECTIVES._rows.values() if "tasks.generation" in row.module}
+    columns = {column.name for column in Generation.columns} | {"fid", "is"}
+    assert all(f"`{name}`" in page for name in columns)
 
 
 STUDIES = {"vkd_biggan": (5, 15), "vkd_biggan_small": (3, 9)}

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from distillery.config import Problems
-from distillery.data import open_source
+from distillery.data import SOURCES, open_source
 from distillery.data.arrays import Shape, Source
 from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
@@ -45,6 +45,9 @@ def rehearse(study: Study, images: bool) -> list[str]:
 def _problems(study: Study, images: bool) -> Iterator[str]:
     task = cast(Generation, task_of(study.task))
     source = open_source(study.data.source, study.data.options)
+    if study.data.source in SOURCES and study.data.source not in tuple(SOURCES):  # found, but not listed
+        yield f"data.source: {study.data.source} has no images: take cifar100 or folder"
+        return
     if source.streamed:
         yield f"data.source: {study.data.source} is streamed, and generators train on arrays: take cifar100 or folder"
         return
