@@ -30,7 +30,8 @@ LESS = Measure("top1", "a distance", higher_is_better=False, digits=1)
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_declaration_is_complete(name: str) -> None:
     task = task_of({"name": name})
-    assert task.values() == {"name": name} and len({m.name for m in task.measures}) == len(task.measures) > 0
+    assert task.values() == {"name": name} | type(task).Config().effective()
+    assert len({m.name for m in task.measures}) == len(task.measures) > 0
     for part in ("training", "evaluation", "cache", "rehearsal"):
         assert callable(task.part(part))
 
