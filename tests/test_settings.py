@@ -27,6 +27,8 @@ READ = {
     "DISTILLERY_DEVICE": chosen_device,
     "DISTILLERY_CHECKPOINT_SECONDS": settings.checkpoint_seconds,
     "DISTILLERY_SCRATCH": settings.scratch,
+    "DISTILLERY_LIVE": settings.live,
+    "DISTILLERY_PER_GPU": settings.per_gpu,
     "OMP_NUM_THREADS": settings.threads,
     "DISTILLERY_WORKERS": settings.workers,
     "XDG_CACHE_HOME": settings.cache,

@@ -26,6 +26,7 @@ from distillery.students.classifier import Student, load_student
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study, expand_seeds
 from distillery.task import task_of
+from distillery.tasks.classification.training import ClassTraining
 from distillery.training.device import set_up
 
 WEIGHTS, CONFIG, PREPROCESSING, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
@@ -109,6 +110,8 @@ def export(
                 )
             _swap(new, folder, temporary)
         return folder, found
+    if not (task.main.share and issubclass(task.part("training"), ClassTraining)):
+        raise DistilleryError(f"students of the task {task.name} cannot be exported: their weights are in {weights}")
     student = load_student(weights, seed)
     with artifacts.scratch(folder) as temporary:
         new = temporary / "new"

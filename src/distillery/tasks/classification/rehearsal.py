@@ -107,6 +107,8 @@ def _of_cache(study: Study, streamed: bool) -> Iterator[str]:
     """Settings that mean something for the other kind of data only."""
     if streamed and study.cache.dtype == "float16":
         yield "cache.dtype: a replay table is float32 (exact) or int16, and this source is streamed"
+    if streamed and study.cache.precision != "float32":
+        yield "cache.precision: has no effect: a replay table is computed in float32, and this source is streamed"
     if not streamed and study.cache.dtype == "int16":
         yield f"cache.dtype: a view table is float32 (exact) or float16, and {study.data.source} is not streamed"
     if streamed and study.data.hidden:
