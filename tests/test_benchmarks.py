@@ -202,7 +202,7 @@ def test_findings_are_those_of_the_results(
     shown = next(line for line in out.splitlines() if line.startswith("| rld - kd"))
     runs = [line.split(",") for line in (ROOT / "results/digits/runs.csv").read_text().splitlines()]
     last, best, method = (runs[0].index(name) for name in ("top1_last", "top1_test_best", "method"))
-    mean = {m: sum(float(r[last]) for r in runs if r[method] == m) / 3 for m in ("rld", "kd")}
+    mean = {m: statistics.mean(float(r[last]) for r in runs if r[method] == m) for m in ("rld", "kd")}
     assert f"{mean['rld'] - mean['kd']:+.2f}" in shown
     gaps = [float(r[best]) - float(r[last]) for r in runs[1:]]
     every = next(line for line in out.splitlines() if line.startswith("| all "))
