@@ -33,9 +33,8 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 
 
 def test_which_sources_are_streamed() -> None:
-    photographs = {"streamed_folder", "streamed_cifar100", "imagenet"}
-    boxes = {"coco", "voc", "yolo"}
-    assert {name for name in SOURCES if SOURCES[name].load().streamed} == photographs | boxes
+    known = {"streamed_folder", "streamed_cifar100", "imagenet"}
+    assert {name for name in SOURCES if SOURCES[name].load().streamed} == known
 
 
 # --- digits
