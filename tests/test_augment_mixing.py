@@ -20,6 +20,8 @@ from distillery.imaging.draw import Draw
 from distillery.imaging.erasing import rectangles
 from distillery.imaging.mixing import cut, mixed, soft_targets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:

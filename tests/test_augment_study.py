@@ -31,6 +31,8 @@ from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
 from distillery.training.loop import Preempted, fit
 
+pytestmark = pytest.mark.slow
+
 # --- in training ------------------------------------------------------------------------------------------------------
 
 

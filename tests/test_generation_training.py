@@ -28,6 +28,8 @@ from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit
 from distillery.training.trainee import Trainee
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate(small_generation.STUDY["recipe"] | {"epochs": 2, "batch_size": 30})
 SHORT = {"d_steps": 2, "ema_decay": 0.9, "ema_start": 4}
 

@@ -14,6 +14,8 @@ from distillery.models import NETWORKS, build
 from distillery.models.base import Network, Outputs
 from distillery.models.layers import shuffle
 
+pytestmark = pytest.mark.slow
+
 STAGE_NORMS = {
     "resnet8x4": ["layer1.0.bn2", "layer2.0.bn2", "layer3.0.bn2"],
     "resnet14": ["layer1.1.bn2", "layer2.1.bn2", "layer3.1.bn2"],

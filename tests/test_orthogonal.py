@@ -11,6 +11,8 @@ from distillery.objectives.features import standardise
 from distillery.objectives.orthogonal import OrthogonalProjector, expm, householder, matrix_exp
 from distillery.objectives.vkd import vkd_loss, whiten
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ["householder", "matrix_exp", "cayley"])
 @pytest.mark.parametrize(("inputs", "outputs"), [(6, 10), (4, 20), (8, 8), (10, 6)])

@@ -27,6 +27,8 @@ from distillery.tasks.ranking.training import RankTraining
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate(
     {"epochs": 15, "batch_size": 64, "lr": 0.02, "optimizer": {"name": "adam"}, "milestones": [], "test_every": 15}
 )

@@ -26,6 +26,8 @@ from distillery.training.device import set_up
 from distillery.training.history import load_history
 from distillery.training.loop import Preempted, fit
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(
     epochs=3,
     batch_size=64,

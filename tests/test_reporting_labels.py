@@ -21,6 +21,8 @@ from distillery.report import markdown
 from distillery.report.terminal import show
 from distillery.report.tex import BEYOND, PREAMBLE, escape
 
+pytestmark = pytest.mark.slow
+
 AWKWARD = 'KD τ=4 & α_1 50% #2 ~ ^ | <b>x</b> [1] "q" $x$ é, “z” \\ * `c` :fire: &amp; 🙂 知'
 LABELS = {"kd": AWKWARD, "ce": "[red]* alone", "kd_10": "_KD, τ = 10"}
 

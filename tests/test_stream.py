@@ -33,6 +33,8 @@ from distillery.data.workers import CHUNK
 from distillery.errors import DistilleryError, StaleInput
 from distillery.study.blocks import Recipe
 
+pytestmark = pytest.mark.slow
+
 SIZE, BATCH = (24, 20), 8
 
 

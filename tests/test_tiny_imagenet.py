@@ -15,6 +15,8 @@ from distillery.data.arrays import Shape
 from distillery.data.dataset import Dataset
 from distillery.records.io import DistilleryError, sha256_file
 
+pytestmark = pytest.mark.slow
+
 WNIDS = ("n01443537", "n01629819", "n02814533")
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from distillery.models import build
 from distillery.models.base import Network
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"ls_deit_ti", "ls_pit_ti", "ls_t2t_vit_7", "ls_resnet56"}  # one or two seconds each
 WITH_OUTPUTS = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)

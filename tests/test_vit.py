@@ -19,6 +19,8 @@ from distillery.models.official import identify, load_official
 from distillery.models.vit import Block, DropPath, positions
 from distillery.teachers.foreign import read_weights
 
+pytestmark = pytest.mark.slow
+
 SMALLEST = {"deit_ti": 16, "vkd_deit_w48": 15, "pit_ti": 16, "t2t_vit_7": 3, "pvt_ti": 32, "deit_w48_p2": 2}
 TOKENS = {"deit_ti": (12,), "vkd_deit_w48": (12,), "pit_ti": (35, 12, 4), "t2t_vit_7": (12,)}
 TOKENS |= {"pvt_ti": (192, 48, 12, 2), "deit_w48_p2": (24 * 32,)}
