@@ -19,7 +19,7 @@ from torch import Tensor
 from distillery import models
 from distillery.models.official import identify
 
-pytestmark = pytest.mark.usefixtures("downloads")
+pytestmark = [pytest.mark.usefixtures("downloads"), pytest.mark.slow]
 
 
 def under(prefix: str, weights: dict[str, Tensor] = TEACHER) -> dict[str, Tensor]:

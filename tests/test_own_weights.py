@@ -37,7 +37,7 @@ from distillery.teachers.fetch import NoMirror
 from distillery.teachers.view_table import ViewTable, build
 from distillery.teachers.weights import load_network
 
-pytestmark = pytest.mark.usefixtures("downloads")
+pytestmark = [pytest.mark.usefixtures("downloads"), pytest.mark.slow]
 
 LAYOUT = Layout("digits")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
