@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 
 import torch
 
-from distillery.config import Problems
 from distillery.data import open_source
 from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
 from distillery.objectives.base import Context
 from distillery.objectives.build import Loss
-from distillery.study.blocks import Method, Recipe
+from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.task import task_of
 from distillery.tasks.detection import Detection
@@ -23,6 +22,7 @@ from distillery.tasks.detection.objectives.base import Detect
 from distillery.tasks.detection.source import Boxed
 from distillery.tasks.detection.training import build
 from distillery.tasks.optimises import optimises
+from distillery.tasks.rehearsing import through
 
 SIDE = 64  # of the black image that networks are tried on
 CLASSES = 3
@@ -45,17 +45,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 yield f"data: there is no file {lost[0]}" + (f", nor {len(lost) - 1} others" if lost[1:] else "")
         except DistilleryError as error:
             yield f"data: {error}"
-    for name, teacher in study.teachers.items():
-        yield from _network(f"teachers.{name}", teacher.architecture)
-        yield from _recipe(f"teachers.{name}", study.recipe_for_teacher(name))
-    for p, pair in study.pairs.items():
-        yield from _network(f"pairs.{p}", pair.student)
-    for m in study.methods:
-        for p, pair in study.pairs.items():
-            yield from _recipe(f"methods.{m} for {p}", study.recipe_for(p, m))
-            architectures = [study.teachers[t].architecture for t in pair.teachers]
-            twins = isinstance(task, Detection) and task.config.adversarial is not None
-            yield from _method(f"methods.{m}", study.methods[m].for_pair(p), p, pair.student, architectures, twins)
+    twins = isinstance(task, Detection) and task.config.adversarial is not None
+    yield from through(study, _network, _recipe, partial(_cell, study, twins))
 
 
 def _network(where: str, architecture: str) -> Iterator[str]:
@@ -63,26 +54,23 @@ def _network(where: str, architecture: str) -> Iterator[str]:
         yield f"{where}: {architecture} finds no objects: take a detector, such as vidt_nano or retinanet_r50"
 
 
-def _method(where: str, method: Method, pair: str, student: str, teachers: list[str], twins: bool) -> Iterator[str]:
-    try:
-        loss = Loss(method)
-    except Problems as found:
-        yield from (f"{where}: {sentence}" for sentence in found.sentences)
-        return
+def _cell(study: Study, twins: bool, where: str, method: str, pair: str, loss: Loss) -> Iterator[str]:
+    name, student = study.methods[method].objective, study.pairs[pair].student
+    teachers = [study.teachers[t].architecture for t in study.pairs[pair].teachers]
     kind, _ = loss.main
     if not issubclass(kind, Detect):
-        yield f"{where}: {method.objective} is no objective of detectors: take detect, vkd_detection, fgd, ikd"
+        yield f"{where}: {name} is no objective of detectors: take detect, vkd_detection, fgd, ikd"
         return
     if loss.plugins:
         yield f"{where}: plug-ins act on the logits of classes, not on boxes: leave them out"
     if kind.needs and len(teachers) > 1:
-        yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
+        yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
         return
     if "strong" in loss.needs and not twins:
         said = "task: {name: detection, adversarial: {}}"
-        yield f"{where}: {method.objective} needs adversarial images: say `{said}`"
+        yield f"{where}: {name} needs adversarial images: say `{said}`"
     try:
-        known = [_outputs(name) for name in (student, *(teachers if kind.needs else []))]
+        known = [_outputs(architecture) for architecture in (student, *(teachers if kind.needs else []))]
         loss.build(Context(CLASSES, torch.zeros(0), known[0], known[1] if len(known) > 1 else None))
     except DistilleryError as error:
         yield f"{where} for {pair}: {error}"

@@ -15,7 +15,7 @@ from distillery.objectives.base import Context
 from distillery.objectives.build import Loss
 from distillery.objectives.build import needs as needs_of
 from distillery.records.header import Header
-from distillery.records.io import DistilleryError, load_tensors
+from distillery.records.io import DistilleryError
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.detection import Detection
 from distillery.tasks.detection.data import BoxData
@@ -26,6 +26,7 @@ from distillery.tasks.detection.start import start_from
 from distillery.tasks.detection.testing import detect
 from distillery.tasks.detection.twins import Twins
 from distillery.tasks.detection.views import fitted
+from distillery.tasks.weights import filled
 from distillery.teachers.source import LiveTeachers
 from distillery.training.device import seeded
 from distillery.training.parallel import ALONE, Ranks
@@ -59,13 +60,7 @@ class BoxTraining(Training):
         return build(architecture, data.num_classes)
 
     def trained(self, architecture: str, data: BoxData, path: Path) -> Network:
-        network = self.network(architecture, data)
-        try:
-            network.load_state_dict(load_tensors(path))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DistilleryError(f"{path} does not hold the weights of a {architecture}: {reason}") from None
-        return network.eval()
+        return filled(self.network(architecture, data), architecture, path)
 
     def assemble(self, student: str, method: Method, data: BoxData, teachers: list[Network], seed: int) -> Trainee:
         with seeded(seed, "init"):

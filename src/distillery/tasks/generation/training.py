@@ -19,7 +19,6 @@ from distillery.objectives.base import Context
 from distillery.objectives.build import Loss
 from distillery.objectives.ce import CE
 from distillery.records.header import Header
-from distillery.records.io import load_tensors
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification.training import ClassTraining
 from distillery.tasks.generation import Generation
@@ -29,6 +28,7 @@ from distillery.tasks.generation.data import bright, load
 from distillery.tasks.generation.distance import Judge
 from distillery.tasks.generation.objectives.base import GameContext, Seen, Wanted
 from distillery.tasks.generation.teaching import ShownTeachers
+from distillery.tasks.weights import filled
 from distillery.teachers.weights import load_network
 from distillery.training.device import seeded
 from distillery.training.parallel import ALONE, Ranks
@@ -112,13 +112,7 @@ class GenTraining(Training):
         if not issubclass(kind_of(architecture), Discriminator):
             known = None if issubclass(kind_of(architecture), CLIP) else self.task.config.teacher_classes
             return load_network(architecture, known or data.num_classes, data.channels, path)
-        network = self.network(architecture, data)
-        try:
-            network.load_state_dict(load_tensors(path))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DistilleryError(f"{path} does not hold the weights of a {architecture}: {reason}") from None
-        return network.eval()
+        return filled(self.network(architecture, data), architecture, path)
 
     def assemble(self, student: str, method: Method, data: Dataset, teachers: list[Network], seed: int) -> Trainee:
         """A discriminator, and the objective that owns its generator; or a classifier, where a teacher is trained."""

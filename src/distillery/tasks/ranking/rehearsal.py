@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from distillery.config import Problems
 from distillery.data import open_source
 from distillery.models import NETWORKS
 from distillery.objectives.build import Loss
-from distillery.study.blocks import Method, Recipe
+from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.tasks.optimises import optimises
 from distillery.tasks.ranking.models import Recommender
 from distillery.tasks.ranking.objectives.base import RankingObjective
 from distillery.tasks.ranking.source import Interactions
+from distillery.tasks.rehearsing import only_trained, through
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -29,17 +30,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         yield from (
             f"data: there is no file {path}: name it in `data.path`" for path in source.files() if not path.is_file()
         )
-    for name, teacher in study.teachers.items():
-        if teacher.source == "fetch":
-            yield f"teachers.{name}.source: no recommender is released: train it"
-        yield from _network(f"teachers.{name}", teacher.architecture)
-        yield from _recipe(f"teachers.{name}", study.recipe_for_teacher(name))
-    for p, pair in study.pairs.items():
-        yield from _network(f"pairs.{p}", pair.student)
-    for m in study.methods:
-        for p, pair in study.pairs.items():
-            yield from _recipe(f"methods.{m} for {p}", study.recipe_for(p, m))
-            yield from _method(f"methods.{m}", study.methods[m].for_pair(p), p, pair.teachers)
+    yield from only_trained(study, "no recommender is released")
+    yield from through(study, _network, _recipe, partial(_cell, study))
 
 
 def _network(where: str, architecture: str) -> Iterator[str]:
@@ -47,21 +39,17 @@ def _network(where: str, architecture: str) -> Iterator[str]:
         yield f"{where}: {architecture} takes images: take a recommender, such as bprmf_d10 or lightgcn_d10"
 
 
-def _method(where: str, method: Method, pair: str, teachers: tuple[str, ...]) -> Iterator[str]:
-    try:
-        loss = Loss(method)
-    except Problems as found:
-        yield from (f"{where}: {sentence}" for sentence in found.sentences)
-        return
+def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Iterator[str]:
     kind, config = loss.main
+    name, teachers = study.methods[method].objective, study.pairs[pair].teachers
     if not issubclass(kind, RankingObjective):
-        yield f"{where}: {method.objective} is no objective of recommenders: take bpr, rd, cd, rrd or unkd"
+        yield f"{where}: {name} is no objective of recommenders: take bpr, rd, cd, rrd or unkd"
     elif loss.plugins or loss.plus:
         yield f"{where}: plug-ins and partners act on classes, not on rankings: leave them out"
     elif kind.lists is not None and len(teachers) > 1:
-        yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
+        yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
     elif kind.lists is not None and not config.weight:
-        yield f"{where}: the distillation term of {method.objective} has weight 0"
+        yield f"{where}: the distillation term of {name} has weight 0"
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:

@@ -12,7 +12,7 @@ from distillery.models import NETWORKS
 from distillery.objectives.base import Context
 from distillery.objectives.build import Loss
 from distillery.records.header import Header
-from distillery.records.io import DistilleryError, load_tensors
+from distillery.records.io import DistilleryError
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.ranking.data import RankData
 from distillery.tasks.ranking.loader import PairLoader
@@ -20,6 +20,7 @@ from distillery.tasks.ranking.models import Recommender, Scores
 from distillery.tasks.ranking.objectives.base import RankingObjective
 from distillery.tasks.ranking.teaching import ListTeacher, ranker
 from distillery.tasks.ranking.testing import best_items, scores_of
+from distillery.tasks.weights import filled
 from distillery.training.device import seeded
 from distillery.training.parallel import ALONE, Ranks
 from distillery.training.task import Training
@@ -58,13 +59,7 @@ class RankTraining(Training):
         return network
 
     def trained(self, architecture: str, data: RankData, path: Path) -> Network:
-        network = self.network(architecture, data)
-        try:
-            network.load_state_dict(load_tensors(path))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DistilleryError(f"{path} does not hold the weights of a {architecture}: {reason}") from None
-        return network.eval()
+        return filled(self.network(architecture, data), architecture, path)
 
     def assemble(self, student: str, method: Method, data: RankData, teachers: list[Network], seed: int) -> Trainee:
         with seeded(seed, "init"):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from distillery.config import Problems
 from distillery.data import SOURCES, open_source
 from distillery.data.multilabel import Multilabel
 from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
 from distillery.objectives.build import Loss
-from distillery.study.blocks import Method, Recipe
+from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.tasks.optimises import optimises
+from distillery.tasks.rehearsing import only_trained, through
 from distillery.tasks.retrieval.objectives.base import RetrievalObjective
 
 
@@ -31,17 +32,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             yield f"data: {error}"
     if study.cache.pooled:
         yield "cache.pooled: no objective of retrieval reads pooled features: leave it out"
-    for name, teacher in study.teachers.items():
-        if teacher.source == "fetch":
-            yield f"teachers.{name}.source: none is released: train it"
-        yield from _network(f"teachers.{name}", teacher.architecture)
-        yield from _recipe(f"teachers.{name}", study.recipe_for_teacher(name))
-    for p, pair in study.pairs.items():
-        yield from _network(f"pairs.{p}", pair.student)
-    for m in study.methods:
-        for p, pair in study.pairs.items():
-            yield from _recipe(f"methods.{m} for {p}", study.recipe_for(p, m))
-            yield from _method(f"methods.{m}", study.methods[m].for_pair(p), p, pair.teachers)
+    yield from only_trained(study, "none is released")
+    yield from through(study, _network, _recipe, partial(_cell, study))
 
 
 def _network(where: str, architecture: str) -> Iterator[str]:
@@ -50,19 +42,15 @@ def _network(where: str, architecture: str) -> Iterator[str]:
         yield f"{where}: {architecture} takes no rows of features: take linear or a perceptron, such as mlp1_w64"
 
 
-def _method(where: str, method: Method, pair: str, teachers: tuple[str, ...]) -> Iterator[str]:
-    try:
-        loss = Loss(method)
-    except Problems as found:
-        yield from (f"{where}: {sentence}" for sentence in found.sentences)
-        return
+def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Iterator[str]:
     kind, _ = loss.main
+    name, teachers = study.methods[method].objective, study.pairs[pair].teachers
     if not issubclass(kind, RetrievalObjective):
-        yield f"{where}: {method.objective} is no objective of retrieval: take ova, ova_kd or double"
+        yield f"{where}: {name} is no objective of retrieval: take ova, ova_kd or double"
     elif loss.plugins or loss.plus:
         yield f"{where}: plug-ins and partners act on one class, not on sets of labels: leave them out"
     elif kind.needs and len(teachers) > 1:
-        yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
+        yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
