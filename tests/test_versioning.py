@@ -113,7 +113,7 @@ def test_every_file_of_the_study_is_looked_at(bench: Workbench) -> None:
     found = versioning._current(plan)
     stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     recorded = {out["path"] for name, stage in stages.items() if name != "plan" for out in stage["outs"]}
-    files = recorded - {str(AT.figures)} | set(map(str, AT.figures.glob("*.svg")))
+    files = recorded - {str(AT.figures)} | {str(f) for kind in ("svg", "pdf") for f in AT.figures.glob(f"*.{kind}")}
     assert set(map(str, found)) == files
     assert len(files) > 30
     for name in sorted(files):
