@@ -61,7 +61,7 @@ def test_names_that_are_not_in_the_study(bench: Workbench) -> None:
     assert "--seed one: not in params.yaml" in refused(bench, *distill(bench, "one"))
     assert "did you mean" in refused(bench, "distillery", "teacher", "--teacher", f"{teacher(bench)}x")
     said = refused(bench, "distillery", "study", "cifar10")
-    assert "no study 'cifar10'" in said
+    assert "no ready-made study 'cifar10'" in said
 
 
 def test_an_edited_study_is_not_overwritten(bench: Workbench) -> None:
@@ -70,7 +70,7 @@ def test_an_edited_study_is_not_overwritten(bench: Workbench) -> None:
 
 def test_the_code_that_engines_run_is_the_code_that_lies_here(bench: Workbench) -> None:
     """Also where the installed package is another working copy's, as in the folders of queued experiments."""
-    source = bench.root / "src" / "distillery" / "cli.py"
+    source = bench.root / "src" / "distillery" / "cli" / "stages.py"
     before, data = source.read_text(), bench.root / AT.data
     source.write_text(before.replace("settings.check()", 'print("the code that lies here")'))
     try:
