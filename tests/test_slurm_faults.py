@@ -65,7 +65,7 @@ class Ordeal:
     def start(self, *options: str, **env: str) -> None:
         self.out = (self.bench.root / "snakemake.out").open("w+")
         targets = [str(AT.metrics(PAIR, METHOD, SEED[fault])) for fault in self.faults]
-        command = ["snakemake", "--profile", "slurm", *options, "--", *targets]
+        command = ["snakemake", "--profile", "slurm", "--quiet", "host", *options, "--", *targets]
         settings = self.bench.env() | self.cluster.env | self.bench.pausing() | env
         self.snakemake = subprocess.Popen(
             command, cwd=self.bench.root, env=settings, stdout=self.out, stderr=self.out, start_new_session=True
