@@ -27,7 +27,8 @@ QUICK = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"
 
 
 def snakemake(bench: Workbench, slurm: SlurmCluster, *options: str) -> subprocess.CompletedProcess[str]:
-    return bench.run("snakemake", "--profile", "slurm", *QUICK, *options, check=False, **slurm.env)
+    command = ("snakemake", "--profile", "slurm", "--quiet", "host", *QUICK)  # rules and their places are shown then
+    return bench.run(*command, *options, check=False, **slurm.env)
 
 
 def provenance(bench: Workbench, method: str) -> dict[str, Any]:
