@@ -185,4 +185,4 @@ def test_sdist_and_wheel_install_and_run_elsewhere(tmp_path: Path) -> None:
     assert "cifar100-small" in run("distillery", "study", folder=".")
     run("distillery", "init", "project", folder=".")
     run("python", "-m", "snakemake", "--cores", "1", "--", "artifacts/digits/data/data.json", folder="project")
-    assert "1 of 21 jobs done" in run("distillery", "status", folder="project")
+    assert "1 of 19 jobs done" in run("distillery", "status", folder="project")
