@@ -20,6 +20,7 @@ def test_every_block_runs_as_it_is(
 ) -> None:
     bench = Workbench(tmp_path / "copy")
     bench.tiny(epochs=2, methods=("ce", "kd"), seeds=("0-11",))
+    bench.params = bench.params | {"data": {"source": "digits", "test_fraction": 0.8}}  # as in the demo
     monkeypatch.chdir(bench.root)
     small_study.make(tables=True)
     notebook(monkeypatch, capsys)
