@@ -13,6 +13,7 @@ from typing import Any
 from distillery.report import glossary, measures, story
 from distillery.report.budget import called, said
 from distillery.report.ledger import NOT_COMPARABLE, tally
+from distillery.report.recipes import precision_of
 from distillery.report.results import Results
 from distillery.report.table import CONVENTIONS, Entry, Row, Table
 from distillery.report.text import MINUS, MISSING, count_text, decimals, number, p_text
@@ -377,7 +378,7 @@ def _methods(results: Results, table: Table) -> Section:
         method = results.study.methods[row.name]
         facts = [cell.facts for cell in results if cell.method == row.name and cell.facts]
         budgets = sorted({f"{f['recipe']['epochs']} epochs, {f['cost']['images_seen']:,} samples" for f in facts})
-        precisions = sorted({f["recipe"].get("precision", "float32") for f in facts})
+        precisions = sorted({precision_of(f["recipe"]) for f in facts})
         settings = [f"{called(k)} {said(v)}" for k, v in method.hyper.items()]
         words = [glossary.basis(method) or MISSING, "; ".join(precisions) or MISSING, "; ".join(budgets) or MISSING]
         known = glossary.parts(method)

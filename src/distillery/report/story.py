@@ -9,7 +9,7 @@ from typing import Any
 from distillery.pipeline.layout import Layout
 from distillery.records.io import read_json
 from distillery.report.budget import called, said
-from distillery.report.recipes import described
+from distillery.report.recipes import described, precision_of
 from distillery.report.results import Results
 from distillery.report.table import Table
 from distillery.report.text import counted, listed, number
@@ -87,7 +87,7 @@ def _teachers(results: Results, table: Table) -> str:
 def _budget(results: Results) -> str:
     cells = [cell for cell in results if cell.facts]
     seen = sorted({cell.facts["cost"]["images_seen"] for cell in cells})
-    precisions = sorted({cell.facts["recipe"].get("precision", "float32") for cell in cells})
+    precisions = sorted({precision_of(cell.facts["recipe"]) for cell in cells})
     devices = sorted({cell.facts["cost"]["device"] for cell in cells})
     images = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
     return f"{images} training samples seen per run, in {listed(precisions)} on {listed(devices)}"
