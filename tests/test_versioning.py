@@ -70,6 +70,13 @@ def edit(path: Path, byte: int = -3) -> None:
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
+def same_values(one: bytes, other: bytes) -> bool:
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:  # the changed bit made it something else than JSON
+        return False
+
+
 def set_temperature(bench: Workbench, value: float) -> None:
     params = bench.params
     params["methods"]["kd"]["temperature"] = value
@@ -108,7 +115,10 @@ def refused(bench: Workbench, *command: str, **env: str) -> str:
 
 
 def test_every_file_of_the_study_is_looked_at(bench: Workbench) -> None:
-    """One changed bit in any recorded file, its date kept, is found; no file but those that are recorded is read."""
+    """One changed bit in any recorded file, its date kept, is found; no file but those that are recorded is read.
+
+    Of JSON, bits that change a value: the last of 17 digits may name the number that it named before.
+    """
     _, plan = current(PARAMS)
     found = versioning._current(plan)
     stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
@@ -125,8 +135,12 @@ def test_every_file_of_the_study_is_looked_at(bench: Workbench) -> None:
             path.write_bytes(b"")
             continue
         numbers = [m.start() for m in re.finditer(rb"(?<=\d)\d", path.read_bytes())] if path.suffix == ".json" else []
+        before = path.read_bytes()
         for byte in {size - 3, size // 2, *random.Random(0).sample(numbers, min(3, len(numbers)))}:
             edit(path, byte)
+            if path.suffix == ".json" and same_values(before, path.read_bytes()):
+                edit(path, byte)
+                continue
             with pytest.raises(DistilleryError) as caught:
                 versioning._current(plan)
             assert name in str(caught.value) or str(path.parent) in str(caught.value)
