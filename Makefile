@@ -23,7 +23,7 @@ demo: setup  ## run the digits study on all local cores, print its table, compar
 	cd demo && distillery verify $$(git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo HEAD || echo ..)
 
 test: setup lint
-	$(PY) -m pytest -n $(CORES) --dist loadfile
+	$(PY) -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=30
 
 lint: setup
 	ruff check .

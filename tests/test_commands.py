@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from small_study import STUDY, write
 from typer.testing import CliRunner
 
 from distillery.cli import app
-from distillery.cli.components import _parts, keys
+from distillery.cli.components import _all, _parts, keys
+from distillery.cli.cost import lines
 from distillery.errors import DistilleryError
+from distillery.models import NETWORKS
+from distillery.pipeline import check
+from distillery.pipeline.planner import resolve
 from distillery.training.progress import Progress
 
 
@@ -25,8 +31,8 @@ def said(*command: str) -> str:
 
 def test_every_key_of_every_component_has_a_meaning_and_a_kind() -> None:
     for registry in _parts().values():
-        for name, component in registry.items():
-            for key, default, values, meaning in keys(component.load().Config):
+        for name in _all(registry):
+            for key, default, values, meaning in keys(registry[name].load().Config):
                 assert default and meaning, f"{name}.{key} has no line of text"
                 assert "typing" not in values and "FieldInfo" not in values, f"{name}.{key}: {values}"
 
@@ -41,11 +47,29 @@ def test_one_method_in_full() -> None:
 
 
 def test_networks() -> None:
-    assert "wrn_40_2" in said("models")
+    listed = said("models")
+    assert not [name for name in _all(NETWORKS) if name not in listed]
     assert "278,324 parameters, 40.82 M multiply-accumulates" in said("models", "resnet20")
     assert "1 x 8 x 8 images: 5,142 parameters" in said(
         "models", "resnet8_w4", "--classes", "10", "--size", "8", "--channels", "1"
     )
+
+
+@pytest.mark.parametrize("name", NETWORKS.elsewhere)
+def test_networks_of_every_task_are_described(name: str) -> None:
+    task = NETWORKS[name].task
+    channels = ("--channels", "2", "--size", "1") if not task else ()  # rows of features
+    said_of = said("models", name, "--classes", "2", *channels)
+    assert said_of.startswith(f"{name}: ")
+    assert f"`task: {task}`" in said_of if task else "parameters" in said_of
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow/studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_every_study_costs_is_said(path: Path) -> None:
+    study = check.load(path)
+    *_, training, time = lines(study, resolve(study))
+    assert re.fullmatch(r"training the students: [\d,]+ epochs in all.*", training)
+    assert time.startswith("time: ")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,12 @@ class Component:
         return self.module.endswith(".py")
 
     @property
+    def task(self) -> str:
+        """The task in whose folder it lies; "" for what lies in none, as all that takes images and gives classes."""
+        found = self.module.split(".")[:3]
+        return found[2] if found[:2] == ["distillery", "tasks"] and len(found) == 3 else ""
+
+    @property
     def placed(self) -> bool:
         """Whether it is named by its place, not by a row of a registry."""
         return self.name == f"{self.module}:{self.attribute}"
@@ -142,6 +148,7 @@ class Registry(Mapping[str, Component]):
         elsewhere: Mapping[str, str | tuple[str, Mapping[str, Any]]] = {},
     ) -> None:
         self.kind, self.base, self.families, self._listed = kind, base, families, tuple(rows)
+        self.elsewhere = tuple(elsewhere)
         self._rows: dict[str, Component] = {}
         for name, row in {**rows, **elsewhere}.items():
             target, options = row if isinstance(row, tuple) else (row, {})

@@ -46,8 +46,8 @@ def _of_other_tasks(study: Study) -> Iterator[str]:
         named += [(f"methods.{m}.objective", OBJECTIVES, method.objective)]
         named += [(f"methods.{m}.plus", OBJECTIVES, partner) for partner in method.plus]
     for where, registry, name in named:
-        if name in registry and registry[name].module.startswith("distillery.tasks."):  # a row of another task
-            yield f"{where}: {name} is of another task than classification: say `task:` too, or take another one"
+        if name in registry and (task := registry[name].task):
+            yield f"{where}: {name} is of the task {task}, not classification: say `task: {task}`, or take another"
 
 
 def _problems(study: Study, images: bool) -> Iterator[str]:
