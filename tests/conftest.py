@@ -20,9 +20,8 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, or the longest of them would run alone at the end (pytest-xdist deals out files)."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files that run engines first: the longest would run alone at the end otherwise (pytest-xdist deals out files)."""
+    items.sort(key=lambda item: not (isinstance(item, pytest.Function) and "Workbench" in vars(item.module)))
 
 
 @pytest.fixture(scope="session")

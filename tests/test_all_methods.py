@@ -111,6 +111,7 @@ def check_that_it_acts(name: str, teachers: list[Network], digits: Dataset) -> N
         assert moved_from(look(*run_of(PLAIN[name], teachers, digits), digits)[0]) > 1e-3, f"it is only {PLAIN[name]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name != "ce"])
 def test_distillation_acts(digits: Dataset, teachers: list[Network], name: str) -> None:
     check_that_it_acts(name, teachers, digits)
@@ -121,6 +122,7 @@ def test_plain_training_distils_nothing(digits: Dataset, teachers: list[Network]
     assert source is None and look(trainee, source, digits)[1] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name != "ce"])
 def test_the_check_notices_what_does_not_act(
     digits: Dataset, teachers: list[Network], name: str, monkeypatch: pytest.MonkeyPatch

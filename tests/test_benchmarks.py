@@ -212,6 +212,7 @@ def test_findings_are_those_of_the_results(
     assert "nobody is not in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_scale_counts_what_a_study_takes(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     scale, folder = bench("scale"), ROOT / "workflow" / "studies"
     for name, expected in {"imagenet_r34-r18": (328, 207, 200), "imagenet_r50-mobilenet": (209, 74, 66)}.items():

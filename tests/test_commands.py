@@ -64,6 +64,7 @@ def test_networks_of_every_task_are_described(name: str) -> None:
     assert f"`task: {task}`" in said_of if task else "parameters" in said_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_every_study_costs_is_said(path: Path) -> None:
     study = check.load(path)

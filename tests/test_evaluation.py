@@ -196,6 +196,7 @@ def predictions(method: str) -> dict[str, Any]:
     return artifacts.load_arrays(Layout("digits").predictions(PAIR, method, "3"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ce", "simkd"])
 def test_evaluation_finds_the_accuracy_that_training_ended_with(
     trained: Path, monkeypatch: pytest.MonkeyPatch, method: str

@@ -316,6 +316,7 @@ def test_too_large_for_the_memory_is_said_before_anything_is_read(
     assert "memory" not in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_imagenette_at_32_pixels(shared_dir: Path, tmp_path: Path) -> None:
     pack = shared_dir / "data" / "imagenette2_224"
     if not pack.is_dir():

@@ -115,6 +115,7 @@ def test_rehearsed_graph_equals_the_eager_step(
     assert equal(weights, rehearsed)
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("at", [2, 4, 6, 11])
 def test_rehearsed_graph_resumes_exactly(

@@ -45,6 +45,7 @@ def test_every_format_is_told_by_its_content(server: Server, kind: str) -> None:
     assert (found.member is not None) == ("archive" in kind)
 
 
+@pytest.mark.slow
 def test_the_first_mirror_that_helps_is_taken(server: Server, downloads: Path) -> None:
     good, dead = released(TEACHER), f"{nobody()}/teacher.pth"
     bad = [

@@ -96,6 +96,7 @@ def count_macs(network: Network) -> tuple[int, int]:
     return counts[nn.Conv2d], counts[nn.Linear]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["formula", "hash"])
 @pytest.mark.parametrize("name", WITH_OUTPUTS)
 def test_outputs_equal_the_released_code(name: str, tag: str) -> None:

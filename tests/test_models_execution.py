@@ -12,6 +12,7 @@ from distillery.models import build
 from distillery.models.layers import interleave, shuffle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_channels_last_stays_channels_last(name: str) -> None:
     network, images = example(name)
@@ -24,6 +25,7 @@ def test_channels_last_stays_channels_last(name: str) -> None:
         assert tap.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bfloat16_autocast_trains(name: str) -> None:
     # Not 16 for those that halve five times: of a strided convolution that sees one pixel, torch 2.15 computes the

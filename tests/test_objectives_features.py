@@ -68,6 +68,7 @@ def runs_for(case: str, teacher: str, student: str) -> bool:
     return student != "mobilenet_v2" or (kind is not OFD and "student_taps" not in hyper)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)
 @pytest.mark.parametrize("case", CASES)
 def test_real_networks(case: str, teacher: str, student: str) -> None:
@@ -105,6 +106,7 @@ def kept(case: str, teacher: str) -> Objective:
     return make(case, teacher, "resnet8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(

@@ -113,6 +113,7 @@ def test_adain_gives_content_the_statistics_of_style() -> None:
     torch.testing.assert_close(adain(content, content), content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "teacher",
     ["resnet8", "resnet8x4", "wrn_16_2", "vgg8", "resnet18", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"],

@@ -63,6 +63,7 @@ def extremes(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
     return student, teacher, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 @settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(rows=extremes(), plugins=st.sets(st.sampled_from(PLUGINS)), dtype=st.sampled_from(["float32", "bfloat16"]))

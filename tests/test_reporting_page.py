@@ -71,6 +71,7 @@ def test_runs_of_different_cost_get_a_figure(synthetic: Synthetic) -> None:
     assert FIGURES["cost"][1](found, main) is not None
 
 
+@pytest.mark.slow
 def test_figures_of_an_earlier_study_do_not_stay(synthetic: Synthetic) -> None:
     stray = Layout("digits").figures / "stray.svg"
     stray.write_text("<svg/>")

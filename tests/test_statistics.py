@@ -51,6 +51,7 @@ def test_what_cannot_be_tested_has_no_p_value(ours: dict[int, float]) -> None:
     assert our.paired(ours, {0: 70.0, 1: 71.0, 2: 72.0}).p is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 40])
 def test_holm_agrees_with_statsmodels(count: int) -> None:
     p_values = (np.random.default_rng(count).random(count) ** 4).round(2).tolist()  # small ones, and ties

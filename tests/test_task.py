@@ -62,12 +62,12 @@ def test_a_task_may_be_named_or_be_a_block() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"data": {"source": "citeulike", "path": "x"}}, "data.source: citeulike is of another task"),
-        ({"methods": {"m": {"objective": "bpr"}}}, "methods.m.objective: bpr is of another task"),
-        ({"methods": {"m": {"objective": "kd", "plus": {"unkd": {}}}}}, "methods.m.plus: unkd is of another task"),
+        ({"data": {"source": "citeulike", "path": "x"}}, "data.source: citeulike is of the task ranking"),
+        ({"methods": {"m": {"objective": "bpr"}}}, "methods.m.objective: bpr is of the task ranking"),
+        ({"methods": {"m": {"objective": "kd", "plus": {"unkd": {}}}}}, "methods.m.plus: unkd is of the task ranking"),
         (
             {"pairs": {"p": {"teacher": "resnet20_w8", "student": "bprmf_d10"}}},
-            "pairs.p.student: bprmf_d10 is of another",
+            "pairs.p.student: bprmf_d10 is of the task ranking",
         ),
         ({"task": "ranking"}, "data.source: digits has no pairs of users and items"),
     ],

@@ -34,6 +34,7 @@ def trained(digits: Dataset, runs: list[Run], recipe: Any) -> list[tuple[Any, di
     return [(h, r.trainee.student.state_dict()) for h, r in zip(histories, runs, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [RECIPE, MODERN], ids=["sgd", "adamw"])
 def test_students_in_turn_have_the_bits_of_each_alone(digits: Dataset, recipe: Any) -> None:  # noqa: F811
     """The objective draws random numbers in every step."""

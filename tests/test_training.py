@@ -150,6 +150,7 @@ def _table(teacher: models.base.Network, digits: Dataset, folder: Path, cache: C
     return path, build_table(teacher, digits, Views(1, False, 8), cache, path, "key")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooled", [False, True])
 def test_table_and_live_teacher_train_alike(
     digits: Dataset, teacher: models.base.Network, tmp_path: Path, pooled: bool
@@ -241,6 +242,7 @@ def _run(digits: Dataset, folder: Path, at: int = 0, do: Any = None) -> dict[str
     return network.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 7, 15, 16, 29, 44])
 def test_preempted_anywhere_resumes_exactly(digits: Dataset, tmp_path: Path, at: int) -> None:
     """SIGTERM or Ctrl-C within an epoch, at its edges, in the last one: the weights are those of an undisturbed run."""
