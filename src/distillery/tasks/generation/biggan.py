@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
 
-LATENT = 128  # dimensions of the noise
 _INIT = 0.02  # deviation of the first weights ("N02")
 
 
@@ -158,14 +157,14 @@ class _Down(nn.Module):
 
 
 class Generator(nn.Module):
-    """(N, 128) noise and (N,) classes -> (N, C, size, size) images in (-1, 1). `size` is a multiple of 8."""
+    """(N, latent) noise and (N,) classes -> (N, C, size, size) images in (-1, 1). `size` is a multiple of 8."""
 
-    def __init__(self, num_classes: int, channels: int, size: int, width: int) -> None:
+    def __init__(self, num_classes: int, channels: int, size: int, width: int, latent: int = 128) -> None:
         super().__init__()
         if size % 8:
             raise DistilleryError(f"BigGAN makes images whose side is a multiple of 8, not {size}: resize the data")
-        self.bottom, self.num_classes = size // 8, num_classes
-        self.linear = SpectralLinear(LATENT, 4 * width * self.bottom**2)
+        self.bottom, self.num_classes, self.latent = size // 8, num_classes, latent
+        self.linear = SpectralLinear(latent, 4 * width * self.bottom**2)
         self.blocks = nn.ModuleList(nn.ModuleList([_Up(4 * width, num_classes)]) for _ in range(3))
         self.output_layer = nn.Sequential(_Norm(4 * width), nn.ReLU(), SpectralConv(4 * width, channels))
 

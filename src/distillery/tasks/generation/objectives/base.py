@@ -19,7 +19,7 @@ from distillery.models.base import Outputs
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.soft import full_precision
 from distillery.tasks.generation.augment import augment
-from distillery.tasks.generation.biggan import LATENT, Discriminator, Generator, Shown
+from distillery.tasks.generation.biggan import Discriminator, Generator, Shown
 from distillery.tasks.generation.losses import hinge, lecam
 
 Steps = Annotated[int, Field(ge=0)]
@@ -120,10 +120,10 @@ class GAN(Objective):
         return False
 
     def noise(self, purpose: str, count: int) -> tuple[Tensor, Tensor, Draw]:
-        """Noise (count, 128), classes (count,) and more numbers: a function of seed, purpose and steps made so far."""
+        """Noise (count, latent), classes (count,) and more numbers: a function of seed, purpose and steps so far."""
         device, weight = self.steps.device, self.generator.linear.weight
         draw = Draw(seed_for(self.seed, "gan", purpose), self.steps, torch.arange(count, device=device))
-        return draw.normal(LATENT).to(weight.dtype), draw.below(self.generator.num_classes), draw
+        return draw.normal(self.generator.latent).to(weight.dtype), draw.below(self.generator.num_classes), draw
 
     def shown(self, inputs: Any, targets: Any) -> Shown:
         """Generated and real images, (2 B, ...) in that order, changed alike, with their classes."""
@@ -185,7 +185,7 @@ class GAN(Objective):
         network = copy.deepcopy(self.average).train(wanted.batch_statistics)
         device, weight = self.steps.device, network.linear.weight
         draw = Draw(seed_for("generation", "test"), 0, torch.arange(wanted.number, device=device))
-        noise, drawn = draw.normal(LATENT).to(weight.dtype), draw.below(network.num_classes)
+        noise, drawn = draw.normal(network.latent).to(weight.dtype), draw.below(network.num_classes)
         labels = drawn if wanted.labels is None else wanted.labels.to(device)
         images = []
         for z, y in zip(noise.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
