@@ -23,7 +23,11 @@ from distillery.models import NETWORKS
 from distillery.models.official import load_official
 from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check
+from distillery.pipeline.current import Judge
 from distillery.pipeline.layout import Layout
+from distillery.pipeline.planner import current
+from distillery.report import results, table
+from distillery.report.figures import detections
 from distillery.students.export import export
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.detection import Attack, Detection, Start
@@ -303,8 +307,20 @@ def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest
     assert all(0 <= float(run[f"{m}_last"]) <= 100 for run in runs for m in ("ap", "ap50", "ap75"))
     assert all("ap_small" in run and "agreement" in run for run in runs)
     kept = load_file(at.predictions("r-r", "alone", "0"))
-    [drawing] = [v for k, v in kept.items() if k.startswith("run.") and k.endswith("drawing")]
-    assert drawing.shape == (4, 320, 320, 3) and drawing.any()
+    rows, images = kept["example_rows"], kept["example_images"]
+    assert rows.tolist() == [0, 2, 4] and images.shape == (3, 160, 160, 3) and images.reshape(3, -1).any(1).all()
+    assert kept["example_sizes"].tolist() == [[120, 160, 48, 64]] * 3
+    page = Path("results/small/report.html").read_text()
+    assert '<figure id="figure-detections" class="pictures"><img src="data:image/svg+xml;base64,' in page
+    assert 'alt="What teacher, baseline and best other method find in a few test images' in page
+    svg = Path("results/small/figures/detections.svg").read_text()
+    assert svg.count("<image") == 9 and "teacher r" in svg
+    declared, plan = current()
+    found = results.load(declared, Judge(plan))
+    assert detections.draw(found, table.build(found)) is not None
+    for cell in found:  # as an older evaluation left it
+        cell.facts = {k: v for k, v in cell.facts.items() if not k.startswith("example_")}
+    assert detections.draw(found, table.build(found)) is None
     facts = json.loads(Path("artifacts/small/data/data.json").read_text())
     assert facts["counts"]["train_objects"] == sum(len(boxes) for _, boxes in pictures(8, 0))
     assert small_study.due() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from distillery.records import io as artifacts
@@ -69,8 +70,14 @@ def export(weights: Path, seed: int, arrays: Path, recipe: Recipe, folder: Path)
     data, written = BoxData.load(arrays), load_detector(folder)
     found = detect(written.network, BoxLoader(data, recipe).splits()["test"], recipe).numpy()
     main, _, _ = average_precision(found, data.test, data.class_names)
-    Image.fromarray(np.concatenate([*drawn(found, data, LEAST)], axis=1)).save(folder / "examples.png")
+    Image.fromarray(_abreast(drawn(found, data, LEAST))).save(folder / "examples.png")
     facts = {"architecture": header.architecture, "title": header.title, "images": len(data.test), "least": LEAST}
     text = CARD.format(classes=", ".join(names.values()), **facts, **main)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return {WEIGHTS: main["ap"]}
+
+
+def _abreast(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """(h, w, 3) images side by side, black below the lower ones."""
+    high = max(len(image) for image in images)
+    return np.concatenate([np.pad(i, ((0, high - len(i)), (0, 0), (0, 0))) for i in images], axis=1)
