@@ -337,13 +337,13 @@ def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest
             every.boxes, torch.from_numpy(kept_here[: len(every.boxes), :4]), rtol=1e-4, atol=1e-2
         )
     assert detector.drawn(pixels).shape == pixels.shape
-    folder, measured = export("r-r", "ikd", 0, Path("shipped"))
+    folder, measured = export("r-r", "ikd", 0, Path("shipped"), torch_export=True)
     last = float(runs[2]["ap_last"])
-    assert measured["model.safetensors"] == pytest.approx(last, abs=1e-3)
-    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "config.json", "README.md", "examples.png"}
+    assert measured["model.safetensors"] == pytest.approx(last, abs=1e-3) == measured["model.pt2"]
+    files = {"model.safetensors", "model.pt2", "config.json", "README.md", "examples.png"}
+    assert {p.name for p in folder.iterdir()} == files
+    assert "(1, 3, 48, 64) float32 in [0, 1]" in (folder / "README.md").read_text()
     assert load_detector(folder)(pixels, least=0.0).boxes.shape[1] == 4
-    with pytest.raises(DistilleryError, match="exported as weights"):
-        export("r-r", "ikd", 0, Path("again"), torch_export=True)
     with pytest.raises(DistilleryError, match="no student of seed 7"):
         load_detector(at.students("r-r", "alone", "0"), 7)
 

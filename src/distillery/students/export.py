@@ -69,7 +69,8 @@ def export(
 ) -> tuple[Path, dict[str, float]]:
     """Write one student of the study as a folder: weights, configuration, model card, and programs if asked for.
 
-    Returns the folder, and the test accuracy of every file in it that was measured again.
+    Returns the folder, and the test accuracy (of another task: its main measure) of every file in it that was measured
+    again.
 
     Raises:
         DistilleryError: if the study has no such student, the student is missing or stale, the folder is there
@@ -96,17 +97,18 @@ def export(
     recipe = Recipe.model_validate(record.recipe)
     set_up(recipe)  # as it was measured
     if "export" in (task := task_of(study.task)).parts:
-        if onnx or torch_export:
-            raise DistilleryError(f"--onnx, --torch-export: students of the task {task.name} are exported as weights")
         [run] = [run for run in read(measured.record, Metrics).runs if run["seed"] == seed]
+        said, digits = run["last"][task.main.name], task.main.digits
+        programs = [name for name, asked in ((formats.ONNX, onnx), (formats.TORCH, torch_export)) if asked]
         with artifacts.scratch(folder) as temporary:
             new = temporary / "new"
             new.mkdir(parents=True)
-            found = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new)
-            if missed := [f for f, v in found.items() if abs(v - run["last"][task.main.name]) > TOLERANCE]:
+            found = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new, programs)
+            file, reached = next(iter(found.items()))
+            if abs(reached - said) > TOLERANCE:
                 raise DistilleryError(
-                    f"{missed[0]} reaches {found[missed[0]]:.2f}, the table says {run['last'][task.main.name]:.2f}, so "
-                    "it is not the same student: export it where it was evaluated, with the same packages"
+                    f"{file} reaches {reached:.{digits}f} and the table says {said:.{digits}f}, so it is not the same "
+                    "student: export it where it was evaluated, with the same packages"
                 )
             _swap(new, folder, temporary)
         return folder, found
