@@ -86,5 +86,9 @@ def load_detector(path: Path | str, seed: int | None = None) -> LoadedDetector:
         begin = f"{seed}.student."
         weights = {k.removeprefix(begin): v for k, v in weights.items() if k.startswith(begin)}
     network = build(header.architecture, len(header.class_names))
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DistilleryError(f"{path} does not hold the detector that it describes: {reason}") from None
     return LoadedDetector(network, header)

@@ -6,7 +6,7 @@ normalisations, and a direction of the discriminator's features. 64 channels, ea
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -176,8 +176,36 @@ class Generator(nn.Module):
         return torch.tanh(self.output_layer(h))
 
 
+AT_A_TIME = 50  # images that are generated together in a test, as released: their statistics normalise them
+
+
+@torch.no_grad()
+def in_bytes(generator: Generator, noise: Tensor, labels: Tensor) -> Tensor:
+    """(N, C, H, W) uint8 images on the CPU of (N, latent) noise and (N,) classes, made 50 at a time.
+
+    Raises DistilleryError if they are not finite.
+    """
+    images = []
+    for z, y in zip(noise.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
+        made = generator(z, y).float()
+        if not made.isfinite().all():
+            raise DistilleryError(
+                "the generator's images are not finite: lower `recipe.lr` or the method's weights, and train anew"
+            )
+        images.append(((made + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+    return torch.cat(images)
+
+
 class Discriminator(Network):
-    """`Shown` images -> one score each, (N, 1) logits: positive for what seems real. Pooled: their sums over places."""
+    """`Shown` images -> one score each, (N, 1) logits: positive for what seems real. Pooled: their sums over places.
+
+    Attributes:
+        no_classifier: what `load_student` says of it.
+    """
+
+    no_classifier: ClassVar[str] = (
+        "a discriminator: open the generator beside it by distillery.tasks.generation.generator.load_generator"
+    )
 
     def __init__(self, num_classes: int, in_channels: int, width: int) -> None:
         super().__init__()

@@ -13,17 +13,15 @@ from torch import Tensor
 
 from distillery.config import Count, Fraction, Weight
 from distillery.data.views import seed_for
-from distillery.errors import DistilleryError
 from distillery.imaging.draw import Draw
 from distillery.models.base import Outputs
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.soft import full_precision
 from distillery.tasks.generation.augment import augment
-from distillery.tasks.generation.biggan import Discriminator, Generator, Shown
+from distillery.tasks.generation.biggan import Discriminator, Generator, Shown, in_bytes
 from distillery.tasks.generation.losses import hinge, lecam
 
 Steps = Annotated[int, Field(ge=0)]
-AT_A_TIME = 50  # images that are generated together in a test, as released: their statistics normalise them
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +185,4 @@ class GAN(Objective):
         draw = Draw(seed_for("generation", "test"), 0, torch.arange(wanted.number, device=device))
         noise, drawn = draw.normal(network.latent).to(weight.dtype), draw.below(network.num_classes)
         labels = drawn if wanted.labels is None else wanted.labels.to(device)
-        images = []
-        for z, y in zip(noise.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
-            made = network(z, y).float()
-            if not made.isfinite().all():
-                raise DistilleryError(
-                    "the generator's images are not finite: lower `recipe.lr` or the method's weights, and train anew"
-                )
-            images.append(((made + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
-        return torch.cat(images), labels.cpu()
+        return in_bytes(network, noise, labels), labels.cpu()
