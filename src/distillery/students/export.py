@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from distillery.students.card import card
 from distillery.students.classifier import Student, load_student
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study, expand_seeds
-from distillery.task import task_of
+from distillery.task import Measure, task_of
 from distillery.tasks.classification.training import ClassTraining
 from distillery.training.device import set_up
 
@@ -98,21 +98,15 @@ def export(
     set_up(recipe)  # as it was measured
     if "export" in (task := task_of(study.task)).parts:
         [run] = [run for run in read(measured.record, Metrics).runs if run["seed"] == seed]
-        said, digits = run["last"][task.main.name], task.main.digits
-        programs = [name for name, asked in ((formats.ONNX, onnx), (formats.TORCH, torch_export)) if asked]
+        asked = [name for name, wanted in ((formats.ONNX, onnx), (formats.TORCH, torch_export)) if wanted]
         with artifacts.scratch(folder) as temporary:
             new = temporary / "new"
             new.mkdir(parents=True)
-            found = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new, programs)
-            file, reached = next(iter(found.items()))
-            if abs(reached - said) > TOLERANCE:
-                raise DistilleryError(
-                    f"{file} reaches {reached:.{digits}f} and the table says {said:.{digits}f}, so it is not the same "
-                    "student: export it where it was evaluated, with the same packages"
-                )
+            reached = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new, asked)
+            _same(next(iter(reached)), reached, run["last"][task.main.name], task.main)
             _swap(new, folder, temporary)
-        return folder, found
-    if not (task.main.share and issubclass(task.part("training"), ClassTraining)):
+        return folder, reached
+    if not (task.main.name == "top1" and issubclass(task.part("training"), ClassTraining)):
         raise DistilleryError(f"students of the task {task.name} cannot be exported: their weights are in {weights}")
     student = load_student(weights, seed)
     with artifacts.scratch(folder) as temporary:
@@ -129,14 +123,21 @@ def export(
         data = Dataset.load(trained.reads["arrays"])
         checked = {name: _accuracy(program, data, name == WEIGHTS) for name, program in programs.items()}
         facts = _facts(study, judge, measured, student.metadata, checked, params)
-        if missed := [name for name, found in checked.items() if abs(found - facts.measured) > TOLERANCE]:
-            raise DistilleryError(
-                f"{missed[0]} reaches {checked[missed[0]]:.2f} % and the table says {facts.measured:.2f} %, so it is "
-                "not the same student: export it where it was evaluated, with the same packages"
-            )
+        for name in checked:
+            _same(name, checked, facts.measured, task.main)
         (new / CARD).write_text(card(facts), encoding="utf-8")
         _swap(new, folder, temporary)
     return folder, checked
+
+
+def _same(file: str, reached: Mapping[str, float], said: float, measure: Measure) -> None:
+    """Refuse a file that misses the table's value."""
+    if abs(reached[file] - said) > TOLERANCE:
+        unit, digits = f" {measure.unit}" if measure.unit else "", measure.digits
+        raise DistilleryError(
+            f"{file} reaches {reached[file]:.{digits}f}{unit} and the table says {said:.{digits}f}{unit}, so it is not "
+            "the same student: export it where it was evaluated, with the same packages"
+        )
 
 
 def _swap(new: Path, folder: Path, temporary: Path) -> None:

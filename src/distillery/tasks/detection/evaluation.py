@@ -19,10 +19,9 @@ from distillery.tasks.detection.data import BoxData
 from distillery.tasks.detection.drawing import examples
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.precision import average_precision
+from distillery.tasks.detection.predictions import SURE
 from distillery.tasks.detection.testing import detect
 from distillery.tasks.detection.training import example_of
-
-SURE = 0.3  # score from which on an object counts as found
 
 
 class BoxEvaluation(Evaluation):

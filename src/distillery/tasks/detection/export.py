@@ -17,10 +17,10 @@ from distillery.tasks.detection.detector import WEIGHTS, load_detector
 from distillery.tasks.detection.drawing import drawn
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.precision import average_precision
+from distillery.tasks.detection.predictions import SURE
 from distillery.tasks.detection.program import ONNX, TORCH, largest, write
 from distillery.tasks.detection.testing import detect
 
-LEAST = 0.3  # score of what is drawn
 CARD = """\
 # {architecture}, {title}
 
@@ -87,12 +87,12 @@ def export(
     data, written = BoxData.load(arrays), load_detector(folder)
     found = detect(written.network, BoxLoader(data, recipe).splits()["test"], recipe).numpy()
     main, _, _ = average_precision(found, data.test, data.class_names)
-    Image.fromarray(_abreast(drawn(found, data, LEAST))).save(folder / "examples.png")
+    Image.fromarray(_abreast(drawn(found, data, SURE))).save(folder / "examples.png")
     reached = {WEIGHTS: main["ap"]}
     for name in programs:
         of_program, _, _ = average_precision(write(name, written, data, folder), data.test, data.class_names)
         reached[name] = of_program["ap"]
-    facts = {"architecture": header.architecture, "title": header.title, "images": len(data.test), "least": LEAST}
+    facts = {"architecture": header.architecture, "title": header.title, "images": len(data.test), "least": SURE}
     text = CARD.format(classes=", ".join(names.values()), **facts, **main)
     height, width = largest(data)
     for name in programs:
