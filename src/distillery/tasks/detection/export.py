@@ -43,8 +43,8 @@ save_image(detector.drawn(image, least={least}) / 255, "found.png")
 """
 
 
-PROGRAM = """
-takes `image`, (1, 3, {height}, {width}) float32 in [0, 1] with an image in its upper left corner, whose sides were
+PROGRAM = """ takes
+`image`, (1, 3, {height}, {width}) float32 in [0, 1] with an image in its upper left corner, whose sides were
 changed as `size` in config.json says, and `size`, (2,) int64, its height and width there. It gives `found`, (100, 6)
 float32: left, top, right, bottom in pixels of that image, score, class; the surest first, score 0 where nothing more
 was found. AP of the program: {ap:.2f} percent.
