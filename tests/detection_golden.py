@@ -58,11 +58,20 @@ def entries(name: str) -> list[tuple[str, str]]:
     return [(e["key"], e["kind"]) if isinstance(e, dict) else tuple(e) for e in order]
 
 
+def options(name: str) -> dict[str, Any]:
+    """What a network of the manifest is built with."""
+    config = manifest()["networks"][name]["config"]
+    keys = {
+        **{"num_classes": "classes", "tokens": "det_tokens", "layers": "decoder_layers", "inner": "width"},
+        **{"decoder_heads": "heads", "hidden": "feedforward", "points": "points", "dropout": "dropout"},
+    }
+    found = {ours: config[theirs] for ours, theirs in keys.items()} | {"drop_path": config["drop_path"]}
+    return found | SWIN[name.removeprefix("vidt_swin_")]
+
+
 def network(name: str) -> ViDT:
     """ViDT with golden weights, in evaluation mode."""
-    config = manifest()["networks"][name]["config"]
-    swin = SWIN[name.removeprefix("vidt_swin_")]
-    made = ViDT(config["classes"], tokens=config["det_tokens"], layers=config["decoder_layers"], **swin).eval()
+    made = ViDT(**options(name)).eval()
     own = made.state_dict()
     filled = {
         key: own[key] if kind == "kept" else values(kind, tuple(own[key].shape), k).to(own[key].dtype)

@@ -56,8 +56,6 @@ def ikd(full: Path) -> None:
         if feature and ("_s0_" not in case["id"] or (case["dtype"] == "float32" and case["method"] in float32)):
             continue
         float32 |= {case["method"]} if case["dtype"] == "float32" and feature else set()
-        if case["method"] == "ikd_augment" and case["hyper"]["subst_stg"] != "2":
-            continue  # which no released configuration uses
         if case["method"] == "ikd_augment":
             shape = inputs[case["inputs"]["image"].split(":")[1]].shape[:2]
             case["hyper"] |= {"height": shape[0], "width": shape[1]}

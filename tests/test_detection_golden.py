@@ -16,9 +16,12 @@ from distillery.tasks.detection.networks.vidt import ViDT
 from distillery.tasks.detection.objectives.tokens import pools, token_matching, vkd_term
 from distillery.tasks.detection.predictions import best_of_sets
 
-[VIDT] = detection_golden.cases("vidt")
-NAME = VIDT["id"].rpartition("_")[0]
-COST, WEIGHTS = (2.0, 5.0, 2.0), (2.0, 5.0, 2.0)
+COST = (2.0, 5.0, 2.0)
+each_vidt = pytest.mark.parametrize("case", detection_golden.cases("vidt"), ids=lambda case: case["id"])
+
+
+def made_of(case: dict) -> ViDT:
+    return detection_golden.network(case["id"].rpartition("_")[0])
 
 
 def stats(x: torch.Tensor) -> np.ndarray:
@@ -26,23 +29,25 @@ def stats(x: torch.Tensor) -> np.ndarray:
     return torch.stack([x.mean(), x.std(correction=0), x.amin(), x.amax(), x.abs().sum()]).numpy()
 
 
-def test_released_keys_and_order_are_ours() -> None:
-    ours = detection_golden.network(NAME)
-    want = detection_golden.outputs(VIDT)
-    assert list(ours.state_dict()) == [key for key, _ in detection_golden.entries(NAME)]
-    agrees(np.array([v.double().sum().item() for v in ours.state_dict().values()]), want["state_dict_sums"], 1e-5)
+@pytest.mark.parametrize("name", detection_golden.manifest()["networks"])
+def test_released_keys_and_order_are_ours(name: str) -> None:
+    facts, options = detection_golden.manifest()["networks"][name], detection_golden.options(name)
     with torch.device("meta"):
-        whole = ViDT(91)
-    assert sum(p.numel() for p in whole.parameters()) == 15_728_677
+        part, whole = ViDT(**options), ViDT(**options | {"tokens": 100, "layers": 6})
+    assert list(part.state_dict()) == [key for key, _ in detection_golden.entries(name)]
+    assert sum(p.numel() for p in part.parameters()) == facts["parameters_here"]
+    assert sum(p.numel() for p in whole.parameters()) == facts["parameters_100_tokens_6_layers"]
 
 
-def test_predictions_matching_losses_and_gradients() -> None:
-    ours, want = detection_golden.network(NAME), detection_golden.outputs(VIDT)
-    found = ours(detection_golden.pictures(VIDT))
+@each_vidt
+def test_predictions_matching_losses_and_gradients(case: dict) -> None:
+    ours, want = made_of(case), detection_golden.outputs(case)
+    agrees(np.array([v.double().sum().item() for v in ours.state_dict().values()]), want["state_dict_sums"], 1e-5)
+    found = ours(detection_golden.pictures(case))
     logits, boxes = found.logits[..., :-4], found.logits[..., -4:]
     agrees(logits[:, -1], want["pred_logits"], 1e-4)
     agrees(boxes[:, -1], want["pred_boxes"], 1e-4)
-    assert [list(m.shape) for m in found.maps] == VIDT["patch_token_shapes"]
+    assert [list(m.shape) for m in found.maps] == case["patch_token_shapes"]
     for m, s, first in zip(found.maps, want["patch_token_stats"], want["patch_token_first8"], strict=True):
         agrees(stats(m), s, 1e-4)
         agrees(m.detach().reshape(-1)[:8], first, 1e-3)
@@ -51,7 +56,7 @@ def test_predictions_matching_losses_and_gradients() -> None:
     for i, s in enumerate(want["neck_det_token_stats"]):
         agrees(stats(sets[:, i]), s, 1e-4)
 
-    targets = detection_golden.targets(VIDT)
+    targets = detection_golden.targets(case)
     truth, last = objects(targets), sets.shape[1] - 1
     matched = [
         match(costs(ls, bs, *of, COST)) for ls, bs, of in zip(logits[:, last], boxes[:, last], truth, strict=True)
@@ -65,20 +70,22 @@ def test_predictions_matching_losses_and_gradients() -> None:
         for name, term in zip(("ce", "bbox", "giou"), terms, strict=True):
             agrees(term.detach(), want[f"loss_{name}{suffix}"], 1e-4)
 
-    total = torch.stack([*set_losses(found.logits, targets, COST, WEIGHTS).values()]).sum()
+    weights = [case["hyper"]["loss_weights"][f"loss_{name}"] for name in ("ce", "bbox", "giou")]
+    total = torch.stack([*set_losses(found.logits, targets, COST, weights).values()]).sum()
     agrees(total.detach(), want["total"], 1e-4)
     total.backward()
     named = dict(ours.named_parameters())
-    keys = [key for key, _ in detection_golden.entries(NAME)]
-    order = [keys[k] if isinstance(k, int) else k for k in VIDT["parameter_order"]]
+    keys = [key for key, _ in detection_golden.entries(case["id"].rpartition("_")[0])]
+    order = [keys[k] if isinstance(k, int) else k for k in case["parameter_order"]]
     norms = [0.0 if named[k].grad is None else named[k].grad.norm().item() for k in order]
     agrees(np.array(norms), want["grad_l2"], 1e-3)
 
 
-def test_post_processing_is_the_released_one() -> None:
-    want = detection_golden.outputs(VIDT)
+@each_vidt
+def test_post_processing_is_the_released_one(case: dict) -> None:
+    want = detection_golden.outputs(case)
     with torch.no_grad():
-        found = detection_golden.network(NAME)(detection_golden.pictures(VIDT))
+        found = made_of(case)(detection_golden.pictures(case))
     sizes = torch.tensor([[480.0, 640.0], [333.0, 500.0]])
     best = best_of_sets(found.logits, sizes, 100)
     agrees(best[..., 4], want["post_scores"], 1e-4)

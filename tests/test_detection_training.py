@@ -23,7 +23,11 @@ from distillery.models import NETWORKS
 from distillery.models.official import load_official
 from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check
+from distillery.pipeline.current import Judge
 from distillery.pipeline.layout import Layout
+from distillery.pipeline.planner import current
+from distillery.report import results, table
+from distillery.report.figures import detections
 from distillery.students.export import export
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.detection import Attack, Detection, Start
@@ -303,8 +307,23 @@ def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest
     assert all(0 <= float(run[f"{m}_last"]) <= 100 for run in runs for m in ("ap", "ap50", "ap75"))
     assert all("ap_small" in run and "agreement" in run for run in runs)
     kept = load_file(at.predictions("r-r", "alone", "0"))
-    [drawing] = [v for k, v in kept.items() if k.startswith("run.") and k.endswith("drawing")]
-    assert drawing.shape == (4, 320, 320, 3) and drawing.any()
+    rows, images = kept["example_rows"], kept["example_images"]
+    assert rows.tolist() == [0, 2, 4] and images.shape == (3, 160, 160, 3) and images.reshape(3, -1).any(1).all()
+    assert kept["example_sizes"].tolist() == [[120, 160, 48, 64]] * 3
+    page = Path("results/small/report.html").read_text()
+    assert (
+        "AP by class" in page
+        and '<figure id="figure-detections" class="pictures"><img src="data:image/svg+xml;base64,' in page
+    )
+    assert 'alt="What teacher, baseline and best other method find in a few test images' in page
+    svg = Path("results/small/figures/detections.svg").read_text()
+    assert svg.count("<image") == 9 and "teacher r" in svg
+    declared, plan = current()
+    found = results.load(declared, Judge(plan))
+    assert detections.draw(found, table.build(found)) is not None
+    for cell in found:  # as an older evaluation left it
+        cell.facts = {k: v for k, v in cell.facts.items() if not k.startswith("example_")}
+    assert detections.draw(found, table.build(found)) is None
     facts = json.loads(Path("artifacts/small/data/data.json").read_text())
     assert facts["counts"]["train_objects"] == sum(len(boxes) for _, boxes in pictures(8, 0))
     assert small_study.due() == []
@@ -321,13 +340,13 @@ def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest
             every.boxes, torch.from_numpy(kept_here[: len(every.boxes), :4]), rtol=1e-4, atol=1e-2
         )
     assert detector.drawn(pixels).shape == pixels.shape
-    folder, measured = export("r-r", "ikd", 0, Path("shipped"))
+    folder, measured = export("r-r", "ikd", 0, Path("shipped"), torch_export=True)
     last = float(runs[2]["ap_last"])
-    assert measured["model.safetensors"] == pytest.approx(last, abs=1e-3)
-    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "config.json", "README.md", "examples.png"}
+    assert measured["model.safetensors"] == pytest.approx(last, abs=1e-3) == measured["model.pt2"]
+    files = {"model.safetensors", "model.pt2", "config.json", "README.md", "examples.png"}
+    assert {p.name for p in folder.iterdir()} == files
+    assert "(1, 3, 48, 64) float32 in [0, 1]" in (folder / "README.md").read_text()
     assert load_detector(folder)(pixels, least=0.0).boxes.shape[1] == 4
-    with pytest.raises(DistilleryError, match="exported as weights"):
-        export("r-r", "ikd", 0, Path("again"), torch_export=True)
     with pytest.raises(DistilleryError, match="no student of seed 7"):
         load_detector(at.students("r-r", "alone", "0"), 7)
 

@@ -110,7 +110,7 @@ def test_another_accuracy_than_the_published_is_refused(trained: Trained, place:
         with pytest.raises(DistilleryError) as caught:
             run(place, source="fetch", urls=[url], accuracy=published, fallback="train")
         told = str(caught.value)
-        assert f"{url} reaches {trained.accuracy:.2f} %" in told
+        assert f"{url} reaches a test accuracy of {trained.accuracy:.2f} %" in told
         assert f"its published {published:.2f} %" in told
         assert "\n" not in told
         assert not (place / LAYOUT.teacher(NAME)).exists()

@@ -33,6 +33,9 @@ from distillery.records.preprocessing import Preprocessing
 from distillery.stages import data as data_stage
 from distillery.stages import teacher as stage
 from distillery.study.model import Data, Teacher
+from distillery.tasks.detection import Detection
+from distillery.tasks.generation import FID, IS
+from distillery.tasks.known import Known
 from distillery.teachers import download, gate, named
 from distillery.teachers.released import NAMED, Source, source_of
 from distillery.teachers.weights import load_network
@@ -155,7 +158,7 @@ def test_the_real_photographs_of_fifty_classes(
     found = fetched["gate"]
     assert (found["top1"], found["images"], found["verdict"]) == (84.0, 50, gate.PART)  # 42 of 50
     assert fetched["test_top1"] > found["top1"] - 30  # of 50 classes, on 64 pixels
-    said = "teacher lite: 84.00 % measured, 75.10 % published, and that on 50,000 images of which 50 are here: nothing"
+    said = "teacher lite: test accuracy 84.00 % measured, 75.10 % published, and that on 50,000 images of which 50 are"
     assert said in capsys.readouterr().out
 
 
@@ -194,15 +197,31 @@ def test_a_released_network_on_all_of_cifar100(shared_dir: Path, here: Path, nam
 def test_a_tenth_of_a_point_on_all_images(measured: float, images: int, whole: int | None, verdict: str | None) -> None:
     source = Source((), None, None, 72.63, whole=whole)
     if verdict is None:
-        with pytest.raises(DistilleryError, match=r"^teacher t from u reaches .* published 72.63 %: take"):
-            gate.judge("t", "u", measured, images, source)
+        with pytest.raises(
+            DistilleryError, match=r"^teacher t from u reaches a test accuracy of .* published 72.63 %: take"
+        ):
+            gate.judge("t", "u", gate.ACCURACY, measured, images, source)
     else:
-        assert gate.judge("t", "u", measured, images, source)["verdict"] == verdict
+        assert gate.judge("t", "u", gate.ACCURACY, measured, images, source)["verdict"] == verdict
 
 
 def test_without_a_published_number_nothing_is_held_against_it() -> None:
-    found = gate.judge("t", "u", 12.3, 100, Source((), None, None, None))
+    found = gate.judge("t", "u", gate.ACCURACY, 12.3, 100, Source((), None, None, None))
     assert found == {"top1": 12.3, "images": 100, "published_on": 100, "verdict": gate.NOTHING}
+
+
+def test_what_is_held_against_it_is_the_measure_of_its_task() -> None:
+    ap = gate.measure_of({"test_ap": 40.0, "test_ap50": 60.0}, Detection.measures)
+    assert ap and ap.name == "ap"
+    found = gate.judge("t", "u", ap, 40.0, 5_000, Source((), None, None, 40.05))
+    assert found["ap"] == 40.0 and "top1" not in found
+    assert gate.in_words(found, ap) == "test AP 40.00 % measured, 40.05 % published"
+    with pytest.raises(DistilleryError, match=r"reaches a test AP of 40.00 %, more than 0.1 points from its published"):
+        gate.judge("t", "u", ap, 40.0, 5_000, Source((), None, None, 43.0))
+    # Bayes' rule is known by nats first, but numbers are published in percent; a generator's teacher is a classifier.
+    known = gate.measure_of({"test_excess": 0.1, "test_top1": 90.0}, Known.measures)
+    assert known and known.name == "top1"
+    assert gate.measure_of({"test_top1": 90.0}, (FID, IS)) == gate.ACCURACY and gate.measure_of({}, (FID, IS)) is None
 
 
 # --- what is known about releases

@@ -91,7 +91,7 @@ def filled(case: dict[str, Any], name: str, *modules: nn.Module) -> None:
 @pytest.mark.parametrize("case", cases("biggan"), ids=lambda case: case["id"])
 def test_the_players_are_the_released_ones(case: dict[str, Any]) -> None:
     hyper = case["hyper"]
-    generator = Generator(hyper["n_classes"], 3, hyper["resolution"], hyper["G_ch"])
+    generator = Generator(hyper["n_classes"], 3, hyper["resolution"], hyper["G_ch"], hyper["dim_z"])
     discriminator = Discriminator(hyper["n_classes"], 3, hyper["D_ch"])
     head = Head(4 * hyper["D_ch"], 512)
     filled(case, "generator", generator)

@@ -148,6 +148,17 @@ def test_features_come_from_the_named_file_alone(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1)}, other)
     with pytest.raises(DistilleryError, match="holds no Inception weights"):
         InceptionFeatures(Inception(weights=str(other), sha256=sha256_file(other)), CPU)
+    with pytest.raises(
+        DistilleryError, match=r"task\.inception: the sha256 of .*other\.pth is .*: take the other file"
+    ):
+        InceptionFeatures(Inception(weights=str(other), sha256="0" * 64), CPU)
+
+
+def test_of_one_image_there_is_no_covariance() -> None:
+    with pytest.raises(DistilleryError, match=r"task\.samples"):
+        task_of({"name": "generation", "samples": 1})
+    two, real = features(2, 20, 1), moments(features(300, 20, 2))
+    assert 0 < frechet(moments(two), real) < float("inf") and inception_score(two) >= 1
 
 
 @pytest.mark.slow

@@ -200,6 +200,16 @@ def test_what_is_no_number_ends_in_one_sentence(training: GenTraining, data: Dat
         training.test(trainee, training.loader(data, RECIPE), RECIPE)
 
 
+def test_features_that_are_no_numbers_cannot_be_whitened(training: GenTraining, data: Dataset) -> None:
+    """A generator that diverges within an epoch: what the teacher says of its images has no eigenvectors."""
+    trainee, teacher = made(training, data, "vkd_gan")
+    assert isinstance(trainee.objective, GAN) and teacher is not None
+    with torch.no_grad():
+        trainee.objective.generator.linear.bias.fill_(float("nan"))
+    with pytest.raises(DistilleryError, match=r"features cannot be whitened, since they or the images .* lower"):
+        fit(trainee, training.loader(data, RECIPE), teacher, RECIPE, 0)
+
+
 def test_a_collapsed_generator_is_measured(training: GenTraining, data: Dataset) -> None:
     trainee, _ = made(training, data, "gan")
     assert isinstance(trainee.objective, GAN)

@@ -128,7 +128,8 @@ class Task:
             `distillery.evaluation.task.Evaluation`: what is measured in the end), "cache" (`run(work)`: what is kept of
             a teacher), "rehearsal" (`rehearse(study, images)`: what would fail). Of the last two there are ones that
             do nothing in `distillery.tasks.plain`. A task whose students are no classifiers may have "export"
-            (`export(weights, seed, arrays, recipe, folder)`: fills the folder, returns the main measure by file).
+            (`export(weights, seed, arrays, recipe, folder, programs)`: fills the folder, with the programs that are
+            asked for, of model.onnx and model.pt2; returns the main measure by file, of the weights first).
         labelled: whether its samples have labels that `data.labelled` can hide.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from distillery.report.figures import FIGURES
+from distillery.report.figures import FIGURES, PICTURES
 from distillery.report.provenance import cells, plain
 from distillery.report.results import Results
 from distillery.report.sections import MARKS, Section, Value
@@ -34,6 +34,7 @@ def page(found: list[Section], results: Results, table: Table, record: dict[str,
         abreast=len(table.columns) <= ABREAST,
         images={name: _image(figures / f"{name}.svg") for section in found for name in section.figures},
         captions={name: caption for name, (caption, _) in FIGURES.items()},
+        pictures=PICTURES,
         marks=MARKS,
         environment=plain(made),
         data=data,

@@ -49,7 +49,7 @@ def run(work: Work) -> None:
         made: dict[str, Any] = {}
         history: list[dict[str, Any]] = []
         if values["source"] != "train":
-            made = _fetch(_source(work, data), work, trainee, loader, data, recipe, task.main)
+            made = _fetch(_source(work, data), work, trainee, loader, data, recipe)
         if "fetched" not in made:
             if recipe.compile:
                 share_cache(work.job.layout.compiled)
@@ -90,9 +90,7 @@ def _source(work: Work, data: Dataset) -> Source:
     return Source((str(path),), f"{values['seed']}.student", None, None)
 
 
-def _fetch(
-    source: Source, work: Work, trainee: Trainee, loader: Loader, data: Any, recipe: Recipe, measure: Measure
-) -> dict[str, Any]:
+def _fetch(source: Source, work: Work, trainee: Trainee, loader: Loader, data: Any, recipe: Recipe) -> dict[str, Any]:
     """Fill the student of `trainee` with released weights, and say where they are from and how good they were found.
 
     If no mirror helps and the study wants the teacher trained then, the network is left alone and only that is said.
@@ -123,7 +121,7 @@ def _fetch(
             wide.student = see(wide.student, own, data.mean, data.std)
         wide.student.to(loader.device)
         anew = task.loader(cut, plain)
-        judged = _judged(task.test(wide, anew, plain), measure, anew, source, found, teacher)
+        judged = _judged(work, task.test(wide, anew, plain), anew, source, found)
         _close(anew)
     if rows is not None:
         like = trainee.student.state_dict()
@@ -134,11 +132,12 @@ def _fetch(
     taught = task.loader(data, plain)
     scores = task.test(trainee, taught, plain)
     _close(taught)
-    judged = judged or _judged(scores, measure, taught, source, found, teacher)
+    said, measure = judged or _judged(work, scores, taught, source, found)
     part = f", its {found.part}" if found.part else ""
-    print(f"teacher {teacher}: {gate.in_words(judged)}, from {found.url}{part}", flush=True)
+    print(f"teacher {teacher}: {gate.in_words(said, measure)}, from {found.url}{part}", flush=True)
     carried = {key: values[key] for key in ("preprocessing", "licence", "classes") if key in values}
-    return {"fetched": asdict(found) | scores | {"published_top1": source.accuracy, "gate": judged} | carried}
+    published = {f"published_{(measure or gate.ACCURACY).name}": source.accuracy}
+    return {"fetched": asdict(found) | scores | published | {"gate": said} | carried}
 
 
 def _found(teacher: str, trainee: Trainee, source: Source) -> Fetched:
@@ -153,12 +152,14 @@ def _found(teacher: str, trainee: Trainee, source: Source) -> Fetched:
 
 
 def _judged(
-    scores: dict[str, float], measure: Measure, loader: Loader, source: Source, found: Fetched, teacher: str
-) -> dict[str, Any]:
-    measured = scores.get(f"test_{measure.name}", scores.get("test_top1"))  # no teacher generates images
-    if measured is None:
-        return {"verdict": gate.UNTESTED}
-    return gate.judge(teacher, found.url, measured, loader.splits()["test"].count, source)
+    work: Work, scores: dict[str, float], loader: Loader, source: Source, found: Fetched
+) -> tuple[dict[str, Any], Measure | None]:
+    """What the gate says about a teacher's scores, and by which measure; by none where it does not do the task."""
+    measure = gate.measure_of(scores, task_of(work.job.values["task"]).measures)
+    if measure is None:
+        return {"verdict": gate.UNTESTED}, None
+    images, measured = loader.splits()["test"].count, scores[f"test_{measure.name}"]
+    return gate.judge(work.job.keys[0], found.url, measure, measured, images, source), measure
 
 
 def _close(loader: Loader) -> None:

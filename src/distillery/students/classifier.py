@@ -120,12 +120,14 @@ def load_student(path: str | Path, seed: int | None = None) -> Student:
 
     Raises:
         DistilleryError: if the file is missing or damaged or says nothing about itself, if it holds several students
-            and no seed is given, or not that seed.
+            and no seed is given, or not that seed; if it holds networks of a task that are no classifiers, saying
+            what opens them.
     """
     file = weights_file(Path(path))
     header = Header.read(file)
     if header.kind == "teacher":
         raise DistilleryError(f"{file} holds a teacher: use load_teacher")
+    _classifies(header, file)
     seed = _seed(header, seed, file)
     tensors = load_tensors(file)
     parts = {name: part(tensors, f"{name}.") for name in ("objective", "teacher")} if header.predicts else {}
@@ -150,12 +152,14 @@ def load_student(path: str | Path, seed: int | None = None) -> Student:
 def load_teacher(path: str | Path) -> Teacher:
     """Load a teacher's `model.safetensors`, or the one in a folder, ready to classify.
 
-    Raises DistilleryError if the file is missing or damaged, says nothing about itself, or holds students.
+    Raises DistilleryError if the file is missing or damaged, says nothing about itself, or holds students or what is no
+    classifier.
     """
     file = weights_file(Path(path))
     header = Header.read(file)
     if header.kind != "teacher":
         raise DistilleryError(f"{file} holds students: use load_student")
+    _classifies(header, file)
     return Teacher(_filled(header.architecture, header, load_tensors(file), file, header.teacher), header)
 
 
@@ -173,6 +177,13 @@ def weights_file(path: Path) -> Path:
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors below a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _classifies(header: Header, file: Path) -> None:
+    """Refuse the networks of other tasks, which say of themselves what they are and what opens them."""
+    kind = models.NETWORKS[header.architecture].get()
+    if said := getattr(kind, "no_classifier", ""):
+        raise DistilleryError(f"{file} holds no classifier but {said}")
 
 
 def _seed(header: Header, seed: int | None, file: Path) -> int:

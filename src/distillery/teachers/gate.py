@@ -25,6 +25,7 @@ from distillery.data.photo_set import PhotoSet
 from distillery.data.pictured import Pictured
 from distillery.errors import DistilleryError
 from distillery.records.preprocessing import Preprocessing
+from distillery.task import Measure
 from distillery.teachers.released import Source
 
 PASSED, PART, NOTHING = "as published", "not decided: a part of the test images", "nothing published"
@@ -32,18 +33,33 @@ UNTESTED = "not tested: it does not do this task by itself"
 SYNSETS = Path(__file__).with_name("imagenet_synsets.json")
 
 
-def judge(teacher: str, url: str, measured: float, images: int, source: Source) -> dict[str, Any]:
-    """Hold a measured accuracy to the published one; return what the record says about that.
+ACCURACY = Measure(
+    "top1", "test accuracy", unit="%", share=True
+)  # of a classifier that teaches another kind of student
+
+
+def measure_of(scores: Mapping[str, float], measures: Sequence[Measure]) -> Measure | None:
+    """What a teacher is held to, of a task's measures: a percentage, as published numbers are; None if none was tested.
+
+    Args:
+        scores: of a test, `test_NAME` for a measure.
+    """
+    tested = [m for m in (*measures, ACCURACY) if f"test_{m.name}" in scores]
+    return next((m for m in tested if m.unit == "%"), tested[0] if tested else None)
+
+
+def judge(teacher: str, url: str, measure: Measure, measured: float, images: int, source: Source) -> dict[str, Any]:
+    """Hold a measured score to the published one; return what the record says about that, the score by its name.
 
     One image may always differ: of few test images it is more than the tolerance.
 
     Args:
-        measured: in percent, of `images` test images.
+        measured: on `images` test images.
 
     Raises:
         DistilleryError: if it is missed on all the images that it was published on.
     """
-    found = {"top1": measured, "images": images, "published_on": source.whole or images}
+    found = {measure.name: measured, "images": images, "published_on": source.whole or images}
     if source.accuracy is None:
         return found | {"verdict": NOTHING}
     found["published"] = source.accuracy
@@ -52,22 +68,27 @@ def judge(teacher: str, url: str, measured: float, images: int, source: Source) 
     tolerance = max(source.tolerance, 100 / images)
     if abs(measured - source.accuracy) > tolerance + 1e-6:
         raise DistilleryError(
-            f"teacher {teacher} from {url} reaches {measured:.2f} % on the test set, more than {tolerance:.2g} points "
-            f"from its published {source.accuracy:.2f} %: take another mirror, correct `teachers.{teacher}.accuracy` "
-            f"if this is another teacher, or `teachers.{teacher}.preprocessing` if it saw other images"
+            f"teacher {teacher} from {url} reaches a {measure.label} of {_shown(measured, measure)}, more than "
+            f"{tolerance:.2g} points from its published {_shown(source.accuracy, measure)}: take another mirror, "
+            f"correct `teachers.{teacher}.accuracy` if this is another teacher, or `teachers.{teacher}.preprocessing` "
+            "if it saw other images"
         )
     return found | {"verdict": PASSED, "tolerance": tolerance}
 
 
-def in_words(found: Mapping[str, Any]) -> str:
+def in_words(found: Mapping[str, Any], measure: Measure | None) -> str:
     """What `judge` found, as a clause for the log."""
-    if "top1" not in found:
+    if measure is None:
         return str(found["verdict"])
-    published = "nothing" if "published" not in found else f"{found['published']:.2f} %"
-    said = f"{found['top1']:.2f} % measured, {published} published"
+    published = "nothing" if "published" not in found else _shown(found["published"], measure)
+    said = f"{measure.label} {_shown(found[measure.name], measure)} measured, {published} published"
     if found["verdict"] == PART:
         said += f", and that on {found['published_on']:,} images of which {found['images']:,} are here: nothing decided"
     return said
+
+
+def _shown(value: float, measure: Measure) -> str:
+    return f"{value:.{measure.digits}f}" + (f" {measure.unit}" if measure.unit else "")
 
 
 def as_it_sees(data: Any, own: Preprocessing | None) -> Any:

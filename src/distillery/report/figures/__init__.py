@@ -12,6 +12,7 @@ from distillery.report.figures import (
     classwise,
     cost,
     curves,
+    detections,
     differences,
     gaps,
     logits,
@@ -43,6 +44,11 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
     ),
     "cost": ("Accuracy against what training cost, in multiply-accumulates of student and live teacher.", cost.draw),
     "samples": ("What the first run of every method generates: a row of images for each class shown.", samples.draw),
+    "detections": (
+        "What teacher, baseline and best other method find in a few test images, from a score of 0.3 on; first run of "
+        "each. Solid: an object of that class, IoU 0.5 or more; dotted: none; white dashes: the objects themselves.",
+        detections.draw,
+    ),
     "published": ("Ours against published numbers; hollow where the two were not trained alike.", published.draw),
     "classwise": (
         "Change of every class beyond the change of overall accuracy, against the student trained alone. "
@@ -87,7 +93,9 @@ ASKS = {
     "gaps": "groups",
     "why": "risk",
     "samples": "samples",
+    "detections": "detections",
 }
+PICTURES = {"samples", "detections"}  # show images, whose colours stay as they are on a dark page
 
 
 def draw_all(results: Results, table: Table, folder: Path) -> list[str]:

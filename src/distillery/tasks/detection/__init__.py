@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from distillery.config import Config as BaseConfig
 from distillery.config import Count, Share, Weight
-from distillery.task import Column, Measure, Task
+from distillery.task import Column, Measure, Section, Task
 
 DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 _HERE = "distillery.tasks.detection"
@@ -77,3 +77,9 @@ class Detection(Task):
         "export": f"{_HERE}.export:export",
     }
     config: Config
+
+    def sections(self, cells: Iterable[Any]) -> list[Section]:
+        """AP of every class."""
+        from distillery.tasks.detection.sections import by_class
+
+        return by_class(list(cells))

@@ -1,7 +1,7 @@
-"""IKD's augmentation, gated by the size of the objects: noise where all are small, a crop where one is large.
+"""IKD's augmentation, gated by the size of the objects: noise where they are small, a crop where they are not.
 
 Liang et al., "Inconsistent knowledge distillation for object detection with data augmentation" (arXiv:2209.09841, ACM
-MM 2023), as released (strategy "2" of all configurations): the paper speaks of frequencies; the code compares areas.
+MM 2023), as released: the paper speaks of frequencies; the code compares areas.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ class SizeGated(Augment):
 
     class Config(Augment.Config):
         prob: Share = 0.3
-        """That an image of small objects alone is replaced by a noisy one."""
+        """That an image of small objects is replaced by a noisy one."""
+        small_if: Literal["all", "any"] = "all"
+        """Whether an image is one of small objects if all of them are small, or if any is; released code calls these
+        strategies "2", which every configuration takes, and "1"."""
         small: Positive = 1024.0
         """Area in pixels below which an object is small."""
         measured: Literal["original", "seen"] = "original"
@@ -35,14 +38,14 @@ class SizeGated(Augment):
     config: Config
 
 
-def all_small(boxes: Tensor, small: float, truncated: bool) -> bool:
-    """Whether every one of (n, 4) corners encloses less than `small`; False if there are none.
+def of_small(boxes: Tensor, small: float, truncated: bool, small_if: Literal["all", "any"] = "all") -> bool:
+    """Whether all, or any, of (n, 4) corners enclose less than `small`; False if there are none.
 
     truncated: corners are cut to whole numbers before, as the rule for the noise has it; that for the crop does not.
     """
     at = boxes.trunc() if truncated else boxes
-    areas = (at[:, 2] - at[:, 0]) * (at[:, 3] - at[:, 1])
-    return bool(len(areas)) and bool((areas < small).all())
+    less = (at[:, 2] - at[:, 0]) * (at[:, 3] - at[:, 1]) < small
+    return bool(len(less)) and bool(less.all() if small_if == "all" else less.any())
 
 
 def part_of(size: tuple[int, int], crop: float, shares: tuple[float, float]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +52,13 @@ class Detections(Outputs):
 
 
 class Detector(Network):
-    """Base of every network that finds objects: `forward(pictures) -> Detections`."""
+    """Base of every network that finds objects: `forward(pictures) -> Detections`.
+
+    Attributes:
+        no_classifier: what `load_student` says of it.
+    """
+
+    no_classifier: ClassVar[str] = "a detector: open it by distillery.tasks.detection.detector.load_detector"
 
     def forward(self, pictures: Pictures, preacts: bool = False) -> Detections:  # type: ignore[override]
         """Find objects in a batch of images."""

@@ -15,7 +15,7 @@ from distillery.records.header import Header
 from distillery.records.io import load_tensors
 from distillery.tasks.detection.detections import Detections, Detector, Pictures
 from distillery.tasks.detection.drawing import draw
-from distillery.tasks.detection.predictions import found_in
+from distillery.tasks.detection.predictions import SURE, found_in
 from distillery.tasks.detection.training import build
 from distillery.tasks.detection.views import fitted
 
@@ -43,13 +43,13 @@ class LoadedDetector(nn.Module):
         self.network, self.metadata = network.eval(), metadata
 
     @torch.no_grad()
-    def forward(self, image: Tensor, least: float = 0.3) -> Found:
+    def forward(self, image: Tensor, least: float = SURE) -> Found:
         """Find objects in a (3, H, W) uint8 image; those with a score below `least` are left out."""
         found = self._all(image)
         found = found[(found[:, 4] >= least) & (found[:, 4] > 0)]
         return Found(found[:, :4], found[:, 5].long(), found[:, 4])
 
-    def drawn(self, image: Tensor, least: float = 0.3) -> Tensor:
+    def drawn(self, image: Tensor, least: float = SURE) -> Tensor:
         """The image with what was found in it."""
         return draw(image, self._all(image).cpu(), self.metadata.class_names, least)
 
@@ -86,5 +86,9 @@ def load_detector(path: Path | str, seed: int | None = None) -> LoadedDetector:
         begin = f"{seed}.student."
         weights = {k.removeprefix(begin): v for k, v in weights.items() if k.startswith(begin)}
     network = build(header.architecture, len(header.class_names))
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DistilleryError(f"{path} does not hold the detector that it describes: {reason}") from None
     return LoadedDetector(network, header)

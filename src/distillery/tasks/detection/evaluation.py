@@ -16,19 +16,18 @@ from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
 from distillery.study.blocks import Recipe
 from distillery.tasks.detection.data import BoxData
-from distillery.tasks.detection.drawing import drawn
+from distillery.tasks.detection.drawing import examples
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.precision import average_precision
+from distillery.tasks.detection.predictions import SURE
 from distillery.tasks.detection.testing import detect
 from distillery.tasks.detection.training import example_of
-
-SURE = 0.3  # score from which on an object counts as found, for the agreement and in drawings
 
 
 class BoxEvaluation(Evaluation):
     """Outputs are the (N, 100, 6) detections in the test images: corners in pixels, score, class."""
 
-    bulk: ClassVar[Mapping[str, DTypeLike]] = {"detections": np.float32, "drawing": np.uint8}
+    bulk: ClassVar[Mapping[str, DTypeLike]] = {"detections": np.float32}
 
     def outputs(
         self, network: Network, data: BoxData, recipe: Recipe, predict: Callable[[Any], Any] | None = None
@@ -40,10 +39,9 @@ class BoxEvaluation(Evaluation):
         return found
 
     def measure(self, outputs: NDArray[np.float32], data: BoxData) -> dict[str, Any]:
-        """The measures under `last`, AP by size under `sizes`, by class under `classes`; a drawing of a few images."""
+        """The measures under `last`, AP by size under `sizes`, by class under `classes`; the detections themselves."""
         main, by_size, by_class = average_precision(outputs, data.test, data.class_names)
-        arrays = {"detections": outputs, "drawing": drawn(outputs, data, SURE)}
-        return {"last": main, "sizes": by_size, "classes": by_class, **arrays}
+        return {"last": main, "sizes": by_size, "classes": by_class, "detections": outputs}
 
     def compare(self, student: NDArray[np.float32], teacher: NDArray[np.float32]) -> dict[str, float]:
         """Of the teacher's detections with score 0.3 and more: the share that the student has (same class, IoU 0.5)."""
@@ -60,8 +58,9 @@ class BoxEvaluation(Evaluation):
         return {"test_images": len(data.test), "data": data.facts}
 
     def truth(self, data: BoxData) -> dict[str, np.ndarray]:
-        """The objects of the test images."""
-        return {f"test_{key}": data.test.columns[key] for key in ("starts", "boxes", "labels", "crowd", "area")}
+        """The objects of the test images, and a few of these images."""
+        objects = ("starts", "boxes", "labels", "crowd", "area")
+        return {f"test_{key}": data.test.columns[key] for key in objects} | examples(data)
 
     def multiply_accumulates(self, network: Network, data: BoxData) -> int:
         """Of an image of the size of the first test image. Sampling between pixels is not counted."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from distillery.records import io as artifacts
@@ -15,9 +17,10 @@ from distillery.tasks.detection.detector import WEIGHTS, load_detector
 from distillery.tasks.detection.drawing import drawn
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.precision import average_precision
+from distillery.tasks.detection.predictions import SURE
+from distillery.tasks.detection.program import ONNX, TORCH, largest, write
 from distillery.tasks.detection.testing import detect
 
-LEAST = 0.3  # score of what is drawn
 CARD = """\
 # {architecture}, {title}
 
@@ -40,15 +43,30 @@ save_image(detector.drawn(image, least={least}) / 255, "found.png")
 """
 
 
-def export(weights: Path, seed: int, arrays: Path, recipe: Recipe, folder: Path) -> dict[str, float]:
+PROGRAM = """ takes
+`image`, (1, 3, {height}, {width}) float32 in [0, 1] with an image in its upper left corner, whose sides were
+changed as `size` in config.json says, and `size`, (2,) int64, its height and width there. It gives `found`, (100, 6)
+float32: left, top, right, bottom in pixels of that image, score, class; the surest first, score 0 where nothing more
+was found. AP of the program: {ap:.2f} percent.
+"""
+SAID = {
+    ONNX: "\n`model.onnx` is the detector as an ONNX program. It" + PROGRAM,
+    TORCH: "\n`model.pt2` is the detector for `torch.export.load(...).module()`. It" + PROGRAM,
+}
+
+
+def export(
+    weights: Path, seed: int, arrays: Path, recipe: Recipe, folder: Path, programs: Sequence[str] = ()
+) -> dict[str, float]:
     """Part "export": write one student into a folder, and measure again what was written.
 
     Args:
         weights: of the students of one block of seeds.
         arrays: index of the data that they were trained on.
+        programs: which to write, too: `program.WRITERS`.
 
     Returns:
-        AP in percent by the name of the file.
+        AP in percent by the name of the file, first of the weights.
     """
     student = load_detector(weights, seed)
     header = student.metadata.model_copy(update={"kind": "student", "seeds": (seed,)})
@@ -69,8 +87,21 @@ def export(weights: Path, seed: int, arrays: Path, recipe: Recipe, folder: Path)
     data, written = BoxData.load(arrays), load_detector(folder)
     found = detect(written.network, BoxLoader(data, recipe).splits()["test"], recipe).numpy()
     main, _, _ = average_precision(found, data.test, data.class_names)
-    Image.fromarray(np.concatenate([*drawn(found, data, LEAST)], axis=1)).save(folder / "examples.png")
-    facts = {"architecture": header.architecture, "title": header.title, "images": len(data.test), "least": LEAST}
+    Image.fromarray(_abreast(drawn(found, data, SURE))).save(folder / "examples.png")
+    reached = {WEIGHTS: main["ap"]}
+    for name in programs:
+        of_program, _, _ = average_precision(write(name, written, data, folder), data.test, data.class_names)
+        reached[name] = of_program["ap"]
+    facts = {"architecture": header.architecture, "title": header.title, "images": len(data.test), "least": SURE}
     text = CARD.format(classes=", ".join(names.values()), **facts, **main)
+    height, width = largest(data)
+    for name in programs:
+        text += SAID[name].format(height=height, width=width, ap=reached[name])
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return {WEIGHTS: main["ap"]}
+    return reached
+
+
+def _abreast(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """(h, w, 3) images side by side, black below the lower ones."""
+    high = max(len(image) for image in images)
+    return np.concatenate([np.pad(i, ((0, high - len(i)), (0, 0), (0, 0))) for i in images], axis=1)

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from distillery.tasks.detection.augment import SizeGated, all_small, part_of
+from distillery.tasks.detection.augment import SizeGated, of_small, part_of
 from distillery.tasks.detection.views import Gate, View, corners_in
 
 
@@ -19,9 +19,9 @@ def gate(view: View, config: SizeGated.Config, boxes: Tensor, size: tuple[int, i
     random = torch.Generator().manual_seed(seed)
     scale = (view.size[0] / size[0]) * (view.size[1] / size[1]) if config.measured == "seen" else 1.0
     small, u = config.small / scale, torch.rand(3, generator=random).tolist()
-    if all_small(boxes, small, truncated=True) and u[0] < config.prob:
+    if of_small(boxes, small, True, config.small_if) and u[0] < config.prob:
         return dataclasses.replace(view, gate=Gate(seed, config.sd, None))
-    if not len(boxes) or all_small(boxes, small, truncated=False):
+    if not len(boxes) or of_small(boxes, small, False, config.small_if):
         return view
     high, wide = part_of(view.size, config.crop, (u[1], u[2]))
     top, left = (int(torch.randint(0, m + 1, (), generator=random)) for m in (view.size[0] - high, view.size[1] - wide))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +43,6 @@ class Listing:
 
     class_names: list[str]
     items: dict[str, list[Item]]
-    notes: Counter[str] = field(default_factory=Counter)
 
 
 # --- COCO

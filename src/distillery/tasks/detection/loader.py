@@ -22,6 +22,7 @@ from distillery.tasks.detection.gating import gate
 from distillery.tasks.detection.views import Size, View, apply, draw, fitted
 
 Made = tuple[Tensor, Tensor, Tensor, Tensor | None]  # image, classes, corners, adversarial twin
+NOTHING = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))  # classes and corners of an image without objects
 
 
 class BoxLoader:
@@ -164,21 +165,18 @@ class BoxSplit:
         """Give pictures and, as their targets, (B, 5): which images, their size as given, and as it was."""
         data, starts = self.loader.data, range(0, self.count, size)[rank::ranks]
         parts = [range(start, min(start + size, self.count)) for start in starts]
-        ahead = [self.loader.pool.submit(self._make, row) for row in (parts[0] if parts else ())]
-        for number, rows in enumerate(parts):
+        ahead = self._asked(parts[0]) if parts else []
+        for rows, then in zip(parts, [*parts[1:], range(0)], strict=True):
             images = [future.result() for future in ahead]
-            ahead = [
-                self.loader.pool.submit(self._make, row)
-                for row in (parts[number + 1] if number + 1 < len(parts) else ())
-            ]
+            ahead = self._asked(then)
             most = (max(i.shape[1] for i in images), max(i.shape[2] for i in images))
             facts = [(row, *i.shape[1:], *self.of.size(row)) for row, i in zip(rows, images, strict=True)]
             yield self.loader.inputs(images, most), copied(torch.tensor(facts), data.device)
+
+    def _asked(self, rows: range) -> list[Future[Tensor]]:
+        return [self.loader.pool.submit(self._make, row) for row in rows]
 
     def _make(self, row: int) -> Tensor:
         data = self.loader.data
         size = fitted(self.of.size(row), data.short_side, data.max_side)
         return apply(View(False, None, None, size), data.image(self.loader.blob, self.of, row), *NOTHING)[0]
-
-
-NOTHING = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))

@@ -11,6 +11,7 @@ from distillery.tasks.detection.detections import Detections, corners
 
 MOST = 100  # objects of an image, as COCO counts them
 COLUMNS = 6  # of an object: left, top, right, bottom in pixels; score; class
+SURE = 0.3  # score from which on an object counts as found
 FEW, CANDIDATES, OVERLAP = 0.05, 1000, 0.5  # of RetinaNet: least score, candidates of an image, IoU of duplicates
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from distillery.models.base import Network
 from distillery.study.blocks import Recipe
-from distillery.tasks.detection.detections import Detections
+from distillery.tasks.detection.detections import Detections, Pictures
 from distillery.tasks.detection.loader import BoxSplit
 from distillery.tasks.detection.predictions import COLUMNS, MOST, found_in
 from distillery.training.parallel import ALONE, Ranks
@@ -20,7 +22,7 @@ class _Sized:
     def __init__(self, split: BoxSplit, size: int) -> None:
         self.split, self.size, self.count = split, size, split.count
 
-    def batches(self, size: int, rank: int = 0, ranks: int = 1):  # type: ignore[no-untyped-def]
+    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Pictures, Tensor]]:
         return self.split.batches(self.size, rank, ranks)
 
 

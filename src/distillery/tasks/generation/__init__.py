@@ -55,7 +55,7 @@ class Generation(Task):
         and not by class, as KD-DLGAN's code does."""
         fraction_seed: Annotated[int, Field(ge=0)] = 0
         """Of that draw (`numpy.random.RandomState`)."""
-        samples: Count = 10000
+        samples: Annotated[int, Field(ge=2)] = 10000
         """Images that are generated for each test; the same noise and classes for every run and epoch."""
         sampling: Literal["batch", "running"] = "batch"
         """How the generator normalises when it is tested: by the statistics of the 50 images that it makes at a time,

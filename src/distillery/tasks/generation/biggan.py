@@ -6,7 +6,7 @@ normalisations, and a direction of the discriminator's features. 64 channels, ea
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from distillery.errors import DistilleryError
 from distillery.models.base import Network, Outputs
 
-LATENT = 128  # dimensions of the noise
 _INIT = 0.02  # deviation of the first weights ("N02")
 
 
@@ -158,14 +157,14 @@ class _Down(nn.Module):
 
 
 class Generator(nn.Module):
-    """(N, 128) noise and (N,) classes -> (N, C, size, size) images in (-1, 1). `size` is a multiple of 8."""
+    """(N, latent) noise and (N,) classes -> (N, C, size, size) images in (-1, 1). `size` is a multiple of 8."""
 
-    def __init__(self, num_classes: int, channels: int, size: int, width: int) -> None:
+    def __init__(self, num_classes: int, channels: int, size: int, width: int, latent: int = 128) -> None:
         super().__init__()
         if size % 8:
             raise DistilleryError(f"BigGAN makes images whose side is a multiple of 8, not {size}: resize the data")
-        self.bottom, self.num_classes = size // 8, num_classes
-        self.linear = SpectralLinear(LATENT, 4 * width * self.bottom**2)
+        self.bottom, self.num_classes, self.latent = size // 8, num_classes, latent
+        self.linear = SpectralLinear(latent, 4 * width * self.bottom**2)
         self.blocks = nn.ModuleList(nn.ModuleList([_Up(4 * width, num_classes)]) for _ in range(3))
         self.output_layer = nn.Sequential(_Norm(4 * width), nn.ReLU(), SpectralConv(4 * width, channels))
 
@@ -177,8 +176,36 @@ class Generator(nn.Module):
         return torch.tanh(self.output_layer(h))
 
 
+AT_A_TIME = 50  # images that are generated together in a test, as released: their statistics normalise them
+
+
+@torch.no_grad()
+def in_bytes(generator: Generator, noise: Tensor, labels: Tensor) -> Tensor:
+    """(N, C, H, W) uint8 images on the CPU of (N, latent) noise and (N,) classes, made 50 at a time.
+
+    Raises DistilleryError if they are not finite.
+    """
+    images = []
+    for z, y in zip(noise.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
+        made = generator(z, y).float()
+        if not made.isfinite().all():
+            raise DistilleryError(
+                "the generator's images are not finite: lower `recipe.lr` or the method's weights, and train anew"
+            )
+        images.append(((made + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+    return torch.cat(images)
+
+
 class Discriminator(Network):
-    """`Shown` images -> one score each, (N, 1) logits: positive for what seems real. Pooled: their sums over places."""
+    """`Shown` images -> one score each, (N, 1) logits: positive for what seems real. Pooled: their sums over places.
+
+    Attributes:
+        no_classifier: what `load_student` says of it.
+    """
+
+    no_classifier: ClassVar[str] = (
+        "a discriminator: open the generator beside it by distillery.tasks.generation.generator.load_generator"
+    )
 
     def __init__(self, num_classes: int, in_channels: int, width: int) -> None:
         super().__init__()

@@ -34,9 +34,14 @@ class Recommender(Network):
     Attributes:
         user, item: (U, d) and (I, d) parameters.
         floor: see `Scores`.
+        no_classifier: what `load_student` says of it.
     """
 
     floor: ClassVar[float] = 0.0
+    no_classifier: ClassVar[str] = (
+        "a recommender, which scores the items of its study for the study's users: its tensors `user` and `item` are "
+        "read by distillery.records.io.load_tensors"
+    )
 
     def __init__(self, data: Interactions, dim: int) -> None:
         super().__init__()

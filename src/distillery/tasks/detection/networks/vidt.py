@@ -18,6 +18,7 @@ from distillery.tasks.detection.networks.deformable import Transformer
 from distillery.tasks.detection.networks.swin_ram import SwinRAM, resized
 
 PRIOR = 0.01  # probability that any class has before training
+MAPS = 4  # that the body gives and the decoder looks at
 
 
 class ViDT(Detector):
@@ -28,7 +29,7 @@ class ViDT(Detector):
         width, depths, heads, drop_path: of Swin.
         tokens: detection tokens.
         inner: width of what the decoder sees.
-        layers, hidden: of the decoder.
+        layers, hidden, decoder_heads, points, dropout: of the decoder; points are those that a head looks at in a map.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class ViDT(Detector):
         layers: int = 6,
         hidden: int = 1024,
         decoder_heads: int = 8,
+        points: int = 4,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        levels, points = 4, 4
-        self.transformer = Transformer(inner, decoder_heads, layers, levels, points, hidden, dropout)
+        self.transformer = Transformer(inner, decoder_heads, layers, MAPS, points, hidden, dropout)
         self.class_embed = nn.ModuleList(nn.Linear(inner, num_classes) for _ in range(layers + 1))
         self.bbox_embed = self.transformer.decoder.bbox_embed  # the same modules under both names, as released
         self.backbone = SwinRAM(width, depths, heads, drop_path, tokens, inner)

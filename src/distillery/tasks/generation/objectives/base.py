@@ -13,17 +13,15 @@ from torch import Tensor
 
 from distillery.config import Count, Fraction, Weight
 from distillery.data.views import seed_for
-from distillery.errors import DistilleryError
 from distillery.imaging.draw import Draw
 from distillery.models.base import Outputs
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.soft import full_precision
 from distillery.tasks.generation.augment import augment
-from distillery.tasks.generation.biggan import LATENT, Discriminator, Generator, Shown
+from distillery.tasks.generation.biggan import Discriminator, Generator, Shown, in_bytes
 from distillery.tasks.generation.losses import hinge, lecam
 
 Steps = Annotated[int, Field(ge=0)]
-AT_A_TIME = 50  # images that are generated together in a test, as released: their statistics normalise them
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +118,10 @@ class GAN(Objective):
         return False
 
     def noise(self, purpose: str, count: int) -> tuple[Tensor, Tensor, Draw]:
-        """Noise (count, 128), classes (count,) and more numbers: a function of seed, purpose and steps made so far."""
+        """Noise (count, latent), classes (count,) and more numbers: a function of seed, purpose and steps so far."""
         device, weight = self.steps.device, self.generator.linear.weight
         draw = Draw(seed_for(self.seed, "gan", purpose), self.steps, torch.arange(count, device=device))
-        return draw.normal(LATENT).to(weight.dtype), draw.below(self.generator.num_classes), draw
+        return draw.normal(self.generator.latent).to(weight.dtype), draw.below(self.generator.num_classes), draw
 
     def shown(self, inputs: Any, targets: Any) -> Shown:
         """Generated and real images, (2 B, ...) in that order, changed alike, with their classes."""
@@ -185,14 +183,6 @@ class GAN(Objective):
         network = copy.deepcopy(self.average).train(wanted.batch_statistics)
         device, weight = self.steps.device, network.linear.weight
         draw = Draw(seed_for("generation", "test"), 0, torch.arange(wanted.number, device=device))
-        noise, drawn = draw.normal(LATENT).to(weight.dtype), draw.below(network.num_classes)
+        noise, drawn = draw.normal(network.latent).to(weight.dtype), draw.below(network.num_classes)
         labels = drawn if wanted.labels is None else wanted.labels.to(device)
-        images = []
-        for z, y in zip(noise.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
-            made = network(z, y).float()
-            if not made.isfinite().all():
-                raise DistilleryError(
-                    "the generator's images are not finite: lower `recipe.lr` or the method's weights, and train anew"
-                )
-            images.append(((made + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
-        return torch.cat(images), labels.cpu()
+        return in_bytes(network, noise, labels), labels.cpu()

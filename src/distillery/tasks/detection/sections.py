@@ -1,0 +1,40 @@
+"""The table of detectors: AP of every class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distillery.task import Section
+
+NOTE = "AP in percent, over IoU 0.5 to 0.95: of the teacher, then mean ± standard deviation over a method's runs."
+
+
+def by_class(cells: Sequence[Any]) -> list[Section]:
+    """For every pair a row for each class that the test images have, the most frequent one first."""
+    sections, pairs = [], dict.fromkeys(cell.pair for cell in cells)
+    for pair in pairs:
+        mine = [cell for cell in cells if cell.pair == pair]
+        facts = mine[0].facts
+        names = facts["data"]["class_names"]
+        counts = Counter(names[int(label)] for label in facts["test_labels"])
+        teachers = {f"teacher {name}": [found] for name, found in facts["teachers"].items()}
+        columns = teachers | {cell.method: list(cell.runs.values()) for cell in mine}
+        rows = tuple(
+            (name, str(count), *(_text([run["classes"].get(name) for run in runs]) for runs in columns.values()))
+            for name, count in counts.most_common()
+        )
+        title = "AP by class" + (f": {pair}" if len(pairs) > 1 else "")
+        sections.append(Section(title, ("class", "objects", *columns), rows, NOTE))
+    return sections
+
+
+def _text(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean = f"{np.mean(known):.2f}"
+    return mean if len(known) < 2 else f"{mean} ± {np.std(known, ddof=1):.2f}"
