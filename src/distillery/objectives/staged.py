@@ -1,6 +1,6 @@
-"""Staged distillation: Wang, Tang, "Staged knowledge distillation in video classification" (arXiv:2307.05201).
+"""Staged: Wang, Tang, "The staged knowledge distillation in video classification" (arXiv:2307.05201), our reading.
 
-Only its abstract is public: knowledge is distilled by combinations of student substages and the correlation of
+Only the abstract is public: knowledge is distilled by combinations of student substages and the correlation of
 corresponding ones, in a progressive cascade against the gap in capacity, under pseudo-labels that improve weak labels,
 with a loss on feature distributions. Formulas, weights and networks are not; those below are this project's declared
 design, for any network with stages:
