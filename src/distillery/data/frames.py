@@ -72,9 +72,9 @@ class Frames(Rooted, Photos):
         for split, of in clips.items():
             images, whys = self._read(frames[split], split)
             bad += [f"{f.name} ({why})" for f, why in zip(frames[split], whys, strict=True) if isinstance(why, str)]
-            whole = np.array([isinstance(why, bytes) for why in whys]).reshape(len(of), -1).all(axis=1)
+            whole = np.flatnonzero(np.array([isinstance(why, bytes) for why in whys]).reshape(len(of), -1).all(axis=1))
             tensors[f"{split}_images"] = stacked(images.reshape(len(of), -1, *images.shape[1:])[whole])
-            left[split] = [clip for clip, there in zip(of, whole.tolist(), strict=True) if there]
+            left[split] = [of[i] for i in whole]
             tensors[f"{split}_labels"] = as_labels([clip.label for clip in left[split]], len(listing.class_names))
         judge(sorted({*bad}), Listing(listing.class_names, frames["train"], frames["test"], ""), left, config.skip_bad)
         count = repeated(*(map(hash_image, tensors[f"{split}_images"]) for split in ("train", "test")))

@@ -8,7 +8,7 @@ so no single frame tells where it goes. The test shows other glyphs than trainin
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class MovingDigits(Source):
 
     def load(self) -> Arrays:
         config, scans = self.config, Digits().load().tensors
-        tensors = {}
+        tensors: dict[str, Any] = {}
         for split, count in (("train", config.train), ("test", config.test)):
             # Motions, grain and mistakes are drawn apart, so that none of them changes with another one's key.
             random, camera, clerk = (

@@ -9,7 +9,7 @@ works on clips as on images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +96,7 @@ class ResNet3d(ClipNetwork, StagedNetwork):
 
     def stage_norms(self) -> list[nn.BatchNorm2d]:
         """The second normalisation of each stage's last block."""
-        return [norm_at(cast(nn.Module, stage[-1]), "bn2") for stage in (self.layer1, self.layer2, self.layer3)]
+        return [norm_at(stage[-1], "bn2") for stage in (self.layer1, self.layer2, self.layer3)]
 
 
 def frames_of(channels: int, colours: int) -> int:

@@ -6,6 +6,8 @@ parameters. Taps are those of `resnet3d.py`: stem, then four stages, the frames 
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from distillery.models.base import Outputs
@@ -28,7 +30,7 @@ class TorchvisionVideo(ClipNetwork):
         super().__init__()
         frames_of(in_channels, colours)
         self.colours = colours
-        self.module: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+        self.module: Any = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
 
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
         """Map (B, T * colours, H, W) images to `Outputs`; pre-activations are not at hand."""
@@ -43,4 +45,5 @@ class TorchvisionVideo(ClipNetwork):
     @property
     def head(self) -> nn.Linear:
         """The classifier `fc`."""
-        return self.module.get_submodule("fc")  # type: ignore[return-value]
+        found: nn.Linear = self.module.fc
+        return found
