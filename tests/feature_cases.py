@@ -26,6 +26,7 @@ from distillery.objectives.reviewkd import ReviewKD
 from distillery.objectives.rkd import RKD
 from distillery.objectives.simkd import SimKD
 from distillery.objectives.sp import SP
+from distillery.objectives.staged import Staged
 from distillery.objectives.vid import VID
 from distillery.objectives.vkd import VkD
 
@@ -42,6 +43,7 @@ CASES: dict[str, tuple[type[Objective], dict[str, Any]]] = {
     "rkd": (RKD, {}),
     "pkt": (PKT, {}),
     "sp": (SP, {}),
+    "staged": (Staged, {}),
     "vid": (VID, {"train_variance": True, "init_variance": 100.0}),
     "nst": (NST, {}),
     "kdsvd": (KDSVD, {}),

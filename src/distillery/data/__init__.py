@@ -27,9 +27,11 @@ SOURCES = Registry(
         "streamed_cifar100": "distillery.data.streamed_cifar100:StreamedCIFAR100",
     },
     elsewhere={
-        # Rows of features, or images by rule: found by name, but whoever goes through the list wants pictures.
+        # Rows of features, clips, or images by rule: found by name, but whoever goes through the list wants pictures.
         "adult": "distillery.data.adult:Adult",
+        "frames": "distillery.data.frames:Frames",
         "gaussian": "distillery.data.gaussian:Gaussian",
+        "moving_digits": "distillery.data.moving_digits:MovingDigits",
         "multilabel": "distillery.data.multilabel:Multilabel",
         "trifeature": "distillery.data.trifeature:Trifeature",
         "citeulike": "distillery.tasks.ranking.source:CiteULike",

@@ -103,6 +103,11 @@ class Source:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config if config is not None else type(self).Config()
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether a mirrored image is one of the same class, so that recipes may flip."""
+        return True
+
     def selection(self) -> dict[str, Any]:
         """The settings that decide the content. Left out: which way it comes, if every way gives the same bytes."""
         return self.config.effective()

@@ -6,7 +6,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -57,20 +57,26 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def list_folder(root: Path, test: str | None = None, fraction: float | None = None) -> Listing:
+def list_folder(
+    root: Path,
+    test: str | None = None,
+    fraction: float | None = None,
+    members: Callable[[Path, Path], Listing] | None = None,
+) -> Listing:
     """List a folder of class folders, or one with `train` and a test folder in it that both have class folders.
 
     Args:
         test: name of the test folder, where there are several that might be it.
         fraction: of each class, to be tested where there is no test folder.
+        members: lists a folder of class folders; `list_classes` unless its members are other things than images.
 
     Raises:
         DistilleryError: naming what is missing, empty or contradictory, and what to do.
     """
-    folders = subfolders(root)
+    folders, members = subfolders(root), members or list_classes
     beside = [name for name in folders if name in TEST]
     if test is None and (TRAIN not in folders or not subfolders(root / TRAIN)):
-        return split_by_rule(list_classes(root, root), FRACTION if fraction is None else fraction)
+        return split_by_rule(members(root, root), FRACTION if fraction is None else fraction)
     if TRAIN not in folders:
         raise DistilleryError(f"data.test is {test!r}, but there is no folder {root / TRAIN} beside it")
     if not beside and test is None:
@@ -85,7 +91,7 @@ def list_folder(root: Path, test: str | None = None, fraction: float | None = No
         raise DistilleryError(f"data.test: there is no folder {test!r} in {root}: {nearest(test, [*folders])}")
     if fraction is not None:
         raise DistilleryError(f"data.test_fraction has no effect: {root} has a folder {test} of its own; leave it out")
-    return in_splits(list_classes(root / TRAIN, root), list_classes(root / test, root), root, test)
+    return in_splits(members(root / TRAIN, root), members(root / test, root), root, test)
 
 
 def subfolders(folder: Path) -> list[str]:

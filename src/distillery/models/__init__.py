@@ -147,6 +147,24 @@ NETWORKS = Registry(
             for depth in (1, 2)
             for width in (2, 4, 8, 16, 64, 128, 256)
         },
+        # For clips, whose frames are the channels of an image: grey ones, and those of colour.
+        **{
+            f"resnet3d_{depth}_w{width}{suffix}": (
+                "distillery.models.resnet3d:ResNet3d",
+                {"depth": depth, "widths": (width, width, 2 * width, 4 * width), "colours": colours},
+            )
+            for depth in (8, 14)
+            for width in (2, 4, 8, 16)
+            for suffix, colours in (("", 1), ("_rgb", 3))
+        },
+        **{
+            f"{name}{suffix}": (
+                "distillery.models.torchvision_video:TorchvisionVideo",
+                {"name": name, "colours": colours},
+            )
+            for name in ("r3d_18", "mc3_18", "r2plus1d_18")
+            for suffix, colours in (("", 3), ("_grey", 1))
+        },
         **{
             f"vidt_{name}": ("distillery.tasks.detection.networks.vidt:ViDT", options)
             for name, options in _VIDT.items()

@@ -40,6 +40,7 @@ OBJECTIVES = Registry(
             "rld": "rld:RLD",
             "simkd": "simkd:SimKD",
             "sp": "sp:SP",
+            "staged": "staged:Staged",
             "ttm": "ttm:TTM",
             "vid": "vid:VID",
             "vkd": "vkd:VkD",

@@ -54,9 +54,10 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
     if strange := list(_of_other_tasks(study)):
         yield from strange
         return
-    shape = None
+    shape, mirrored = None, True
     try:
-        shape = open_source(study.data.source, study.data.options).shape()
+        source = open_source(study.data.source, study.data.options)
+        mirrored, shape = source.mirrored, source.shape()
     except DistilleryError as error:
         if images:
             yield f"data: {error}"
@@ -69,6 +70,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         yield from optimises(where, recipe)
         if not streamed and (idle := {"scale", "ratio"} & {*recipe.augmentation.model_dump()}):
             yield f"{where}: augmentation.{min(idle)}: has no effect: only of streamed images a random part is resized"
+        if recipe.augmentation.flip and not mirrored:
+            yield f"{where}: augmentation.flip: mirrored, {study.data.source} show another class: say `flip: false`"
         if shape and recipe.augmentation.then:
             yield from _augments(where, recipe, shape)
     teachers: dict[str, Role] = {}
