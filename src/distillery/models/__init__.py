@@ -6,7 +6,7 @@ Importing this package does not import torch.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distillery.registry import Registry
 
@@ -15,29 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "build"]
 
-_VIDT: dict[str, dict[str, Any]] = {
-    "nano": {"width": 48},
-    "tiny": {"width": 96, "drop_path": 0.2},
-    "small": {"width": 96, "depths": (2, 2, 18, 2), "drop_path": 0.3},
-    "base": {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3},
-    # Ours, for images of about 160 pixels on a CPU.
-    **{
-        f"w{width}": {
-            **{"width": width, "depths": (1, 1, 2, 1), "heads": heads, "tokens": 40, "inner": 64},
-            **{"layers": 2, "hidden": 256, "decoder_heads": 4, "dropout": 0.0},
-        }
-        for width, heads in ((24, (2, 4, 8, 16)), (48, (3, 6, 12, 24)))
-    },
-}
-_RETINANET: dict[str, dict[str, Any]] = {
-    "r50": {},
-    "rx101": {"depths": (3, 4, 23, 3), "groups": 64, "base": 4},
-    # Ours, likewise.
-    **{
-        f"{name}_w64": {"block": "basic", "depths": (blocks,) * 4, "width": 64, "norm": "groups", "anchor": 16}
-        for name, blocks in (("r10", 1), ("r18", 2))
-    },
-}
+_DETECTORS = "distillery.tasks.detection.networks"
 NETWORKS = Registry(
     "architecture",
     "distillery.models.base:Network",
@@ -165,13 +143,36 @@ NETWORKS = Registry(
             for name in ("r3d_18", "mc3_18", "r2plus1d_18")
             for suffix, colours in (("", 3), ("_grey", 1))
         },
+        "vidt_nano": (f"{_DETECTORS}.vidt:ViDT", {"width": 48}),
+        "vidt_tiny": (f"{_DETECTORS}.vidt:ViDT", {"width": 96, "drop_path": 0.2}),
+        "vidt_small": (f"{_DETECTORS}.vidt:ViDT", {"width": 96, "depths": (2, 2, 18, 2), "drop_path": 0.3}),
+        "vidt_base": (
+            f"{_DETECTORS}.vidt:ViDT",
+            {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3},
+        ),
+        # Ours, for images of about 160 pixels on a CPU.
         **{
-            f"vidt_{name}": ("distillery.tasks.detection.networks.vidt:ViDT", options)
-            for name, options in _VIDT.items()
+            f"vidt_w{width}": (
+                f"{_DETECTORS}.vidt:ViDT",
+                {
+                    **{"width": width, "depths": (1, 1, 2, 1), "heads": heads, "tokens": 40, "inner": 64},
+                    **{"layers": 2, "hidden": 256, "decoder_heads": 4, "dropout": 0.0},
+                },
+            )
+            for width, heads in ((24, (2, 4, 8, 16)), (48, (3, 6, 12, 24)))
         },
+        "retinanet_r50": f"{_DETECTORS}.retinanet:RetinaNet",
+        "retinanet_rx101": (
+            f"{_DETECTORS}.retinanet:RetinaNet",
+            {"depths": (3, 4, 23, 3), "groups": 64, "base": 4},
+        ),
+        # Ours, likewise.
         **{
-            f"retinanet_{name}": ("distillery.tasks.detection.networks.retinanet:RetinaNet", options)
-            for name, options in _RETINANET.items()
+            f"retinanet_{name}_w64": (
+                f"{_DETECTORS}.retinanet:RetinaNet",
+                {"block": "basic", "depths": (blocks,) * 4, "width": 64, "norm": "groups", "anchor": 16},
+            )
+            for name, blocks in (("r10", 1), ("r18", 2))
         },
         **{
             f"biggan_ch{width}": ("distillery.tasks.generation.biggan:Discriminator", {"width": width})

@@ -186,5 +186,5 @@ class _Meaning(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Rows of a registry: a job's own row is part of its identity, the others load nothing."""
         if isinstance(node.func, ast.Name) and node.func.id == "Registry":
-            node.args = node.args[:2]
+            node.args, node.keywords = node.args[:2], []
         return self.generic_visit(node)
