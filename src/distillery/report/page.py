@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from distillery.report.figures import FIGURES
 from distillery.report.provenance import cells, plain
 from distillery.report.results import Results
-from distillery.report.sections import MARKS, Section, Value
+from distillery.report.sections.section import MARKS, Section, Value
 from distillery.report.table import Table
 
 TEMPLATE = Path(__file__).with_name("page.html")
