@@ -39,12 +39,19 @@ def compare(
 @app.command(rich_help_panel=DAILY)
 def verify(
     against: Annotated[str, typer.Argument(help="A git revision, a DVC experiment, or a folder.")] = "HEAD",
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the study's report with this as a section: FILE.html, or the section as FILE.md."
+        ),
+    ] = None,
     params: Params = PARAMS,
 ) -> None:
     """Compare the finished study with recorded results of the same study, cell by cell; exit code 1 if they differ."""
     from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
     from distillery.verify.compare import compare as compare_copies
+    from distillery.verify.page import write
     from distillery.verify.record import here, recorded
     from distillery.verify.show import show as print_verdict
 
@@ -54,6 +61,9 @@ def verify(
         raise DistilleryError(fault.replace("the table below", f"{plan.layout.result_files()['markdown']}"))
     found = compare_copies(plan, ours, theirs)
     print_verdict(found)
+    if page is not None:
+        write(found, plan.layout.result_files()["report"], page)
+        print(f"written: {page}")
     if not found.reproduced:
         raise typer.Exit(1)
 

@@ -7,30 +7,32 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import escape
 
+from distillery.errors import DistilleryError
 from distillery.report.figures import FIGURES
 from distillery.report.provenance import cells, plain
 from distillery.report.results import Results
 from distillery.report.sections.section import MARKS, Section, Value
 from distillery.report.table import Table
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATES = ("page.html", "parts.html")
+PLACES = ("<!--more contents-->", "<!--more sections-->")  # in a written page: where a link and a section can be added
 ABREAST = 2  # pairs beside whose table there is room for the main figure
 
 
 def page(found: list[Section], results: Results, table: Table, record: dict[str, Any], figures: Path) -> str:
     """Lay out the sections, with the figures drawn in `figures` and the record of the `tables` stage."""
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    engine.filters["tails"] = _tails
     data = json.dumps(cells(results, table, record), sort_keys=True, ensure_ascii=False).replace("<", "\\u003c")
     by_name = {section.name: section for section in found}
     made = {"tables made on": record["environment"], "code": record["spec"]["code"], "spec": record["spec_sha256"]}
-    return engine.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    template = _engine().get_template(TEMPLATES[0])
+    return template.render(
         title=table.title,
         trained=by_name["trained"],
         main=by_name["results"],
-        folded=[section for section in found if section.name not in ("trained", "results")],
+        sections=[section for section in found if section.name not in ("trained", "results")],
         abreast=len(table.columns) <= ABREAST,
         images={name: _image(figures / f"{name}.svg") for section in found for name in section.figures},
         captions={name: caption for name, (caption, _) in FIGURES.items()},
@@ -38,6 +40,30 @@ def page(found: list[Section], results: Results, table: Table, record: dict[str,
         environment=plain(made),
         data=data,
     )
+
+
+def with_section(page: str, section: Section) -> str:
+    """A written page with one more section, open, above the folded ones, and a link to it.
+
+    Raises DistilleryError if the page is not one of this version.
+    """
+    if not all(place in page for place in PLACES):
+        raise DistilleryError("the report was written by another version of Distillery: run the study again")
+    parts = _engine().get_template(TEMPLATES[1]).make_module({"marks": MARKS, "images": {}, "captions": {}})
+    link = f'<li><a href="#{section.name}">{escape(section.title)}</a></li>'
+    added = (link, str(parts.folded(section, open=True)))  # type: ignore[attr-defined]
+    for place, more in zip(PLACES, added, strict=True):
+        page = page.replace(place, more, 1)
+    return page
+
+
+def _engine() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent)
+    engine = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
+    engine.filters["tails"] = _tails
+    return engine
 
 
 def _image(path: Path) -> str:
