@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
@@ -19,6 +20,7 @@ from distillery.report.table import Table
 
 TEMPLATES = ("page.html", "parts.html")
 PLACES = ("<!--more contents-->", "<!--more sections-->")  # in a written page: where a link and a section can be added
+ONE_LINE = 30  # characters of an entry in words that is not broken
 ABREAST = 2  # pairs beside whose table there is room for the main figure
 
 
@@ -62,16 +64,29 @@ def _engine() -> Environment:
     engine = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
-    engine.filters["tails"] = _tails
+    engine.filters |= {"tails": _tails, "long": _long}
     return engine
 
 
-def _image(path: Path) -> str:
+class _Image(NamedTuple):
+    address: str
+    width: int  # pixels, at its natural size
+
+
+def _image(path: Path) -> _Image:
     """A figure as an address, so that the identifiers of several SVGs cannot meet."""
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+    svg = path.read_bytes()
+    [points] = re.findall(rb'<svg[^>]*? width="([\d.]+)pt"', svg[:2000])
+    return _Image("data:image/svg+xml;base64," + base64.b64encode(svg).decode(), round(float(points) * 4 / 3))
 
 
 def _tails(section: Section) -> list[int]:
     """The longest small print of every column: all of it takes that much room, so that the numbers line up."""
     columns: list[tuple[Value, ...]] = list(zip(*(line.values for line in section.rows), strict=True))
     return [max(len(value.tail) for value in column) for column in columns]
+
+
+def _long(section: Section) -> list[bool]:
+    """The columns of words that are broken into lines; the others stay on one."""
+    columns = zip(*(line.values for line in section.rows), strict=True)
+    return [any(len(value.text) > ONE_LINE for value in column) for column in columns]

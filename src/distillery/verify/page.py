@@ -23,12 +23,13 @@ NUMBERS = HEADER[2:5]
 
 def section(found: Verification) -> Section:
     """The cells, the verdict in one sentence, and what a reader must know about the differences."""
+    said = verdict(found)
     return Section(
         "verification",
         "Reproduction",
         tuple(Head(name, name in NUMBERS) for name in HEADER),
         tuple(Line(_row(cell, found.digits)) for cell in found.cells),
-        lead=f"{verdict(found)}.",
+        lead=f"{said[0].upper()}{said[1:]}.",
         notes=tuple(notes(found)),
     )
 

@@ -66,7 +66,7 @@ def show(found: Verification, console: Console | None = None) -> None:
     console = console or Console()
     table = RichTable(title=f"{found.study}: here and {found.theirs}", title_style="bold")
     for i, name in enumerate(HEADER):
-        table.add_column(name, justify="right" if 1 < i < 5 else "left")
+        table.add_column(name, justify="right" if 1 < i < 5 else "left", overflow="fold")
     for cell in found.cells:
         texts = _row(cell, found.digits)
         table.add_row(*map(Text, texts[:5]), Text(texts[5], style=_STYLES[cell.verdict]), Text(texts[6]))
