@@ -69,6 +69,19 @@ def verify(
 
 
 @app.command(rich_help_panel=DAILY)
+def plots(
+    revisions: Annotated[
+        list[str] | None, typer.Argument(help="Git revisions to compare; a single one is compared with what is here.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder of the page.")] = Path("dvc_plots"),
+) -> None:
+    """Draw learning curves, here or of other revisions, as a page that needs no network, unlike that of `dvc plots`."""
+    from distillery.pipeline.plots import plots as draw
+
+    print(draw(revisions or (), out))
+
+
+@app.command(rich_help_panel=DAILY)
 def record() -> None:
     """After Snakemake: check that every output is current, then record all of them in dvc.lock and the DVC cache."""
     from distillery.pipeline import sync
