@@ -20,7 +20,7 @@ from distillery.report.table import Table
 
 TEMPLATES = ("page.html", "parts.html")
 PLACES = ("<!--more contents-->", "<!--more sections-->")  # in a written page: where a link and a section can be added
-ONE_LINE = 30  # characters of an entry in words that is not broken
+ONE_LINE, SOME_LINES = 30, 120  # characters of an entry in words that is not broken, and in a narrow column
 ABREAST = 2  # pairs beside whose table there is room for the main figure
 
 
@@ -64,7 +64,7 @@ def _engine() -> Environment:
     engine = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
-    engine.filters |= {"tails": _tails, "long": _long}
+    engine.filters |= {"tails": _tails, "breaks": _breaks, "marked": _marked}
     return engine
 
 
@@ -80,13 +80,21 @@ def _image(path: Path) -> _Image:
     return _Image("data:image/svg+xml;base64," + base64.b64encode(svg).decode(), round(float(points) * 4 / 3))
 
 
+def _columns(section: Section) -> list[tuple[Value, ...]]:
+    return list(zip(*(line.values for line in section.rows), strict=True))
+
+
 def _tails(section: Section) -> list[int]:
     """The longest small print of every column: all of it takes that much room, so that the numbers line up."""
-    columns: list[tuple[Value, ...]] = list(zip(*(line.values for line in section.rows), strict=True))
-    return [max(len(value.tail) for value in column) for column in columns]
+    return [max(len(value.tail) for value in column) for column in _columns(section)]
 
 
-def _long(section: Section) -> list[bool]:
-    """The columns of words that are broken into lines; the others stay on one."""
-    columns = zip(*(line.values for line in section.rows), strict=True)
-    return [any(len(value.text) > ONE_LINE for value in column) for column in columns]
+def _marked(section: Section) -> list[bool]:
+    """The columns with a mark, which all their numbers leave room for."""
+    return [any(value.mark for value in column) for column in _columns(section)]
+
+
+def _breaks(section: Section) -> list[str]:
+    """Classes of the columns whose words are broken into lines; the others stay on one."""
+    longest = [max(len(value.text) for value in column) for column in _columns(section)]
+    return ["longest" if n > SOME_LINES else "long" if n > ONE_LINE else "" for n in longest]
