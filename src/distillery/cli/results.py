@@ -12,7 +12,12 @@ from distillery.errors import DistilleryError
 
 
 @app.command(rich_help_panel=DAILY)
-def show(params: Params = PARAMS) -> None:
+def show(
+    page: Annotated[
+        Path | None, typer.Option(help="Also write the report with date and revision of the training: FILE.html.")
+    ] = None,
+    params: Params = PARAMS,
+) -> None:
     """Print the study's result table."""
     from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
@@ -20,6 +25,11 @@ def show(params: Params = PARAMS) -> None:
 
     study, found = current(params)
     print_tables(study, fault_of_tables(found))
+    if page is not None:
+        from distillery.report.dated import write
+
+        write(found, page)
+        print(f"written: {page}")
 
 
 @app.command(rich_help_panel=DAILY)
@@ -62,7 +72,7 @@ def verify(
     found = compare_copies(plan, ours, theirs)
     print_verdict(found)
     if page is not None:
-        write(found, plan.layout.result_files()["report"], page)
+        write(found, plan, page)
         print(f"written: {page}")
     if not found.reproduced:
         raise typer.Exit(1)

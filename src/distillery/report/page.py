@@ -19,7 +19,7 @@ from distillery.report.sections.section import MARKS, Section, Value
 from distillery.report.table import Table
 
 TEMPLATES = ("page.html", "parts.html")
-PLACES = ("<!--more contents-->", "<!--more sections-->")  # in a written page: where a link and a section can be added
+PLACES = ("<!--more facts-->", "<!--more contents-->", "<!--more sections-->")  # in a written page, for `amended`
 ONE_LINE, SOME_LINES = 30, 120  # characters of an entry in words that is not broken, and in a narrow column
 ABREAST = 2  # pairs beside whose table there is room for the main figure
 
@@ -44,18 +44,20 @@ def page(found: list[Section], results: Results, table: Table, record: dict[str,
     )
 
 
-def with_section(page: str, section: Section) -> str:
-    """A written page with one more section, open, above the folded ones, and a link to it.
+def amended(page: str, facts: list[tuple[str, str]], added: Section | None) -> str:
+    """A written page with more (subject, text) on its first screen, and one more section, open, above the folded ones.
 
     Raises DistilleryError if the page is not one of this version.
     """
     if not all(place in page for place in PLACES):
         raise DistilleryError("the report was written by another version of Distillery: run the study again")
-    parts = _engine().get_template(TEMPLATES[1]).make_module({"marks": MARKS, "images": {}, "captions": {}})
-    link = f'<li><a href="#{section.name}">{escape(section.title)}</a></li>'
-    added = (link, str(parts.folded(section, open=True)))  # type: ignore[attr-defined]
-    for place, more in zip(PLACES, added, strict=True):
-        page = page.replace(place, more, 1)
+    more = ["".join(f"<dt>{escape(subject)}</dt><dd>{escape(text)}</dd>" for subject, text in facts), "", ""]
+    if added is not None:
+        parts: Any = _engine().get_template(TEMPLATES[1]).make_module({"marks": MARKS, "images": {}, "captions": {}})
+        more[1] = f'<li><a href="#{added.name}">{escape(added.title)}</a></li>'
+        more[2] = parts.folded(added, open=True)
+    for place, text in zip(PLACES, more, strict=True):
+        page = page.replace(place, text, 1)
     return page
 
 

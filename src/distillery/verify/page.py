@@ -1,7 +1,7 @@
 """A verification as a section of the report.
 
-The stage `tables` is a function of the study's measurements alone, and its page must not depend on what git or a
-colleague has. So the section is never in `report.html`: `verify --page` writes a copy of the page that has it.
+It depends on what git or a colleague has, so it is never in `report.html`: `verify --page` writes a copy that has it
+(see `report.dated`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from distillery.errors import DistilleryError
+from distillery.pipeline.job import Plan
 from distillery.records.io import atomic_path
+from distillery.report import dated
 from distillery.report.markdown import markdown
-from distillery.report.page import with_section
 from distillery.report.sections.section import Head, Line, Section, Value, words
 from distillery.report.text import number
 from distillery.verify.compare import Compared, Verification
@@ -44,20 +45,14 @@ def _row(cell: Compared, digits: int) -> tuple[Value, ...]:
     )
 
 
-def write(found: Verification, report: Path, to: Path) -> None:
-    """Write the report with the verification as its first section (`to` ends with .html), or the section (.md).
+def write(found: Verification, plan: Plan, to: Path) -> None:
+    """Write a copy of the report with the verification as its first section (`to` ends with .html), or it alone (.md).
 
     Raises DistilleryError if `to` is something else, or would replace the report.
     """
-    if to.suffix not in (".html", ".md"):
+    if to.suffix == ".html":
+        return dated.write(plan, to, section(found))
+    if to.suffix != ".md":
         raise DistilleryError(f"--page {to}: name a file that ends with .html (the whole report) or .md (the section)")
-    if to.exists() and report.exists() and to.samefile(report):
-        raise DistilleryError(f"--page {to}: this is the report of the study, which stays as it was made: name another")
-    if to.suffix == ".md":
-        text = markdown([section(found)], {})
-    elif report.exists():
-        text = with_section(report.read_text(encoding="utf-8"), section(found))
-    else:
-        raise DistilleryError(f"{report} is missing: run `snakemake --cores all`, or name a file that ends with .md")
     with atomic_path(to) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(markdown([section(found)], {}), encoding="utf-8")
