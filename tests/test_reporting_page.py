@@ -16,9 +16,12 @@ import pytest
 from browser import CHROMIUM, Tab, chromium, opened
 from synthetic_study import Synthetic, params
 
+from distillery.errors import DistilleryError
 from distillery.pipeline.layout import Layout
 from distillery.report import results, table
 from distillery.report.figures import FIGURES, curves
+from distillery.report.page import amended
+from distillery.report.sections.section import Head, Line, Section, Value
 from distillery.tasks.classification import Classification
 
 AXE = importlib.util.find_spec("axe_core_python")  # the accessibility checker, where it is installed
@@ -239,6 +242,21 @@ def test_a_study_without_any_result_still_has_a_page(tmp_path: Path, monkeypatch
     layout = Layout("digits")
     assert "Missing: a-b, kd, seeds 0, 1, 2: no result yet" in layout.result_files()["report"].read_text()
     assert list(layout.figures.iterdir()) == []
+
+
+def test_a_section_can_be_added_and_what_cannot_be_compared_is_folded(synthetic: Synthetic) -> None:
+    page = Layout("digits").result_files()["report"].read_text(encoding="utf-8")
+    rows = (Line((Value("KD"), Value("agrees"))), Line((Value("DKD"), Value(f"not comparable: {'x' * 120}")), "aside"))
+    added = Section("more", "Even & more", (Head("method", False), Head("verdict", False)), rows)
+    text = amended(page, [("Day", "<today>")], added)
+    assert "<dt>Day</dt><dd>&lt;today&gt;</dd></dl>" in text
+    assert '<li><a href="#more">Even &amp; more</a></li>' in text
+    shown, _, folded = text.partition('<details id="more" open>')[2].partition('<details class="aside">')
+    assert ">KD" in shown and "DKD" not in shown
+    assert folded.startswith("<summary>1 not comparable, and why</summary>") and '<td class="longest"' in folded
+    assert amended(page, [], None).count("<!--more") == 0
+    with pytest.raises(DistilleryError, match="another version"):
+        amended("<html></html>", [], None)
 
 
 def test_a_label_may_hold_anything(synthetic: Synthetic) -> None:
