@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import os
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -46,8 +46,7 @@ METHODS = (
 
 
 def made(root: Path, pairs: int, methods: int, seeds: int) -> Path:
-    """Make a study in a folder, and return its page."""
-    os.chdir(root)
+    """Make a study in the current folder, and return its page."""
     synthetic_study.IMAGES, synthetic_study.CLASSES = 10_000, 100
     blocks: dict[str, Any] = {}
     for name in PAIRS[:pairs]:
@@ -160,19 +159,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--into", type=Path, help="folder for the page, and pictures of it")
     parser.add_argument("--markdown", action="store_true")
     chosen = parser.parse_args(arguments)
-    into = chosen.into.resolve() if chosen.into else None
-    with tempfile.TemporaryDirectory() as temporary:
+    into, named = (path.resolve() if path else None for path in (chosen.into, chosen.page))
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
         root = Path(temporary)
-        page = chosen.page.resolve() if chosen.page else made(root, chosen.pairs, chosen.methods, chosen.seeds)
+        page = named or made(root, chosen.pairs, chosen.methods, chosen.seeds)
         if into is not None:
             into.mkdir(parents=True, exist_ok=True)
             shutil.copy(page, into / "report.html")
-            if not chosen.page:
+            if named is None:
                 shutil.copytree(page.parent, into / "results", dirs_exist_ok=True)
         with chromium(root / "profile") as browser:
             rows = asyncio.run(measured(browser, page, into))
-    of = page if chosen.page else f"{chosen.pairs} pairs x {chosen.methods} methods x {chosen.seeds} seeds"
-    show(f"The page of {of}", ("what", "measured"), rows, chosen.markdown)
+    of = named or f"{chosen.pairs} pairs x {chosen.methods} methods x {chosen.seeds} seeds"
+    show(f"page: the report of {of}", ("what", "measured"), rows, chosen.markdown)
 
 
 if __name__ == "__main__":
