@@ -20,7 +20,7 @@ demo: setup  ## run the digits study on all local cores, print its table, compar
 	distillery init demo --study digits --force
 	cd demo && snakemake --cores $(CORES)
 	cd demo && distillery show
-	cd demo && distillery verify $$(git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo HEAD || echo ..)
+	cd demo && distillery verify --page verified.html $$(git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo HEAD || echo ..)
 
 test: setup lint
 	$(PY) -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=30

@@ -11,10 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import synthetic_study
 import torch
 import yaml
+from browser import CHROMIUM
 from conftest import ROOT
+from PIL import Image
 
 from distillery import models
 from distillery.data.resident import ResidentEpoch
@@ -92,6 +96,28 @@ def test_prints_a_table(name: str, bench: Any, capsys: pytest.CaptureFixture[str
         for middle, *ends in ratios:
             assert middle > 0
             assert not ends or ends[0] <= middle <= ends[1]
+
+
+@pytest.mark.slow
+def test_a_page_is_measured_in_a_browser(
+    bench: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row is there, no table is cut without a hint, and the pictures show something."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    pictures = tmp_path / "pictures"
+    for name in ("IMAGES", "CLASSES"):
+        monkeypatch.setattr(synthetic_study, name, getattr(synthetic_study, name))  # put back what it sets
+    bench("page").main(["--pairs", "2", "--methods", "2", "--seeds", "2", "--into", str(pictures), "--markdown"])
+    out = capsys.readouterr().out
+    assert out.startswith("### page: the report of 2 pairs x 2 methods x 2 seeds")
+    rows = dict(re.findall(r"^\| ([^|]+?) +\| ([^|]+?) +\|$", out, re.MULTILINE))
+    assert float(rows["load event, median of 5"].removesuffix(" s")) > 0
+    assert [rows[f"tables cut without a hint at {width} px"] for width in (400, 1280)] == ["0", "0"]
+    assert [rows[f"sideways panning of the page at {width} px"] for width in (400, 1280)] == ["0 px", "0 px"]
+    dark, light = (Image.open(pictures / f"400-{scheme}-folded.png").convert("L") for scheme in ("dark", "light"))
+    assert np.asarray(dark).mean() < 100 < 200 < np.asarray(light).mean()
+    assert (pictures / "paper.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_the_floor_counts_every_product_once(bench: Any) -> None:

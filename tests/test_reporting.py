@@ -20,11 +20,14 @@ from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
+from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
-from distillery.report import budget, comma_separated, glossary, latex, markdown, table
-from distillery.report.sections import Section, sections
+from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, table
+from distillery.report.sections import sections
+from distillery.report.sections.section import Section
 from distillery.report.terminal import show
 from distillery.study.blocks import Method
+from distillery.task import TASKS
 from distillery.tasks.classification import Classification
 
 
@@ -347,12 +350,24 @@ def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:
     )
     assert told["Budget"] == "30,000 training samples seen per run, in float32 on cpu"
     assert told["Runs"] == "3 methods, 3 seeds (0, 1 and 2): 9 of 9 runs measured"
-    assert "Trained" not in told  # without the notes beside the records nobody knows when
-    note = Layout("digits").provenance(Layout("digits").run_record("a-b", "kd", "0-2"))
-    note.parent.mkdir(parents=True)
-    note.write_text(json.dumps({"began": "2026-11-26T08:00:00+00:00", "revision": "a" * 40}))
-    told = {line.values[0].text: line.values[1].text for line in report(synthetic)[0].rows}
-    assert told["Trained"] == f"2026-11-26, revision {'a' * 12}"
+    assert "Trained" not in told  # when depends on the day
+
+
+def test_a_copy_of_the_page_says_when_it_was_trained(synthetic: Synthetic) -> None:
+    synthetic.tables()
+    report, copy = Layout("digits").result_files()["report"], Path("dated.html")
+    before = report.read_bytes()
+    dated.write(synthetic.plan, copy)
+    assert "<dt>Trained</dt>" not in copy.read_text()  # without the notes beside the records nobody knows when
+    job = synthetic.plan.job("distill", pair="a-b", method="kd", seed="0-2")
+    with Work(job, synthetic.plan.settings).making():  # as the stage does
+        pass
+    dated.write(synthetic.plan, copy)
+    note = json.loads(job.provenance.read_text())
+    assert f"<dt>Trained</dt><dd>{note['began'][:10]}, revision {note['revision'][:12]}" in copy.read_text()
+    assert report.read_bytes() == before
+    with pytest.raises(DistilleryError, match="stays as it was made"):
+        dated.write(synthetic.plan, report)
 
 
 def test_rows_say_where_their_formula_comes_from(synthetic: Synthetic) -> None:
@@ -367,10 +382,34 @@ def test_rows_say_where_their_formula_comes_from(synthetic: Synthetic) -> None:
     assert methods["KD"][2].text == "reproduced" and methods["KD"][4].text == "30 epochs, 30,000 samples"
 
 
-def test_every_component_says_where_its_formula_comes_from() -> None:
-    for name in (*OBJECTIVES, *PLUGINS):
-        method = {"objective": name} if name in OBJECTIVES else {"objective": "kd", "plugins": {name: {}}}
-        assert glossary.basis(Method.model_validate(method)) in glossary.BASES, name
+COMPONENTS = [*OBJECTIVES, *OBJECTIVES.elsewhere, *PLUGINS]
+ADDRESS = re.compile(
+    r"https://(arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d{4,}/\S+"
+    r"|openaccess\.thecvf\.com/content(/\w+|_\w+)/html/\w[\w-]*_paper\.html)"
+)
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_every_component_says_what_it_is_and_where_its_formula_comes_from(name: str) -> None:
+    method = {"objective": name} if name in OBJECTIVES else {"objective": "kd", "plugins": {name: {}}}
+    part = glossary.parts(Method.model_validate(method))[-1]
+    assert part.basis in glossary.BASES
+    assert len(part.about) > 15
+    if part.link or name not in {TASKS[task].load().plain for task in TASKS}:  # a student alone needs no paper
+        assert ADDRESS.fullmatch(part.link), part.link
+
+
+def test_no_mark_or_address_is_left_of_what_is_gone() -> None:
+    content = json.loads(glossary.FILE.read_text())
+    marked = [name for names in content["basis"].values() for name in names]
+    assert sorted(marked) == sorted({*marked}) and {*marked, *content["links"]} <= {*COMPONENTS}
+
+
+def test_several_classes_of_one_file_are_told_apart() -> None:
+    told = {n: glossary.parts(Method.model_validate({"objective": n}))[0] for n in ("fgd", "mgd", "vkd_detection")}
+    assert told["fgd"].about.startswith("FGD: Yang") and told["fgd"].link == "https://arxiv.org/abs/2111.11837"
+    assert told["mgd"].about.startswith("MGD: Yang") and told["mgd"].link == "https://arxiv.org/abs/2205.01529"
+    assert told["vkd_detection"].link == "https://arxiv.org/abs/2403.06213"
 
 
 def test_a_class_may_say_it_itself(tmp_path: Path) -> None:

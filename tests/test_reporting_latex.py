@@ -9,7 +9,7 @@ import pytest
 from latex_engine import TWO_COLUMNS, compiled, fits
 
 from distillery.report.latex import latex
-from distillery.report.sections import Head, Line, Section, Value
+from distillery.report.sections.section import Head, Line, Section, Value
 from distillery.report.text import MINUS
 
 

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import importlib.util
-import io
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
-from PIL import Image
+from browser import CHROMIUM, Tab, chromium, opened
 from synthetic_study import Synthetic, params
 
+from distillery.errors import DistilleryError
 from distillery.pipeline.layout import Layout
 from distillery.report import results, table
 from distillery.report.figures import FIGURES, curves
+from distillery.report.page import amended
+from distillery.report.sections.section import Head, Line, Section, Value
 from distillery.tasks.classification import Classification
 
 AXE = importlib.util.find_spec("axe_core_python")  # the accessibility checker, where it is installed
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
 def full_params() -> dict[str, Any]:
@@ -108,52 +106,11 @@ def test_the_page_needs_no_network(synthetic: Synthetic) -> None:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[str]:
-    """A headless Chromium; gives the address of its debugging interface."""
+    """The address of a running browser."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine")
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,1000", "about:blank"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if found := re.search(r"DevTools listening on ws://([^/]+)/", line):
-                yield f"http://{found[1]}"
-                break
-        else:
-            pytest.fail("Chromium did not start")
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-class Tab:
-    """One page, driven through Chromium's debugging protocol."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self.socket, self.count, self.troubles = socket, 0, list[str]()
-
-    async def call(self, method: str, **arguments: Any) -> dict[str, Any]:
-        self.count += 1
-        await self.socket.send_json({"id": self.count, "method": method, "params": arguments})
-        while True:
-            message = await self.socket.receive_json(timeout=600)
-            if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
-                self.troubles.append(str(message["params"]))
-            if message.get("id") == self.count:
-                assert "error" not in message, message
-                found: dict[str, Any] = message["result"]
-                return found
-
-    async def js(self, expression: str) -> Any:
-        found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    async def screenshot(self) -> np.ndarray:
-        png = base64.b64decode((await self.call("Page.captureScreenshot"))["data"])
-        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    with chromium(tmp_path / "profile") as address:
+        yield address
 
 
 ROWS = "[...document.querySelector('table.sortable').tBodies[0].rows].map(r => r.cells[0].innerText)"
@@ -162,72 +119,58 @@ CLICK = "document.querySelector('table.sortable').tHead.rows[0].cells[1].querySe
 
 @pytest.mark.slow
 def test_the_page_works_in_a_browser(synthetic: Synthetic, browser: str) -> None:
-    page = Layout("digits").result_files()["report"].resolve().as_uri()
-    asyncio.run(visit(browser, page))
+    asyncio.run(visit(browser, Layout("digits").result_files()["report"]))
 
 
-async def visit(browser: str, page: str) -> None:
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"{browser}/json") as answer:
-            target = next(t for t in await answer.json() if t["type"] == "page")
-        async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-            tab = Tab(socket)
-            for domain in ("Runtime", "Log", "Page", "Network"):
-                await tab.call(f"{domain}.enable")
-            await tab.call("Page.navigate", url=page)
-            for _ in range(100):
-                if await tab.js("document.readyState === 'complete' && location.protocol === 'file:'"):
-                    break
-                await asyncio.sleep(0.1)
+async def visit(browser: str, page: Path) -> None:
+    async with opened(browser) as tab:
+        await tab.visit(page)
+        plain = await tab.screenshot()
+        assert plain.std() > 10  # a blank page has none
+        assert await tab.js("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
+        assert await tab.js("document.images.length") == 8
 
-            plain = await tab.screenshot()
-            assert plain.std() > 10  # a blank page has none
-            assert await tab.js("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
-            assert await tab.js("document.images.length") == 8
+        study = ["teacher", "student alone", "KD", "KD_10 & more", "KD <T=2> & $x$"]
+        assert await tab.js(ROWS) == study
+        await tab.js(CLICK)
+        best_first = ["KD <T=2> & $x$", "KD_10 & more", "student alone", "KD"]
+        assert await tab.js(ROWS) == ["teacher", *best_first]  # the teacher stays on top
+        await tab.js(CLICK)
+        assert await tab.js(ROWS) == ["teacher", *best_first[::-1]]
+        second = CLICK.replace("cells[1]", "cells[2]")
+        await tab.js(second)
+        assert (await tab.js(ROWS))[-1] == "student alone"  # no result there: last in either order
+        await tab.js(second)
+        assert (await tab.js(ROWS))[-1] == "student alone"
+        await tab.js(CLICK.replace("cells[1]", "cells[0]"))
+        assert await tab.js(ROWS) == ["teacher", *sorted(best_first, key=str.lower)]  # from A to Z first
 
-            study = ["teacher", "student alone", "KD", "KD_10 & more", "KD <T=2> & $x$"]
-            assert await tab.js(ROWS) == study
-            await tab.js(CLICK)
-            best_first = ["KD <T=2> & $x$", "KD_10 & more", "student alone", "KD"]
-            assert await tab.js(ROWS) == ["teacher", *best_first]  # the teacher stays on top
-            await tab.js(CLICK)
-            assert await tab.js(ROWS) == ["teacher", *best_first[::-1]]
-            second = CLICK.replace("cells[1]", "cells[2]")
-            await tab.js(second)
-            assert (await tab.js(ROWS))[-1] == "student alone"  # no result there: last in either order
-            await tab.js(second)
-            assert (await tab.js(ROWS))[-1] == "student alone"
-            await tab.js(CLICK.replace("cells[1]", "cells[0]"))
-            assert await tab.js(ROWS) == ["teacher", *sorted(best_first, key=str.lower)]  # from A to Z first
+        assert await tab.js("[...document.querySelectorAll('details')].every(d => !d.open)")
+        for name in await tab.js("[...document.querySelectorAll('details')].map(d => d.id)"):
+            await tab.js(f"document.querySelector('nav a[href=\"#{name}\"]').click()")
+            await asyncio.sleep(0.02)
+            assert await tab.js(f"document.getElementById('{name}').open"), name
+        await numbers_line_up(tab)
 
-            assert await tab.js("[...document.querySelectorAll('details')].every(d => !d.open)")
-            for name in await tab.js("[...document.querySelectorAll('details')].map(d => d.id)"):
-                await tab.js(f"document.querySelector('nav a[href=\"#{name}\"]').click()")
-                await asyncio.sleep(0.02)
-                assert await tab.js(f"document.getElementById('{name}').open"), name
-            await numbers_line_up(tab)
-
-            assert not await tab.js("document.getElementById('provenance').open")
-            await tab.js("document.querySelector('button[data-cell=\"a-b kd_10\"]').click()")
-            assert await tab.js("document.getElementById('provenance').open")
-            shown = await tab.js("document.getElementById('provenance-content').innerText")
-            assert "artifacts/digits/metrics/a-b/kd_10/0-2.json" in shown
-            assert "temperature: 10.0" in shown
-            order = [
-                shown.index(word) for word in ("Method", "Recipe", "Runs, by seed", "Cost", "Provenance", "sha256")
-            ]
-            assert order == sorted(order)
-            found = synthetic_hashes()
-            assert found and all(sha256 in shown for sha256 in found)
-            dialog = await tab.screenshot()
-            assert (dialog != plain).mean() > 0.1
-            await tab.js("document.querySelector('.close').click()")
-            for cell in await tab.js("[...document.querySelectorAll('button[data-cell]')].map(b => b.dataset.cell)"):
-                await tab.js(f"show({cell!r})")
-                assert await tab.js("document.getElementById('provenance-content').innerText.length") > 20
-                await tab.js("document.getElementById('provenance').close()")
-            await fits_everywhere(tab)
-            assert tab.troubles == []
+        assert not await tab.js("document.getElementById('provenance').open")
+        await tab.js("document.querySelector('button[data-cell=\"a-b kd_10\"]').click()")
+        assert await tab.js("document.getElementById('provenance').open")
+        shown = await tab.js("document.getElementById('provenance-content').innerText")
+        assert "artifacts/digits/metrics/a-b/kd_10/0-2.json" in shown
+        assert "temperature: 10.0" in shown
+        order = [shown.index(word) for word in ("Method", "Recipe", "Runs, by seed", "Cost", "Provenance", "sha256")]
+        assert order == sorted(order)
+        found = synthetic_hashes()
+        assert found and all(sha256 in shown for sha256 in found)
+        dialog = await tab.screenshot()
+        assert (dialog != plain).mean() > 0.1
+        await tab.js("document.querySelector('.close').click()")
+        for cell in await tab.js("[...document.querySelectorAll('button[data-cell]')].map(b => b.dataset.cell)"):
+            await tab.js(f"show({cell!r})")
+            assert await tab.js("document.getElementById('provenance-content').innerText.length") > 20
+            await tab.js("document.getElementById('provenance').close()")
+        await fits_everywhere(tab)
+        assert tab.troubles == []
 
 
 def synthetic_hashes() -> list[str]:
@@ -254,19 +197,18 @@ async def fits_everywhere(tab: Tab) -> None:
     """No sideways panning on a telephone, nothing cut on paper, a dark page for those who want one."""
     background = "getComputedStyle(document.body).backgroundColor"
     assert await tab.js(background) == "rgb(255, 255, 255)"
-    await tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    await tab.prefer("dark")
     assert await tab.js(background) == "rgb(20, 24, 30)"
     assert (await tab.screenshot()).mean() < 128
     await tab.call("Emulation.setEmulatedMedia", features=[])
     for width in (400, 1280):
-        await tab.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        await asyncio.sleep(0.1)
+        await tab.size(width, 900)
         assert await tab.js("document.documentElement.scrollWidth") <= width
         wrong = "[...document.querySelectorAll('.wide')].filter(w => w.previousElementSibling.matches('.hint') &&"
         wrong += " w.previousElementSibling.hidden === w.scrollWidth > w.clientWidth + 1).length"
         assert await tab.js(wrong) == 0  # a table that is cut says so, and no other does
     await tab.js("document.querySelectorAll('details').forEach(d => { d.open = false; })")
-    await tab.call("Emulation.setDeviceMetricsOverride", width=1030, height=700, deviceScaleFactor=1, mobile=False)
+    await tab.size(1030, 700)
     await tab.call("Emulation.setEmulatedMedia", media="print")
     await tab.js("dispatchEvent(new Event('beforeprint'))")  # as the browser does
     assert await tab.js("[...document.querySelectorAll('details')].every(d => d.open)")
@@ -300,6 +242,21 @@ def test_a_study_without_any_result_still_has_a_page(tmp_path: Path, monkeypatch
     layout = Layout("digits")
     assert "Missing: a-b, kd, seeds 0, 1, 2: no result yet" in layout.result_files()["report"].read_text()
     assert list(layout.figures.iterdir()) == []
+
+
+def test_a_section_can_be_added_and_what_cannot_be_compared_is_folded(synthetic: Synthetic) -> None:
+    page = Layout("digits").result_files()["report"].read_text(encoding="utf-8")
+    rows = (Line((Value("KD"), Value("agrees"))), Line((Value("DKD"), Value(f"not comparable: {'x' * 120}")), "aside"))
+    added = Section("more", "Even & more", (Head("method", False), Head("verdict", False)), rows)
+    text = amended(page, [("Day", "<today>")], added)
+    assert "<dt>Day</dt><dd>&lt;today&gt;</dd></dl>" in text
+    assert '<li><a href="#more">Even &amp; more</a></li>' in text
+    shown, _, folded = text.partition('<details id="more" open>')[2].partition('<details class="aside">')
+    assert ">KD" in shown and "DKD" not in shown
+    assert folded.startswith("<summary>1 not comparable, and why</summary>") and '<td class="longest"' in folded
+    assert amended(page, [], None).count("<!--more") == 0
+    with pytest.raises(DistilleryError, match="another version"):
+        amended("<html></html>", [], None)
 
 
 def test_a_label_may_hold_anything(synthetic: Synthetic) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -100,6 +101,34 @@ class TestAgainstAFolder:
         result = CliRunner().invoke(app, ["verify", str(copies)], env={"COLUMNS": "200"})
         assert result.exit_code == 1
         assert "NOT reproduced" in result.stdout and "KD (t-s) is different" in result.stdout
+
+    def test_the_report_with_the_verdict_as_a_section(self, copies: Path) -> None:
+        """Beside the report, which stays the bytes that it was made of; a wrong place is refused in a sentence."""
+        edit(copies / "results/small/table.json", shifted((5.0, 5.2, 4.9)))
+        report = Path("results/small/report.html")
+        before = report.read_bytes()
+        result = CliRunner().invoke(app, ["verify", str(copies), "--page", "verified.html"], env={"COLUMNS": "200"})
+        assert result.exit_code == 1 and "written: verified.html" in result.stdout
+        page = Path("verified.html").read_text()
+        assert '<a href="#verification">Reproduction</a>' in page
+        told = page.partition('<details id="verification" open>')[2].partition("</details>")[0]
+        assert (
+            f"NOT reproduced against {copies}" in told
+            and told.count(">different<") == 1
+            and told.count(">same bits<") == 2
+        )
+        assert "−5.03" in told  # here minus there, with a true minus  # noqa: RUF001
+        assert page.replace(told, "").count("<details") == before.decode().count("<details") + 1
+        assert report.read_bytes() == before
+
+        CliRunner().invoke(app, ["verify", str(copies), "--page", "verified.md"], env={"COLUMNS": "200"})
+        section = Path("verified.md").read_text()
+        assert (
+            section.startswith("### Reproduction") and len(re.findall(r"^\| (?:teacher|alone|KD)", section, re.M)) == 3
+        )
+        for wrong, why in (("verified.txt", "ends with .html"), (str(report), "stays as it was made")):
+            result = CliRunner().invoke(app, ["verify", str(copies), "--page", wrong])
+            assert isinstance(result.exception, DistilleryError) and why in str(result.exception)
 
     def test_two_runs_decide_nothing(self, copies: Path) -> None:
         edit(copies / "results/small/table.json", shifted((5.0, 5.2)))

@@ -37,7 +37,9 @@ rule study:
         rules.all.input,
 """
 _COPIED = ("dvc.yaml", ".dvcignore", "workflow/plots/curves.json")
-_IGNORED = "/artifacts/\n/data/\n/.snakemake/\n/.dvc-remote/\n/exports/\n.snakemake_timestamp\n__pycache__/\n"
+_IGNORED = (
+    "/artifacts/\n/data/\n/.snakemake/\n/.dvc-remote/\n/exports/\n/dvc_plots/\n.snakemake_timestamp\n__pycache__/\n"
+)
 
 
 def root() -> Path:

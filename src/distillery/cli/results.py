@@ -12,7 +12,12 @@ from distillery.errors import DistilleryError
 
 
 @app.command(rich_help_panel=DAILY)
-def show(params: Params = PARAMS) -> None:
+def show(
+    page: Annotated[
+        Path | None, typer.Option(help="Also write the report with date and revision of the training: FILE.html.")
+    ] = None,
+    params: Params = PARAMS,
+) -> None:
     """Print the study's result table."""
     from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
@@ -20,6 +25,11 @@ def show(params: Params = PARAMS) -> None:
 
     study, found = current(params)
     print_tables(study, fault_of_tables(found))
+    if page is not None:
+        from distillery.report.dated import write
+
+        write(found, page)
+        print(f"written: {page}")
 
 
 @app.command(rich_help_panel=DAILY)
@@ -39,12 +49,19 @@ def compare(
 @app.command(rich_help_panel=DAILY)
 def verify(
     against: Annotated[str, typer.Argument(help="A git revision, a DVC experiment, or a folder.")] = "HEAD",
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the study's report with this as a section: FILE.html, or the section as FILE.md."
+        ),
+    ] = None,
     params: Params = PARAMS,
 ) -> None:
     """Compare the finished study with recorded results of the same study, cell by cell; exit code 1 if they differ."""
     from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
     from distillery.verify.compare import compare as compare_copies
+    from distillery.verify.page import write
     from distillery.verify.record import here, recorded
     from distillery.verify.show import show as print_verdict
 
@@ -54,8 +71,24 @@ def verify(
         raise DistilleryError(fault.replace("the table below", f"{plan.layout.result_files()['markdown']}"))
     found = compare_copies(plan, ours, theirs)
     print_verdict(found)
+    if page is not None:
+        write(found, plan, page)
+        print(f"written: {page}")
     if not found.reproduced:
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=DAILY)
+def plots(
+    revisions: Annotated[
+        list[str] | None, typer.Argument(help="Git revisions to compare; a single one is compared with what is here.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder of the page.")] = Path("dvc_plots"),
+) -> None:
+    """Draw learning curves, here or of other revisions, as a page that needs no network, unlike that of `dvc plots`."""
+    from distillery.pipeline.plots import plots as draw
+
+    print(draw(revisions or (), out))
 
 
 @app.command(rich_help_panel=DAILY)

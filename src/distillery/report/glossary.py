@@ -1,7 +1,7 @@
 """What each method of a study is: its parts, the paper of each, and where its formula comes from.
 
-Papers are read from the first lines of the components' docstrings, which name them for whoever reads the code. Where a
-formula comes from is said by a component's class (`basis`), or by `methods.json` here; a method is what its weakest
+Papers are read from the docstrings of the components' modules or, where one file holds several, of their classes. Where
+a formula comes from is said by a component's class (`basis`), or by `methods.json` here; a method is what its weakest
 part is.
 """
 
@@ -75,14 +75,15 @@ def _part(component: Component) -> Part:
 def _source(module: str, name: str) -> tuple[str, str, str]:
     """Read a class where it stands, without importing it: that takes seconds, and a gigabyte with torch.
 
-    Returns the first paragraph of its module's docstring, the address of the first paper that the docstring names, and
-    the class's own `basis`, "" without one.
+    Returns what it is, the address of its paper, and the class's own `basis`, "" without one. The first two are the
+    first paragraph and the first arXiv number of the module's docstring or, if only the class's names a paper, of that.
     """
     found = None if module.endswith(".py") else importlib.util.find_spec(module)
     tree = ast.parse(Path(found.origin if found and found.origin else module).read_bytes())
-    text = ast.get_docstring(tree) or ""
-    body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), [])
-    said = [ast.unparse(node) for node in body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    node = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    texts = [ast.get_docstring(tree) or "", (node and ast.get_docstring(node)) or ""]
+    text = next(filter(arxiv, texts), texts[0])
+    said = [ast.unparse(line) for line in node.body if isinstance(line, ast.Assign | ast.AnnAssign)] if node else []
     basis = next(
         (line.partition(" = ")[2].strip("'\"") for line in said if line.partition(" ")[0] in ("basis", "basis:")), ""
     )

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from distillery.report.sections import Line, Section, Value
+from distillery.report.sections.section import Line, Section, Value
 from distillery.report.tex import BEYOND, PREAMBLE, escape
 from distillery.report.text import MINUS, MISSING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from distillery.report.sections import Head, Line, Section, Value
+from distillery.report.sections.section import Head, Line, Section, Value
 
 _ENTITY = re.compile(r"&#?\w+;")
 _LIST = re.compile(r"^(\d*)([.)+-](?:\s|$))")

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import escape
 
+from distillery.errors import DistilleryError
 from distillery.report.figures import FIGURES, PICTURES
 from distillery.report.provenance import cells, plain
 from distillery.report.results import Results
-from distillery.report.sections import MARKS, Section, Value
+from distillery.report.sections.section import MARKS, Section, Value
 from distillery.report.table import Table
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATES = ("page.html", "parts.html")
+PLACES = ("<!--more facts-->", "<!--more contents-->", "<!--more sections-->")  # in a written page, for `amended`
+ONE_LINE, SOME_LINES = 30, 120  # characters of an entry in words that is not broken, and in a narrow column
 ABREAST = 2  # pairs beside whose table there is room for the main figure
 
 
 def page(found: list[Section], results: Results, table: Table, record: dict[str, Any], figures: Path) -> str:
     """Lay out the sections, with the figures drawn in `figures` and the record of the `tables` stage."""
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    engine.filters["tails"] = _tails
     data = json.dumps(cells(results, table, record), sort_keys=True, ensure_ascii=False).replace("<", "\\u003c")
     by_name = {section.name: section for section in found}
     made = {"tables made on": record["environment"], "code": record["spec"]["code"], "spec": record["spec_sha256"]}
-    return engine.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    template = _engine().get_template(TEMPLATES[0])
+    return template.render(
         title=table.title,
         trained=by_name["trained"],
         main=by_name["results"],
-        folded=[section for section in found if section.name not in ("trained", "results")],
+        sections=[section for section in found if section.name not in ("trained", "results")],
         abreast=len(table.columns) <= ABREAST,
         images={name: _image(figures / f"{name}.svg") for section in found for name in section.figures},
         captions={name: caption for name, (caption, _) in FIGURES.items()},
@@ -41,12 +45,59 @@ def page(found: list[Section], results: Results, table: Table, record: dict[str,
     )
 
 
-def _image(path: Path) -> str:
+def amended(page: str, facts: list[tuple[str, str]], added: Section | None) -> str:
+    """A written page with more (subject, text) on its first screen, and one more section, open, above the folded ones.
+
+    Raises DistilleryError if the page is not one of this version.
+    """
+    if not all(place in page for place in PLACES):
+        raise DistilleryError("the report was written by another version of Distillery: run the study again")
+    more = ["".join(f"<dt>{escape(subject)}</dt><dd>{escape(text)}</dd>" for subject, text in facts), "", ""]
+    if added is not None:
+        parts: Any = _engine().get_template(TEMPLATES[1]).make_module({"marks": MARKS, "images": {}, "captions": {}})
+        more[1] = f'<li><a href="#{added.name}">{escape(added.title)}</a></li>'
+        more[2] = parts.folded(added, open=True)
+    for place, text in zip(PLACES, more, strict=True):
+        page = page.replace(place, text, 1)
+    return page
+
+
+def _engine() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent)
+    engine = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
+    engine.filters |= {"tails": _tails, "breaks": _breaks, "marked": _marked}
+    return engine
+
+
+class _Image(NamedTuple):
+    address: str
+    width: int  # pixels, at its natural size
+
+
+def _image(path: Path) -> _Image:
     """A figure as an address, so that the identifiers of several SVGs cannot meet."""
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+    svg = path.read_bytes()
+    [points] = re.findall(rb'<svg[^>]*? width="([\d.]+)pt"', svg[:2000])
+    return _Image("data:image/svg+xml;base64," + base64.b64encode(svg).decode(), round(float(points) * 4 / 3))
+
+
+def _columns(section: Section) -> list[tuple[Value, ...]]:
+    return list(zip(*(line.values for line in section.rows), strict=True))
 
 
 def _tails(section: Section) -> list[int]:
     """The longest small print of every column: all of it takes that much room, so that the numbers line up."""
-    columns: list[tuple[Value, ...]] = list(zip(*(line.values for line in section.rows), strict=True))
-    return [max(len(value.tail) for value in column) for column in columns]
+    return [max(len(value.tail) for value in column) for column in _columns(section)]
+
+
+def _marked(section: Section) -> list[bool]:
+    """The columns with a mark, which all their numbers leave room for."""
+    return [any(value.mark for value in column) for column in _columns(section)]
+
+
+def _breaks(section: Section) -> list[str]:
+    """Classes of the columns whose words are broken into lines; the others stay on one."""
+    longest = [max(len(value.text) for value in column) for column in _columns(section)]
+    return ["longest" if n > SOME_LINES else "long" if n > ONE_LINE else "" for n in longest]

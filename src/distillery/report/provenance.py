@@ -10,7 +10,7 @@ from typing import Any
 from distillery.pipeline.layout import Layout
 from distillery.report import glossary, measures
 from distillery.report.results import Cell, Results
-from distillery.report.sections import PUBLISHED, published_values
+from distillery.report.sections.published import PUBLISHED, published_values
 from distillery.report.table import Table
 from distillery.report.text import MISSING
 from distillery.task import Column

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
-
-from distillery.pipeline.layout import Layout
-from distillery.records.io import read_json
 from distillery.report.budget import called, said
 from distillery.report.recipes import described, precision_of
 from distillery.report.results import Results
@@ -32,8 +26,6 @@ def trained(results: Results, table: Table) -> list[tuple[str, str]]:
     runs = f"{sum(len(cell.runs) for cell in results):,} of {counted(len(study.runs()), 'run')} measured"
     methods = counted(len(study.methods), "method")
     told.append(("Runs", f"{methods}, {counted(len(seeds), 'seed')} ({listed(seeds)}): {runs}"))
-    if made := _made(results):
-        told.append(("Trained", made))
     told.append(("Command", "snakemake --cores all, or dvc repro, with this study's params.yaml"))
     return told
 
@@ -91,29 +83,6 @@ def _budget(results: Results) -> str:
     devices = sorted({cell.facts["cost"]["device"] for cell in cells})
     images = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
     return f"{images} training samples seen per run, in {listed(precisions)} on {listed(devices)}"
-
-
-def _made(results: Results) -> str:
-    """When and by which revision the students were trained, as far as the notes beside their records are here."""
-    notes = [note for cell in results for note in _notes(cell.pair, cell.method, cell.jobs.values(), results)]
-    days = sorted({str(note["began"])[:10] for note in notes})
-    revisions = list(dict.fromkeys(_short(str(note["revision"])) for note in notes))
-    if not days:
-        return ""
-    return f"{days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}, revision {listed(revisions, 3)}"
-
-
-def _notes(pair: str, method: str, jobs: Iterable[dict[str, Any]], results: Results) -> Iterable[dict[str, Any]]:
-    at = Layout(results.study.study)
-    for job in jobs:
-        path = Path(at.provenance(at.run_record(pair, method, job["seeds"])))
-        if path.exists():
-            yield read_json(path)
-
-
-def _short(revision: str) -> str:
-    commit, dirty, rest = revision.partition("-")
-    return (commit[:12] if len(commit) == 40 else commit) + dirty + rest
 
 
 def headline(table: Table) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError, read_json
 from distillery.report.ledger import NOT_COMPARABLE
-from distillery.report.sections import MARKS, Head, Section, Value
+from distillery.report.sections.section import MARKS, Head, Section, Value
 from distillery.study.model import Study
 
 

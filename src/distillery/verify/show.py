@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from distillery.report.text import number
 from distillery.verify.compare import DIFFERENT, FEW, MISSING, SAME, WITHIN, Compared, Verification
 
 DECIDES_RESULTS = False
@@ -15,20 +16,17 @@ HEADER = ("method", "pair", "here", "there", "difference", "verdict", "parts at"
 _STYLES = {SAME: "green", WITHIN: "green", FEW: "yellow", DIFFERENT: "bold red", MISSING: "bold red"}
 
 
-def rows(found: Verification) -> list[tuple[str, ...]]:
-    """The cells as text, under HEADER; for a terminal or a section of a page."""
-    return [_row(cell, found.digits) for cell in found.cells]
+def parting(cell: Compared) -> str:
+    """The first job whose outputs differ, in words."""
+    return {None: "not recorded there", "": "nowhere"}.get(cell.parted, cell.parted or "")
 
 
 def _row(cell: Compared, digits: int) -> tuple[str, ...]:
-    def number(value: float | None, sign: str = "") -> str:
-        return "—" if value is None else f"{value:{sign}.{digits}f}"
-
-    shift = number(cell.difference, "+")
-    if cell.interval:
-        shift += f" ± {number(cell.interval)}"
-    parts = {None: "not recorded there", "": "nowhere"}.get(cell.parted, cell.parted or "")
-    return cell.label, cell.pair, number(cell.ours), number(cell.theirs), shift, cell.verdict, parts
+    means = (number(value, digits) for value in (cell.ours, cell.theirs))
+    shift = number(cell.difference, digits, sign=True) + (
+        f" ± {number(cell.interval, digits)}" if cell.interval else ""
+    )
+    return cell.label, cell.pair, *means, shift, cell.verdict, parting(cell)
 
 
 def verdict(found: Verification) -> str:
@@ -68,8 +66,9 @@ def show(found: Verification, console: Console | None = None) -> None:
     console = console or Console()
     table = RichTable(title=f"{found.study}: here and {found.theirs}", title_style="bold")
     for i, name in enumerate(HEADER):
-        table.add_column(name, justify="right" if 1 < i < 5 else "left")
-    for cell, texts in zip(found.cells, rows(found), strict=True):
+        table.add_column(name, justify="right" if 1 < i < 5 else "left", overflow="fold")
+    for cell in found.cells:
+        texts = _row(cell, found.digits)
         table.add_row(*map(Text, texts[:5]), Text(texts[5], style=_STYLES[cell.verdict]), Text(texts[6]))
     console.print(table)
     for note in notes(found):
