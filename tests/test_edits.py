@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from dvc.repo import Repo
+from PIL import Image
+from sklearn.datasets import load_digits
 from workbench import Workbench
 
 from distillery.pipeline.current import Judge
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.slow
 PAGE = ROOT / "docs" / "edits.md"
 STUDY: dict[str, Any] = {
     "study": "edits",
-    "data": {"source": "digits"},
+    "data": {"source": "folder", "root": "scans", "size": 8},
     "recipe": {
         "epochs": 1,
         "batch_size": 64,
@@ -48,11 +50,12 @@ STUDY: dict[str, Any] = {
         "kd": {"objective": "kd", "label": "KD"},
         "ttm": {"objective": "ttm"},
     },
-    "seeds": [0],
+    "seeds": ["0-1"],
     "cache": {"budget_gb": 16},
     "tables": {"baseline": "kd"},
 }
 SOURCE = Path("src/distillery")
+SCANS = 200  # images of the study's own folder
 
 
 @dataclass(frozen=True)
@@ -114,17 +117,24 @@ def delete(pattern: str) -> Callable[[Workbench], None]:
     return make
 
 
+def copy(name: str, to: str) -> Callable[[Workbench], None]:
+    def make(bench: Workbench) -> None:
+        shutil.copyfile(bench.root / name, bench.root / to)
+
+    return make
+
+
 def by_hand(bench: Workbench) -> None:
     """Throw a student away and make it again without an engine."""
     delete("artifacts/edits/runs/own-resnet/kd")(bench)
-    bench.run("distillery", "distill", "--pair", "own-resnet", "--method", "kd", "--seed", "0")
+    bench.run("distillery", "distill", "--pair", "own-resnet", "--method", "kd", "--seed", "0-1")
 
 
 NOTHING: tuple[str, ...] = ()
 TABLES = ("tables",)
 STUDENTS = ("distill .*", "evaluate .*", *TABLES)
 ALL = ("teacher .*", "cache .*", "pair .*", *STUDENTS)
-KD = ("(distill|evaluate) .* kd 0", *TABLES)
+KD = ("(distill|evaluate) .* kd 0-1", *TABLES)
 TOY = "from distillery.objectives.base import Objective\n\n\nclass Toy(Objective):\n    pass\n"
 EDITS = (
     Edit("a comment in a network", code("models/resnet.py", "\nclass ", "\n# A comment.\nclass "), NOTHING),
@@ -135,6 +145,11 @@ EDITS = (
     Edit(
         "a row added to the registry of objectives",
         code("objectives/__init__.py", '"adain"', '"toy": "toy:Toy",\n            "adain"'),
+        NOTHING,
+    ),
+    Edit(
+        "a row added to those of networks of other tasks",
+        code("models/__init__.py", '"linear": (', '"toy": "toy:Toy",\n        "linear": ('),
         NOTHING,
     ),
     Edit("the progress bar", code("training/progress.py", "epoch", "Epoch"), NOTHING),
@@ -168,7 +183,7 @@ EDITS = (
     Edit(
         "a method's temperature for one pair",
         value("methods.kd.pairs", {"same-wrn": {"temperature": 3.0}}),
-        ("(distill|evaluate) same-wrn kd 0", *TABLES),
+        ("(distill|evaluate) same-wrn kd 0-1", *TABLES),
     ),
     Edit(
         "the students' epochs, where one teacher has its own",
@@ -186,22 +201,24 @@ EDITS = (
         ("teacher same", "cache same", "pair same-wrn", "(distill|evaluate) same-wrn .*", *TABLES),
     ),
     Edit("the split of the data", value("data.test_fraction", 0.4), ("data", *ALL)),
-    Edit("`seeds: [0]` to `[0, 1]`", value("seeds", [0, 1]), ("(distill|evaluate) .* 1", *TABLES)),
+    Edit("a photo of the own folder removed", delete("scans/3/7.png"), ("data", *ALL)),
+    Edit("a photo added", copy("scans/3/7.png", "scans/3/new.png"), ("data", *ALL)),
+    Edit('`seeds: ["0-1"]` to `["0-1", 2]`', value("seeds", ["0-1", 2]), ("(distill|evaluate) .* 2", *TABLES)),
     Edit(
-        '`seeds: [0]` to `["0-1"]` (seed 0 is taken over)',
-        value("seeds", ["0-1"]),
-        ("(distill|evaluate) .* 0-1", *TABLES),
+        '`seeds: ["0-1"]` to `["0-3"]` (finished seeds are taken over)',
+        value("seeds", ["0-3"]),
+        ("(distill|evaluate) .* 0-3", *TABLES),
     ),
-    Edit("a method added", value("methods.rc", {"objective": "rc"}), ("(distill|evaluate) .* rc 0", *TABLES)),
+    Edit("a method added", value("methods.rc", {"objective": "rc"}), ("(distill|evaluate) .* rc 0-1", *TABLES)),
     Edit(
         "a student's weights deleted",
-        delete("artifacts/edits/runs/own-resnet/kd/0/students.safetensors"),
-        ("(distill|evaluate) own-resnet kd 0", *TABLES),
+        delete("artifacts/edits/runs/own-resnet/kd/0-1/students.safetensors"),
+        ("(distill|evaluate) own-resnet kd 0-1", *TABLES),
     ),
     Edit(
         "the folder of a run deleted",
         delete("artifacts/edits/runs/own-resnet/kd"),
-        ("(distill|evaluate) own-resnet kd 0", *TABLES),
+        ("(distill|evaluate) own-resnet kd 0-1", *TABLES),
     ),
     Edit("a student deleted and made again by hand", by_hand, NOTHING),
 )
@@ -212,7 +229,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """A study that Snakemake finished and DVC holds."""
     bench = Workbench(tmp_path_factory.mktemp("edits"))
     bench.params = STUDY
-    bench.git("commit", "-qam", "a study")
+    for index, (scan, digit) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
+        if index < SCANS:
+            (folder := bench.root / "scans" / str(digit)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray((scan.reshape(8, 8) * 15).astype("uint8")).save(
+                folder / f"{len(list(folder.iterdir()))}.png"
+            )
+    bench.git("add", "-A")
+    bench.git("commit", "-qm", "a study")
     bench.run("snakemake", "--cores", "1")
     bench.run("distillery", "record")
     bench.git("add", "-A")
@@ -230,8 +254,8 @@ def undone(bench: Workbench) -> Iterator[None]:
     finally:
         shutil.rmtree(bench.root / "artifacts")
         kept.rename(bench.root / "artifacts")
-        bench.git("checkout", "-q", "--", "src", "params.yaml", "results")
-        bench.git("clean", "-fdq", "src")
+        bench.git("checkout", "-q", "--", "src", "scans", "params.yaml", "results")
+        bench.git("clean", "-fdq", "src", "scans")
 
 
 def due_for_snakemake(bench: Workbench) -> set[str]:
@@ -307,7 +331,8 @@ def document(rows: list[str], count: int) -> str:
             "",
             "A job is due if its parameters, code or inputs changed in meaning. `snakemake -n`, `dvc status`",
             "(after `distillery plan`) and `distillery status` agree, job by job: tests/test_edits.py makes each edit",
-            f"in a study of two teachers, two pairs, three methods and one seed ({count} jobs), and this table.",
+            f"in a study ({count} jobs) of an own folder of images, two teachers, two pairs, three methods, two seeds",
+            "(one job), and this table.",
             "",
             "| edit | jobs due |",
             "| --- | --- |",
