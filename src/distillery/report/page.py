@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import escape
 
 from distillery.errors import DistilleryError
 from distillery.report.figures import FIGURES, PICTURES
