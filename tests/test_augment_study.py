@@ -140,7 +140,10 @@ def test_a_study_is_refused_for_what_its_augmentations_cannot_do(
         rehearse(check(study({"name": "three_augment"}, source="digits")))
 
 
-ONE_CLASS = {"crd", "dkd", "ensemble", "label_revision", "mlkd", "rc", "rld", "kd with revise", "kd with swap"}
+ONE_CLASS = {"crd", "dkd", "ensemble", "label_revision", "mlkd", "rc", "rld", "staged"} | {
+    "kd with revise",
+    "kd with swap",
+}
 BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in OBJECTIVES}
 BLOCKS |= {f"kd with {name}": {"objective": "kd", "plugins": {name: {}}} for name in PLUGINS}
 

@@ -65,6 +65,7 @@ class Staged(Objective):
         """Of both softmaxes of the logits; their term is multiplied by its square."""
         correlation_weight: Weight = 20.0
         distribution_weight: Weight = 1.0
+        """Of the term on distributions over channels."""
         tau: Positive = 1.0
         """Of both softmaxes over channels; their term is multiplied by its square."""
         pseudo_labels: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -165,8 +166,8 @@ class BoxSplit:
         """Give pictures and, as their targets, (B, 5): which images, their size as given, and as it was."""
         data, starts = self.loader.data, range(0, self.count, size)[rank::ranks]
         parts = [range(start, min(start + size, self.count)) for start in starts]
-        ahead = self._asked(parts[0]) if parts else []
-        for rows, then in zip(parts, [*parts[1:], range(0)], strict=True):
+        ahead = self._asked(parts[0]) if parts else []  # a process may have no part of a small test set
+        for rows, then in zip_longest(parts, parts[1:], fillvalue=range(0)):
             images = [future.result() for future in ahead]
             ahead = self._asked(then)
             most = (max(i.shape[1] for i in images), max(i.shape[2] for i in images))
