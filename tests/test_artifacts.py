@@ -316,6 +316,7 @@ def test_lock_is_released_by_errors_and_is_not_reentrant(tmp_path: Path) -> None
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_lock_never_has_two_holders(tmp_path: Path) -> None:
     """Threads take and drop the lock as fast as they can: the file's removal must not open a gap."""
     inside, most, turns = [0], [0], [0]

@@ -29,6 +29,7 @@ def said(*command: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_every_key_of_every_component_has_a_meaning_and_a_kind() -> None:
     for registry in _parts().values():
         for name in _all(registry):

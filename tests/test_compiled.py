@@ -71,6 +71,7 @@ def test_the_captured_step_takes_the_compiled_student(
     assert calls
 
 
+@pytest.mark.slow
 def test_what_does_not_compile_is_said_in_one_sentence() -> None:
     def broken(graph: object, inputs: object) -> object:
         raise RuntimeError("no compiler here")

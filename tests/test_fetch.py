@@ -76,6 +76,7 @@ def place(trained: Trained, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_released_archive_becomes_a_verified_teacher(
     trained: Trained, place: Path, server: Server, downloads: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

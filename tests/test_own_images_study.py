@@ -85,6 +85,7 @@ CHANGES: dict[str, tuple[Callable[[Path], Any], bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_data_are_due_when_a_photo_changed_and_only_then(change: str, study: Path) -> None:
     run("data")

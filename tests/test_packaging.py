@@ -77,6 +77,7 @@ def test_src_imports_what_is_declared_and_no_more() -> None:
     assert idle == set(), "declared, but neither imported nor given a reason here"
 
 
+@pytest.mark.slow
 def test_tests_and_benchmarks_import_what_is_declared() -> None:
     found = imported("src", "tests", "benchmarks")
     assert found - declared("dev", "s3", *EXTRAS) == set()

@@ -234,6 +234,7 @@ def test_the_comma_separated_file_holds_every_run(synthetic: Synthetic) -> None:
     assert dict(zip(last["seeds"].split(), last["values"].split(), strict=True)) == {"0": "85", "1": "86", "2": "86.75"}
 
 
+@pytest.mark.slow
 def test_the_stage_writes_the_same_bytes_again(synthetic: Synthetic) -> None:
     synthetic.tables()
     files = Layout("digits").result_files().values()
@@ -280,6 +281,7 @@ def test_the_summary_holds_numbers_only(synthetic: Synthetic) -> None:
     assert summary["a-b"]["teacher"] == {"top1": 90.0, "n": 1}
 
 
+@pytest.mark.slow
 def test_show_prints_what_was_written(synthetic: Synthetic) -> None:
     synthetic.tables()
     shutil.rmtree("artifacts")  # a fresh clone has the results only
@@ -294,6 +296,7 @@ def test_show_prints_what_was_written(synthetic: Synthetic) -> None:
     assert "400 test images: one image is 0.25 points." in text
 
 
+@pytest.mark.slow
 def test_show_says_what_an_edit_made_out_of_date(synthetic: Synthetic) -> None:
     synthetic.tables()
     content = params()
@@ -322,6 +325,7 @@ def test_show_without_results_says_what_to_do(synthetic: Synthetic) -> None:
         show(synthetic.study, "")
 
 
+@pytest.mark.slow
 def test_sections_survive_the_file_that_keeps_them(synthetic: Synthetic) -> None:
     synthetic.tables()
     kept = json.loads(Layout("digits").result_files()["table"].read_text())["table"]["sections"]
@@ -423,6 +427,7 @@ def test_a_class_may_say_it_itself(tmp_path: Path) -> None:
     assert part.basis == "declared design"
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_gets_the_pairs_below_each_other(synthetic: Synthetic) -> None:
     pairs = {n: {"teacher": "resnet20_w8", "student": "resnet8_w2"} for n in ("a-b", "a-c", "a-d")}
     synthetic.write_params(params(pairs=pairs))

@@ -50,6 +50,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthetic]:
         yield made
 
 
+@pytest.mark.slow
 def test_every_figure_that_has_something_to_show_is_drawn(synthetic: Synthetic) -> None:
     files = list(Layout("digits").figures.iterdir())
     drawn = {path.stem for path in files if path.suffix == ".svg"}
@@ -226,6 +227,7 @@ async def fits_everywhere(tab: Tab) -> None:
         assert told["result"]["value"] == []
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_page_and_figures(synthetic: Synthetic) -> None:
     layout = Layout("digits")
     files = [*layout.result_files().values(), *layout.figures.iterdir()]
