@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def test_singular_covariances_have_a_distance() -> None:
     )
     with pytest.raises(DistilleryError, match="features of the images are not finite"):
         moments(torch.full((3, 2), float("nan")))
+
+
+def test_features_that_are_not_finite_end_in_a_sentence_for_every_method_that_whitens() -> None:
+    with pytest.raises(DistilleryError, match=r"features cannot be whitened, since they or the images .* lower"):
+        whiten(torch.full((4, 3), math.nan))
 
 
 def test_whitenings_agree_where_both_exist() -> None:

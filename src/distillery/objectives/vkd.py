@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillery.config import Positive, Weight
+from distillery.errors import DistilleryError
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.features import centre, pooled, pooled_widths, standardise
 from distillery.objectives.kd import kd_loss
@@ -32,13 +33,19 @@ def whiten(x: Tensor, tolerance: float = 1e-6) -> Tensor:
     and signs of PCA, and the channel order of Cholesky, would move the target from batch to batch. Directions with less
     than `tolerance` of the largest deviation (constant channels, batch smaller than the width) are left at zero, so
     the covariance then is the identity on the span of the batch. The eigenproblem is solved in float64 and on the
-    smaller side (B or d). No gradient: only teachers are whitened.
+    smaller side (B or d). No gradient: only teachers are whitened. Raises DistilleryError if features are not finite.
     """
     centred = centre(full_precision(x)).double()
     peak = centred.abs().amax()
     centred = centred / torch.where(peak > 0, peak, 1.0)
     tall = len(x) > x.shape[1]
-    values, vectors = torch.linalg.eigh(centred.T @ centred if tall else centred @ centred.T)
+    try:
+        values, vectors = torch.linalg.eigh(centred.T @ centred if tall else centred @ centred.T)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # within an epoch, before the loss is looked at
+        raise DistilleryError(
+            "the teacher's features cannot be whitened, since they or the images it was shown are not finite: "
+            "lower `recipe.lr` or the method's weights"
+        ) from None
     kept = values > tolerance**2 * values[-1]
     root = vectors * torch.where(kept, torch.where(kept, values, 1.0).rsqrt(), 0.0) @ vectors.T
     white = centred @ root if tall else root @ centred
