@@ -14,7 +14,7 @@ from small_study import STUDY, write
 from typer.testing import CliRunner
 
 from distillery.cli import app
-from distillery.cli.components import _all, _parts, keys
+from distillery.cli.components import _parts, keys
 from distillery.cli.cost import lines
 from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
@@ -32,7 +32,7 @@ def said(*command: str) -> str:
 @pytest.mark.slow
 def test_every_key_of_every_component_has_a_meaning_and_a_kind() -> None:
     for registry in _parts().values():
-        for name in _all(registry):
+        for name in registry.names:
             for key, default, values, meaning in keys(registry[name].load().Config):
                 assert default and meaning, f"{name}.{key} has no line of text"
                 assert "typing" not in values and "FieldInfo" not in values, f"{name}.{key}: {values}"
@@ -49,7 +49,7 @@ def test_one_method_in_full() -> None:
 
 def test_networks() -> None:
     listed = said("models")
-    assert not [name for name in _all(NETWORKS) if name not in listed]
+    assert not [name for name in NETWORKS.names if name not in listed]
     assert "278,324 parameters, 40.82 M multiply-accumulates" in said("models", "resnet20")
     assert "1 x 8 x 8 images: 5,142 parameters" in said(
         "models", "resnet8_w4", "--classes", "10", "--size", "8", "--channels", "1"

@@ -33,6 +33,7 @@ from distillery.records.preprocessing import Preprocessing
 from distillery.stages import data as data_stage
 from distillery.stages import teacher as stage
 from distillery.study.model import Data, Teacher
+from distillery.task import TOP1
 from distillery.tasks.detection import Detection
 from distillery.tasks.generation import FID, IS
 from distillery.tasks.known import Known
@@ -200,13 +201,13 @@ def test_a_tenth_of_a_point_on_all_images(measured: float, images: int, whole: i
         with pytest.raises(
             DistilleryError, match=r"^teacher t from u reaches a test accuracy of .* published 72.63 %: take"
         ):
-            gate.judge("t", "u", gate.ACCURACY, measured, images, source)
+            gate.judge("t", "u", TOP1, measured, images, source)
     else:
-        assert gate.judge("t", "u", gate.ACCURACY, measured, images, source)["verdict"] == verdict
+        assert gate.judge("t", "u", TOP1, measured, images, source)["verdict"] == verdict
 
 
 def test_without_a_published_number_nothing_is_held_against_it() -> None:
-    found = gate.judge("t", "u", gate.ACCURACY, 12.3, 100, Source((), None, None, None))
+    found = gate.judge("t", "u", TOP1, 12.3, 100, Source((), None, None, None))
     assert found == {"top1": 12.3, "images": 100, "published_on": 100, "verdict": gate.NOTHING}
 
 
@@ -221,7 +222,7 @@ def test_what_is_held_against_it_is_the_measure_of_its_task() -> None:
     # Bayes' rule is known by nats first, but numbers are published in percent; a generator's teacher is a classifier.
     known = gate.measure_of({"test_excess": 0.1, "test_top1": 90.0}, Known.measures)
     assert known and known.name == "top1"
-    assert gate.measure_of({"test_top1": 90.0}, (FID, IS)) == gate.ACCURACY and gate.measure_of({}, (FID, IS)) is None
+    assert gate.measure_of({"test_top1": 90.0}, (FID, IS)) == TOP1 and gate.measure_of({}, (FID, IS)) is None
 
 
 # --- what is known about releases

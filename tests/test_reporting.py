@@ -386,7 +386,7 @@ def test_rows_say_where_their_formula_comes_from(synthetic: Synthetic) -> None:
     assert methods["KD"][2].text == "reproduced" and methods["KD"][4].text == "30 epochs, 30,000 samples"
 
 
-COMPONENTS = [*OBJECTIVES, *OBJECTIVES.elsewhere, *PLUGINS]
+COMPONENTS = [*OBJECTIVES.names, *PLUGINS]
 ADDRESS = re.compile(
     r"https://(arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d{4,}/\S+"
     r"|openaccess\.thecvf\.com/content(/\w+|_\w+)/html/\w[\w-]*_paper\.html)"

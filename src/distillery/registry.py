@@ -168,6 +168,11 @@ class Registry(Mapping[str, Component]):
             return Component(self.kind, name, module, attribute, self.base, {"name": rest})
         raise Unknown(f"unknown {self.kind} {name!r}: {nearest(name, self._rows)}")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, those of other tasks too."""
+        return tuple(self._rows)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._listed)
 

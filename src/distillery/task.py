@@ -72,6 +72,9 @@ class Measure:
         return difference if self.higher_is_better else -difference
 
 
+TOP1 = Measure("top1", "test accuracy", "%", short="top-1", share=True)  # of classifiers, whatever the task
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of runs.csv: a number that was measured about every run.

@@ -60,18 +60,13 @@ def _parts() -> dict[str, Registry]:
 
 
 def _component_names(incomplete: str) -> list[str]:
-    return [name for part in _parts().values() for name in _all(part) if name.startswith(incomplete)]
+    return [name for part in _parts().values() for name in part.names if name.startswith(incomplete)]
 
 
 def _network_names(incomplete: str) -> list[str]:
     from distillery.models import NETWORKS
 
-    return [name for name in _all(NETWORKS) if name.startswith(incomplete)]
-
-
-def _all(registry: Registry) -> tuple[str, ...]:
-    """Its names, those of every task."""
-    return (*registry, *registry.elsewhere)
+    return [name for name in NETWORKS.names if name.startswith(incomplete)]
 
 
 @app.command(rich_help_panel=KNOW)
@@ -92,14 +87,14 @@ def methods(
         if ":" in name and found:
             found = found[:1]  # named by its place: an objective
         if not found:
-            known = [n for registry in parts.values() for n in _all(registry)]
+            known = [n for registry in parts.values() for n in registry.names]
             raise DistilleryError(f"no method, plug-in or part of a recipe {name!r}: {nearest(name, known)}")
         for title, component in found:
             _explain(console, title, component)
         return
     for title, registry in parts.items():
         table = Table("name", "what and where from", "needs", "parameters and defaults", title=title, show_lines=True)
-        for known_as in _all(registry):
+        for known_as in registry.names:
             kind = registry[known_as].load()
             keys = "\n".join(f"{key} = {field.default!r}" for key, field in kind.Config.model_fields.items())
             table.add_row(*map(Text, (known_as, _source(kind), ", ".join(sorted(getattr(kind, "needs", ()))), keys)))
@@ -189,7 +184,7 @@ def models(
         _measure(name, classes, size, channels)
         return
     families: dict[str, list[str]] = {}
-    for known_as in _all(NETWORKS):
+    for known_as in NETWORKS.names:
         families.setdefault(NETWORKS[known_as].module, []).append(known_as)
     table = Table("what and where from", "names", show_lines=True)
     for module, names in families.items():

@@ -50,13 +50,12 @@ def lines(study: Study, plan: Plan) -> Iterator[str]:
 
 def _sizes(study: Study, architecture: str) -> tuple[int, int, int] | None:
     """Parameters, multiply-accumulates of an image, training images; None where only the data or the task will tell."""
+    from distillery import models
     from distillery.data import open_source
 
     shape: Any = None
     with suppress(DistilleryError):  # whose images are not here yet
         shape = getattr(open_source(study.data.source, study.data.options), "shape", lambda: None)()
-    from distillery import models
-
     if not hasattr(shape, "num_classes") or (architecture in models.NETWORKS and models.NETWORKS[architecture].task):
         return None
     import torch

@@ -19,34 +19,24 @@ from pydantic import Field
 
 from distillery.data.arrays import Arrays, Bytes, Shape
 from distillery.data.clips import constants_of, stacked
-from distillery.data.listing import FRACTION, SUFFIXES, Listing, Photo, list_classes, list_folder, some, suffixes_of
-from distillery.data.photos import Photos, judge
+from distillery.data.folder import Folder
+from distillery.data.listing import SUFFIXES, Listing, Photo, list_classes, list_folder, some, suffixes_of
+from distillery.data.photos import judge
 from distillery.data.pixels import as_labels, hash_image, repeated
-from distillery.data.rooted import Rooted
 from distillery.errors import DistilleryError
 from distillery.records.named import walk
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 
-class Frames(Rooted, Photos):
+class Frames(Folder):
     """Clips as images whose channels are the frames; each frame is read as the source `folder` reads an image."""
 
-    class Config(Photos.Config):
-        root: str
-        """The folder; a relative path starts where the commands are run."""
+    class Config(Folder.Config):
         frames: Annotated[int, Field(ge=2, le=64)] = 8
         """That are taken of every clip."""
-        test: str | None = None
-        """Name of the test folder in it, where it has several that might be it."""
-        test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-        """Of the clips of each class, where there is no test folder; default 0.2."""
 
     config: Config
-
-    def selection(self) -> dict[str, Any]:
-        values = self.chosen()
-        return values | {"test_fraction": FRACTION if values["test_fraction"] is None else values["test_fraction"]}
 
     def listing(self) -> Listing:
         """List the clips, each as the folder of its frames."""

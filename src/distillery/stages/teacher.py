@@ -14,7 +14,7 @@ from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Method, Recipe
-from distillery.task import Measure, task_of
+from distillery.task import TOP1, Measure, task_of
 from distillery.teachers import gate
 from distillery.teachers.fetch import Fetched, NoMirror, fetch
 from distillery.teachers.released import Source
@@ -136,7 +136,7 @@ def _fetch(source: Source, work: Work, trainee: Trainee, loader: Loader, data: A
     part = f", its {found.part}" if found.part else ""
     print(f"teacher {teacher}: {gate.in_words(said, measure)}, from {found.url}{part}", flush=True)
     carried = {key: values[key] for key in ("preprocessing", "licence", "classes") if key in values}
-    published = {f"published_{(measure or gate.ACCURACY).name}": source.accuracy}
+    published = {f"published_{(measure or TOP1).name}": source.accuracy}
     return {"fetched": asdict(found) | scores | published | {"gate": said} | carried}
 
 

@@ -25,7 +25,7 @@ from distillery.data.photo_set import PhotoSet
 from distillery.data.pictured import Pictured
 from distillery.errors import DistilleryError
 from distillery.records.preprocessing import Preprocessing
-from distillery.task import Measure
+from distillery.task import TOP1, Measure
 from distillery.teachers.released import Source
 
 PASSED, PART, NOTHING = "as published", "not decided: a part of the test images", "nothing published"
@@ -33,18 +33,15 @@ UNTESTED = "not tested: it does not do this task by itself"
 SYNSETS = Path(__file__).with_name("imagenet_synsets.json")
 
 
-ACCURACY = Measure(
-    "top1", "test accuracy", unit="%", share=True
-)  # of a classifier that teaches another kind of student
-
-
 def measure_of(scores: Mapping[str, float], measures: Sequence[Measure]) -> Measure | None:
     """What a teacher is held to, of a task's measures: a percentage, as published numbers are; None if none was tested.
+
+    A classifier that teaches another kind of student is held to its accuracy.
 
     Args:
         scores: of a test, `test_NAME` for a measure.
     """
-    tested = [m for m in (*measures, ACCURACY) if f"test_{m.name}" in scores]
+    tested = [m for m in (*measures, TOP1) if f"test_{m.name}" in scores]
     return next((m for m in tested if m.unit == "%"), tested[0] if tested else None)
 
 

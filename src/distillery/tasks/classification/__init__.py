@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from distillery.task import Column, Measure, Task
+from distillery.task import TOP1, Column, Measure, Task
 
 DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 _HERE = "distillery.tasks.classification"
@@ -15,7 +15,7 @@ class Classification(Task):
     """Networks give logits (B, C); targets are classes (B,), or soft ones (B, C) while images are mixed."""
 
     measures: ClassVar[tuple[Measure, ...]] = (
-        Measure("top1", "test accuracy", "%", short="top-1", share=True),
+        TOP1,
         Measure("top5", "top-5 test accuracy", "%", short="top-5", share=True),
     )
     columns: ClassVar[tuple[Column, ...]] = (

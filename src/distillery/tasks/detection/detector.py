@@ -18,6 +18,7 @@ from distillery.tasks.detection.drawing import draw
 from distillery.tasks.detection.predictions import SURE, found_in
 from distillery.tasks.detection.training import build
 from distillery.tasks.detection.views import fitted
+from distillery.tasks.weights import chosen, fill
 
 WEIGHTS = "model.safetensors"  # in a folder that was exported
 
@@ -77,18 +78,8 @@ def load_detector(path: Path | str, seed: int | None = None) -> LoadedDetector:
     path = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
     header, weights = Header.read(path), load_tensors(path)
     if header.kind == "students":
-        known = ", ".join(map(str, header.seeds))
-        if seed is None and len(header.seeds) > 1:
-            raise DistilleryError(f"{path} holds the students of the seeds {known}: name one")
-        seed = header.seeds[0] if seed is None else seed
-        if seed not in header.seeds:
-            raise DistilleryError(f"{path} has no student of seed {seed}: it has {known}")
-        begin = f"{seed}.student."
+        begin = f"{chosen(header, seed, path)}.student."
         weights = {k.removeprefix(begin): v for k, v in weights.items() if k.startswith(begin)}
     network = build(header.architecture, len(header.class_names))
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DistilleryError(f"{path} does not hold the detector that it describes: {reason}") from None
+    fill(network, weights, f"{path} does not hold the detector that it describes")
     return LoadedDetector(network, header)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from distillery.config import Count
-from distillery.task import Column, Measure, Section
+from distillery.task import TOP1, Column, Measure, Section
 from distillery.tasks.classification import Classification
 
 DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
@@ -24,7 +24,7 @@ class Fairness(Classification):
         """Of test samples, that individual fairness is measured on."""
 
     measures = (
-        Measure("top1", "test accuracy", "%", short="top-1", share=True),
+        TOP1,
         Measure("demographic_parity", "demographic parity difference", higher_is_better=False, digits=4),
         Measure("equalised_odds", "equalised odds difference", higher_is_better=False, digits=4),
         Measure("individual", "individual unfairness", higher_is_better=False, digits=4),

@@ -13,6 +13,7 @@ from distillery.models import NETWORKS
 from distillery.records.header import Header
 from distillery.records.io import load_tensors
 from distillery.tasks.generation.biggan import Discriminator, Generator, in_bytes
+from distillery.tasks.weights import chosen, fill
 
 
 class LoadedGenerator(nn.Module):
@@ -57,22 +58,11 @@ def load_generator(path: Path | str, seed: int | None = None) -> LoadedGenerator
     path = Path(path).expanduser()
     path = path / "students.safetensors" if path.is_dir() else path
     header = Header.read(path)
-    known = ", ".join(map(str, header.seeds))
-    if seed is None and len(header.seeds) > 1:
-        raise DistilleryError(f"{path} holds the students of the seeds {known}: name one")
-    seed = header.seeds[0] if seed is None else seed
-    if seed not in header.seeds:
-        raise DistilleryError(f"{path} has no student of seed {seed}: it has {known}")
-    found = NETWORKS[header.architecture]
-    begin = f"{seed}.objective.average."
+    found, begin = NETWORKS[header.architecture], f"{chosen(header, seed, path)}.objective.average."
     weights = {k.removeprefix(begin): v for k, v in load_tensors(path).items() if k.startswith(begin)}
     if header.kind != "students" or not weights or not issubclass(found.load(), Discriminator):
         raise DistilleryError(f"{path} holds no generator: name `students.safetensors` of a study of generation")
     channels, side, _ = header.image
     network = Generator(len(header.class_names), channels, side, width=int(found.options["width"]))
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DistilleryError(f"{path} does not hold the generator that it describes: {reason}") from None
+    fill(network, weights, f"{path} does not hold the generator that it describes")
     return LoadedGenerator(network.to(next(iter(weights.values())).dtype).eval(), header)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from distillery.task import Column, Measure, Section
+from distillery.task import TOP1, Column, Measure, Section
 from distillery.tasks.classification import Classification
 
 DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
@@ -22,7 +22,7 @@ class Known(Classification):
     measures = (
         Measure("excess", "excess log-loss", "nats", higher_is_better=False, digits=4, short="excess log-loss"),
         Measure("distance", "squared distance to Bayes' rule", higher_is_better=False, digits=4),
-        Measure("top1", "test accuracy", "%", short="top-1", share=True),
+        TOP1,
     )
     columns = (
         *Classification.columns,
