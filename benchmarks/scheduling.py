@@ -36,7 +36,7 @@ def note():
 
 atexit.register(note)
 """
-AT, PAIR = Layout("digits"), "resnet20_w8-resnet8_w4"
+AT, PAIR = Layout("digits"), "resnet20_w8-resnet8_w8"
 SLURM = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
 
 

@@ -19,7 +19,7 @@ from distillery.records.io import read_json, sha256_file
 from distillery.status.slurm import Queue
 
 pytestmark = pytest.mark.slow
-PAIR = "resnet20_w8-resnet8_w4"
+PAIR = "resnet20_w8-resnet8_w8"
 AT = Layout("digits")
 METHODS = ("ce", "kd")
 # All that a cluster of one quick node needs beside the profile as it is.
