@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillery.models.base import Network, Outputs
@@ -55,7 +54,9 @@ class Recommender(Network):
     def forward(self, inputs: tuple[Tensor, Tensor], preacts: bool = False) -> Scores:  # type: ignore[override]
         """Score item[b, m] for user[b]: a pair of (B,) and (B, M) int64, M >= 2, in."""
         (user, item), (users, items) = inputs, self.factors()
-        scores = (F.embedding(user, users)[:, None] * F.embedding(item, items)).sum(2)
+        # `index_select` and not F.embedding: the same numbers, and on a CPU its gradient takes half the time.
+        of_items = items.index_select(0, item.flatten()).view(*item.shape, -1)
+        scores = (users.index_select(0, user)[:, None] * of_items).sum(2)
         ego = (self.user[user], self.item[item[:, 0]], self.item[item[:, 1]])
         return Scores(scores, ego=ego, floor=self.floor)
 
