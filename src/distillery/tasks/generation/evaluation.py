@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from distillery.data.dataset import Dataset
 from distillery.evaluation.macs import multiply_accumulates
+from distillery.evaluation.samples import shown_classes
 from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
 from distillery.study.blocks import Recipe
@@ -19,7 +20,7 @@ from distillery.tasks.generation.biggan import Discriminator, Shown
 from distillery.tasks.generation.objectives.base import Wanted
 from distillery.tasks.generation.training import GenTraining
 
-ROWS, COLUMNS = 10, 6  # of the grid: classes, images of each
+COLUMNS = 6  # of the grid: images of each class shown
 
 
 class GenEvaluation(Evaluation):
@@ -43,8 +44,8 @@ class GenEvaluation(Evaluation):
         config = self.task.config
         batch = config.sampling == "batch"
         images, labels = predict(Wanted(config.samples, batch))
-        rows = np.linspace(0, data.num_classes - 1, min(ROWS, data.num_classes)).round().astype(int)
-        grid, _ = predict(Wanted(len(rows) * COLUMNS, batch, torch.from_numpy(rows).repeat_interleave(COLUMNS)))
+        rows = torch.tensor(shown_classes(data.num_classes)).repeat_interleave(COLUMNS)
+        grid, _ = predict(Wanted(len(rows), batch, rows))
         return images, labels, grid
 
     def measure(self, outputs: Any, data: Dataset) -> dict[str, Any]:
