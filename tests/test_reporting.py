@@ -22,7 +22,7 @@ from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
-from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, table
+from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, story, table
 from distillery.report.sections import sections
 from distillery.report.sections.section import Section
 from distillery.report.terminal import show
@@ -343,6 +343,14 @@ def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, mon
     assert (own.title, own.notes, [head.number for head in own.header]) == ("Gaps", ("Of 2.",), [False, True])
     assert [[value.sort for value in line.values] for line in own.rows] == [["x", 1.5], ["y", None]]
     assert figures.figures == ("odd",)  # of which no section knows
+
+
+def test_data_are_said_by_splits_then_by_what_else_was_counted() -> None:
+    counts = {"test_crowds": 0, "test": 72, "train_objects": 2804, "train": 205, "train_dropped": 1}
+    study = SimpleNamespace(data=SimpleNamespace(source="voc", options={"root": "BCCD", "short_side": 128}))
+    found = SimpleNamespace(study=study, first=lambda: {"data": {"counts": counts, "class_names": ["a", "b"]}})
+    said = "voc: 205 train, 72 test images, 1 train dropped, 2,804 train objects, 2 classes (short side 128)"
+    assert story.data(found) == said
 
 
 def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:

@@ -8,6 +8,7 @@ from distillery.report.results import Results
 from distillery.report.table import Table
 from distillery.report.text import counted, listed, number
 
+SPLITS = ("train", "val", "test")
 _NOT_SHOWN = ("source", "path", "archive", "mirror", "root")  # where the files lie is not what they hold
 
 
@@ -33,13 +34,13 @@ def trained(results: Results, table: Table) -> list[tuple[str, str]]:
 def data(results: Results) -> str:
     """The data set, its size, and how it was selected from."""
     facts, study = results.first().get("data", {}), results.study
-    splits = ("train", "val", "test")
-    sizes = sorted(facts.get("counts", {}).items(), key=lambda item: [*splits, item[0]].index(item[0]))
-    counts = [f"{n:,} {what}" for what, n in sizes]
+    counts = facts.get("counts", {})
+    splits = [f"{counts[split]:,} {split}" for split in SPLITS if split in counts]
+    more = [f"{n:,} {called(what)}" for what, n in sorted(counts.items()) if n and what not in SPLITS]
     unit = " images" if "class_names" in facts else ""
     classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
     chosen = [f"{called(k)} {said(v)}" for k, v in study.data.options.items() if k not in _NOT_SHOWN and v is not None]
-    text = ", ".join([*counts[:-1], *(c + unit for c in counts[-1:]), *classes])
+    text = ", ".join([*splits[:-1], *(c + unit for c in splits[-1:]), *more, *classes])
     selection = f" ({', '.join(chosen)})" if chosen else ""
     return study.data.source + (f": {text}" if text else "") + selection
 
