@@ -10,6 +10,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -23,6 +24,7 @@ from distillery.pipeline.layout import Layout
 from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
 from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, story, table
+from distillery.report.results import Results
 from distillery.report.sections import sections
 from distillery.report.sections.section import Section
 from distillery.report.terminal import show
@@ -345,12 +347,29 @@ def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, mon
     assert figures.figures == ("odd",)  # of which no section knows
 
 
+def of_data(options: dict[str, Any], **facts: Any) -> Results:
+    """Results of which only the data are known."""
+    study = SimpleNamespace(data=SimpleNamespace(source="voc", options=options))
+    cell = SimpleNamespace(pair="p", facts={"data": facts})
+    return Results(cast(Any, study), cast(Any, None), {("p", "m"): cast(Any, cell)})
+
+
 def test_data_are_said_by_splits_then_by_what_else_was_counted() -> None:
     counts = {"test_crowds": 0, "test": 72, "train_objects": 2804, "train": 205, "train_dropped": 1}
-    study = SimpleNamespace(data=SimpleNamespace(source="voc", options={"root": "BCCD", "short_side": 128}))
-    found = SimpleNamespace(study=study, first=lambda: {"data": {"counts": counts, "class_names": ["a", "b"]}})
     said = "voc: 205 train, 72 test images, 1 train dropped, 2,804 train objects, 2 classes (short side 128)"
-    assert story.data(found) == said
+    assert story.data(of_data({"root": "BCCD", "short_side": 128}, counts=counts, class_names=["a", "b"])) == said
+
+
+@pytest.mark.parametrize(
+    ("sample", "facts"),
+    {
+        "image": {"shape": [32, 32, 3], "selection": {}},
+        "row": {"shape": [1, 1, 91], "selection": {}},
+        "clip": {"shape": [16, 16, 8], "selection": {"frames": 8}},
+    }.items(),
+)
+def test_samples_are_called_what_they_are(sample: str, facts: dict[str, Any]) -> None:
+    assert of_data({}, **facts).sample == sample
 
 
 def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:

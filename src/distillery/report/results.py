@@ -80,6 +80,14 @@ class Results:
         return next((c.facts for c in self if c.facts and pair in (None, c.pair)), {})
 
     @property
+    def sample(self) -> str:
+        """What one sample is called: image, clip, or row of a table."""
+        data = self.first().get("data", {})
+        if "frames" in data.get("selection", {}):
+            return "clip"
+        return "row" if data.get("shape", [])[:2] == [1, 1] else "image"
+
+    @property
     def complete(self) -> bool:
         return not any(cell.missing for cell in self)
 

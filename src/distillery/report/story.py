@@ -37,7 +37,7 @@ def data(results: Results) -> str:
     counts = facts.get("counts", {})
     splits = [f"{counts[split]:,} {split}" for split in SPLITS if split in counts]
     more = [f"{n:,} {called(what)}" for what, n in sorted(counts.items()) if n and what not in SPLITS]
-    unit = " images" if "class_names" in facts else ""
+    unit = f" {results.sample}s" if "class_names" in facts else ""
     classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
     chosen = [f"{called(k)} {said(v)}" for k, v in study.data.options.items() if k not in _NOT_SHOWN and v is not None]
     text = ", ".join([*splits[:-1], *(c + unit for c in splits[-1:]), *more, *classes])

@@ -193,7 +193,7 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
         f"{label}{direction} of {CONVENTIONS[tables.convention]}; mean ± standard deviation (n runs, one per seed)."
     ]
     if main.share and (count := results.first().get("test_images")):
-        notes.append(f"{count:,} test images: one image is {100 / count:.2g} points.")
+        notes.append(f"{count:,} test {results.sample}s: one {results.sample} is {100 / count:.2g} points.")
     if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
         notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
     if tables.baseline:
