@@ -17,6 +17,7 @@ from rich.console import Console
 from synthetic_study import Synthetic, params
 
 from distillery.cli import app
+from distillery.data import SOURCES
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.pipeline.current import fault_of_tables
@@ -24,7 +25,7 @@ from distillery.pipeline.layout import Layout
 from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
 from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, story, table
-from distillery.report.results import Results
+from distillery.report.results import NO_IMAGES, Results
 from distillery.report.sections import sections
 from distillery.report.sections.section import Section
 from distillery.report.terminal import show
@@ -347,29 +348,23 @@ def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, mon
     assert figures.figures == ("odd",)  # of which no section knows
 
 
-def of_data(options: dict[str, Any], **facts: Any) -> Results:
+def of_data(source: str, options: dict[str, Any], **facts: Any) -> Results:
     """Results of which only the data are known."""
-    study = SimpleNamespace(data=SimpleNamespace(source="voc", options=options))
+    study = SimpleNamespace(data=SimpleNamespace(source=source, options=options))
     cell = SimpleNamespace(pair="p", facts={"data": facts})
     return Results(cast(Any, study), cast(Any, None), {("p", "m"): cast(Any, cell)})
 
 
 def test_data_are_said_by_splits_then_by_what_else_was_counted() -> None:
     counts = {"test_crowds": 0, "test": 72, "train_objects": 2804, "train": 205, "train_dropped": 1}
+    found = of_data("voc", {"root": "BCCD", "short_side": 128}, counts=counts, class_names=["a", "b"])
     said = "voc: 205 train, 72 test images, 1 train dropped, 2,804 train objects, 2 classes (short side 128)"
-    assert story.data(of_data({"root": "BCCD", "short_side": 128}, counts=counts, class_names=["a", "b"])) == said
+    assert story.data(found) == said
 
 
-@pytest.mark.parametrize(
-    ("sample", "facts"),
-    {
-        "image": {"shape": [32, 32, 3], "selection": {}},
-        "row": {"shape": [1, 1, 91], "selection": {}},
-        "clip": {"shape": [16, 16, 8], "selection": {"frames": 8}},
-    }.items(),
-)
-def test_samples_are_called_what_they_are(sample: str, facts: dict[str, Any]) -> None:
-    assert of_data({}, **facts).sample == sample
+@pytest.mark.parametrize(("source", "sample"), [("digits", "image"), ("adult", "row"), ("frames", "clip")])
+def test_samples_are_called_what_they_are(source: str, sample: str) -> None:
+    assert of_data(source, {}).sample == sample and all(name in SOURCES for name in NO_IMAGES)
 
 
 def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:

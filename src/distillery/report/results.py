@@ -61,6 +61,12 @@ def score(measured: dict[str, Any], convention: str, measure: Measure) -> float 
     return found
 
 
+# What a sample of a source is called, where it is no image.
+NO_IMAGES = dict.fromkeys(("adult", "gaussian", "multilabel"), "row") | dict.fromkeys(
+    ("frames", "moving_digits"), "clip"
+)
+
+
 @dataclass(eq=False)
 class Results:
     """A study and its cells, in the order of params.yaml."""
@@ -81,11 +87,8 @@ class Results:
 
     @property
     def sample(self) -> str:
-        """What one sample is called: image, clip, or row of a table."""
-        data = self.first().get("data", {})
-        if "frames" in data.get("selection", {}):
-            return "clip"
-        return "row" if data.get("shape", [])[:2] == [1, 1] else "image"
+        """What one sample is called."""
+        return NO_IMAGES.get(self.study.data.source, "image")
 
     @property
     def complete(self) -> bool:
