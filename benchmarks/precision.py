@@ -1,4 +1,4 @@
-"""Accuracy with bfloat16 against float32 over several seeds, on the digits study.
+"""Accuracy with bfloat16 against float32 over several seeds, on the digits.
 
     python benchmarks/precision.py [--seeds 10] [--epochs 20] [--teacher-epochs 40] [--markdown]
 
@@ -27,7 +27,7 @@ from distillery.teachers.view_table import ViewTable, build
 from distillery.training.device import set_up
 from distillery.training.loop import fit
 
-# The recipe of workflow/studies/digits.yaml.
+# A short recipe on the digits, half of which are learnt from: not that of the study digits.
 DIGITS = Recipe(epochs=20, batch_size=32, lr=0.02, milestones=(12, 16, 18), augmentation={"pad": 1, "flip": False})
 TEACHER, STUDENT = "resnet20_w8", "resnet8_w4"
 

@@ -120,6 +120,37 @@ def test_a_page_is_measured_in_a_browser(
     assert (pictures / "paper.pdf").read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.slow
+def test_a_study_is_repeated_with_one_thing_changed(
+    bench: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Really trained, on a smaller scale; a second call finds it done, and prints the differences of its table."""
+    roundings = bench("roundings")
+
+    def small(params: dict[str, Any]) -> None:
+        params["recipe"] |= {"epochs": 2, "milestones": [], "test_every": 2}
+        params["teachers"]["resnet20_w8"]["recipe"] = {"epochs": 2, "milestones": []}
+        params["methods"] = {name: params["methods"][name] for name in ("ce", "kd")}
+        params["seeds"] = ["0-2"]
+        for change in ("bfloat16", "teacher"):
+            roundings.CHANGES[change][0](params)
+
+    monkeypatch.setitem(roundings.CHANGES, "small", (small, roundings.OLDER, ()))
+    asked = ["--changes", "small", "--folder", str(tmp_path), "--markdown"]
+    for _ in range(2):
+        roundings.main(asked)
+    first, second = re.findall(r"^\| small +\|(.*)\|$", capsys.readouterr().out, re.MULTILINE)
+    assert first == second
+    plan = (tmp_path / "small/artifacts/digits/specs/distill/resnet20_w8-resnet8_w8/kd/0-2.json").read_text()
+    assert '"precision": "bfloat16"' in plan
+    table = (tmp_path / "small/results/digits/table.md").read_text()
+    difference = first.split("|")[2].strip().replace("-", "\N{MINUS SIGN}")
+    assert difference.split(" ± ")[0] in table and "KD" in first
+    with pytest.raises(SystemExit):
+        roundings.main(["--changes", "colour"])
+    assert "colour is none of as it is, bfloat16, older, threads, teacher" in capsys.readouterr().err
+
+
 def test_the_floor_counts_every_product_once(bench: Any) -> None:
     """Forward, and twice as many backward, but for the gradient of the images, which nobody asks for."""
     found = bench("roofline").operations("resnet8", 2, "float32")
