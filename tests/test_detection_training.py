@@ -322,6 +322,10 @@ def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest
     declared, plan = current()
     found = results.load(declared, Judge(plan))
     assert detections.draw(found, table.build(found)) is not None
+    kept_back = declared.model_copy(update={"tables": declared.tables.model_copy(update={"pictures": False})})
+    found = results.load(kept_back, Judge(plan))
+    assert detections.draw(found, table.build(found)) is None
+    found = results.load(declared, Judge(plan))
     for cell in found:  # as an older evaluation left it
         cell.facts = {k: v for k, v in cell.facts.items() if not k.startswith("example_")}
     assert detections.draw(found, table.build(found)) is None

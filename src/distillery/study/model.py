@@ -100,11 +100,15 @@ class Pair(Block):
 
 
 class Tables(Block):
-    """What the result tables show."""
+    """What the result tables show.
+
+    `pictures: false` leaves out figures with test images in them, where these may not be passed on.
+    """
 
     convention: Literal["last", "best"] = "last"
     baseline: str | None = None
     resolve: Positive = 0.5
+    pictures: bool = True
 
 
 class Study(Block):

@@ -20,7 +20,9 @@ OBJECT, RIGHT, WRONG = "#ffffff", "#009E73", "#D55E00"  # Okabe and Ito's; lines
 
 
 def draw(results: Results, table: Table) -> Figure | None:
-    """The first run of each; of a study with several pairs the first one. None where no images were kept."""
+    """The first run of each; of a study with several pairs the first one. None where there are no images to show."""
+    if not results.study.tables.pictures:
+        return None
     pair = next((p for p in results.study.pairs if "example_images" in results.first(p)), None)
     if pair is None:
         return None
