@@ -168,6 +168,11 @@ EDITS = (
     ),
     Edit("code that every stage runs", code("records/io.py", "\ndef ", "\nTOUCHED = True\n\n\ndef "), ("data", *ALL)),
     Edit("code of the tables", code("report/markdown.py", "\ndef ", "\nTOUCHED = True\n\n\ndef "), TABLES),
+    Edit(
+        "code of what a study may say of its tables",
+        code("study/model.py", "\nclass Tables", "\nTOUCHED = True\n\n\nclass Tables"),
+        TABLES,
+    ),
     Edit("a label", value("methods.kd.label", "Hinton KD"), TABLES),
     Edit("the baseline of the tables", value("tables.baseline", "ce"), TABLES),
     Edit("a default written out", value("recipe.momentum", 0.9), NOTHING),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
-from distillery.study.model import Study
+
+if TYPE_CHECKING:
+    from distillery.study.model import Study
 
 
 def keep_nothing(work: Work) -> None:

@@ -11,10 +11,13 @@ same networks, trained by another recipe to other accuracies, on images normalis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from distillery.models import NETWORKS
 from distillery.records.preprocessing import Preprocessing
-from distillery.study.model import Data, Teacher
+
+if TYPE_CHECKING:  # or what else a study may say, of its tables, say, would make teachers due
+    from distillery.study.model import Data, Teacher
 
 ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
 SINGLE = "http://shape2prog.csail.mit.edu/repo"
