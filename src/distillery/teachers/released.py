@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from distillery.models import NETWORKS
 from distillery.records.preprocessing import Preprocessing
 
-if TYPE_CHECKING:  # or what else a study may say, of its tables, say, would make teachers due
+if TYPE_CHECKING:  # imported in earnest, an option of the tables would count as code of the teachers
     from distillery.study.model import Data, Teacher
 
 ARCHIVE = "https://github.com/megvii-research/mdistiller/releases/download/checkpoints/cifar_teachers.tar"
