@@ -12,7 +12,7 @@ from distillery.evaluation.statistics import ALPHA, Summary
 from distillery.report.protocol import obstacles
 from distillery.report.published import Published, dataset_of, method_name, of_pair
 from distillery.report.recipes import precision_of
-from distillery.report.results import Cell, Results
+from distillery.report.results import CHOSEN, Cell, Results
 from distillery.task import Measure
 
 # torch's own choice, and so that of published numbers: convolutions in TF32 where the GPU has it.
@@ -56,7 +56,7 @@ def ledger(results: Results) -> list[Comparison]:
 
 def compare(cell: Cell, entry: Published) -> Comparison:
     """Give the verdict on one number. One that does not say its convention needs the same verdict under both."""
-    conventions = [entry.report] if entry.report in ("last", "best") else ["last", "best"]
+    conventions = [entry.report] if entry.report in CHOSEN else ["last", "best"]
     summaries = [cell.summary(c) for c in conventions]
     ours = summaries[0]
     difference = None if ours.mean is None else ours.mean - entry.value
@@ -75,6 +75,8 @@ def compare(cell: Cell, entry: Published) -> Comparison:
     if len(verdicts) > 1:
         return result(NOT_COMPARABLE, "it does not say whether it is of the last or the best epoch, and that decides")
     notes = [] if len(conventions) == 1 else ["under either convention"]
+    if entry.report == "validation":
+        notes.append(f"ours of the tested epoch with the best {cell.measure.name} of the validation data")
     if (precision := precision_of(cell.facts["recipe"])) not in USUAL:
         notes.append(f"ours in {precision}")
     return result(str(verdicts.pop()), "; ".join(notes))

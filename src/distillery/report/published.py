@@ -29,7 +29,10 @@ _SMALL_VITS = ("deit_ti", "pit_ti", "pvt_ti", "t2t_vit_7")  # on CIFAR-100, taug
 
 @dataclass(frozen=True)
 class Published:
-    """One printed number. `kind`: own, quoted_baseline, reproduction; `report`: last, best, unknown, as_original."""
+    """One printed number.
+
+    `kind`: own, quoted_baseline, reproduction; `report`: last, best, validation, unknown, as_original.
+    """
 
     paper: str
     table: str

@@ -41,7 +41,7 @@ class Cell:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def scores(self, convention: str) -> dict[int, float]:
-        """The measure by seed: of the last epoch ("last"), or of the best one on the test set ("best")."""
+        """The measure by seed: of the last epoch ("last"), the best on the test set ("best") or on "validation"."""
         found = {seed: score(run, convention, self.measure) for seed, run in self.runs.items()}
         return {seed: value for seed, value in found.items() if value is not None}
 
@@ -55,9 +55,13 @@ def label_of_method(study: Study, method: str) -> str:
     return "".join(c for c in text if unicodedata.category(c) != "Cc")
 
 
+# By convention, what records call the scores of the epoch that it chooses.
+CHOSEN = {"last": "last", "best": "test_best", "validation": "val_best"}
+
+
 def score(measured: dict[str, Any], convention: str, measure: Measure) -> float | None:
     """A measure of a run or teacher under a convention; None if it has none (a fetched teacher has no best epoch)."""
-    found: float | None = measured.get("last" if convention == "last" else "test_best", {}).get(measure.name)
+    found: float | None = (measured.get(CHOSEN[convention]) or {}).get(measure.name)
     return found
 
 
