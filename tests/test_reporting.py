@@ -464,3 +464,12 @@ def test_a_narrow_terminal_gets_the_pairs_below_each_other(synthetic: Synthetic)
         assert shown[width].count("81.00 ± 1.00 (3)") == 3 and "…" not in shown[width]
         assert max(map(len, shown[width].splitlines())) <= width
     assert [shown[width].count("│ KD_10 & more") for width in (70, 200)] == [3, 1]
+
+
+def test_hidden_labels_are_said_of_the_data(synthetic: Synthetic) -> None:
+    """Of labels that training does not see no count of images tells."""
+    results = synthetic.results
+    assert "labels" not in story.data(results)
+    hidden = results.study.data.model_copy(update={"labelled": 0.1})
+    shown = replace(results, study=results.study.model_copy(update={"data": hidden}))
+    assert "labels of 10 % of each class to train on" in story.data(shown)

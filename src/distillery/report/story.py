@@ -40,6 +40,8 @@ def data(results: Results) -> str:
     unit = f" {results.sample}s" if "class_names" in facts else ""
     classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
     chosen = [f"{called(k)} {said(v)}" for k, v in study.data.options.items() if k not in _NOT_SHOWN and v is not None]
+    if study.data.labelled < 1:
+        chosen.append(f"labels of {100 * study.data.labelled:g} % of each class to train on")
     text = ", ".join([*splits[:-1], *(c + unit for c in splits[-1:]), *more, *classes])
     selection = f" ({', '.join(chosen)})" if chosen else ""
     return study.data.source + (f": {text}" if text else "") + selection
