@@ -348,9 +348,9 @@ def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, mon
     assert figures.figures == ("odd",)  # of which no section knows
 
 
-def of_data(source: str, options: dict[str, Any], **facts: Any) -> Results:
+def of_data(source: str, options: dict[str, Any], labelled: float = 1.0, **facts: Any) -> Results:
     """Results of which only the data are known."""
-    study = SimpleNamespace(data=SimpleNamespace(source=source, options=options))
+    study = SimpleNamespace(data=SimpleNamespace(source=source, options=options, labelled=labelled))
     cell = SimpleNamespace(pair="p", facts={"data": facts})
     return Results(cast(Any, study), cast(Any, None), {("p", "m"): cast(Any, cell)})
 
@@ -466,10 +466,9 @@ def test_a_narrow_terminal_gets_the_pairs_below_each_other(synthetic: Synthetic)
     assert [shown[width].count("│ KD_10 & more") for width in (70, 200)] == [3, 1]
 
 
-def test_hidden_labels_are_said_of_the_data(synthetic: Synthetic) -> None:
+def test_hidden_labels_are_said_of_the_data() -> None:
     """Of labels that training does not see no count of images tells."""
-    results = synthetic.results
-    assert "labels" not in story.data(results)
-    hidden = results.study.data.model_copy(update={"labelled": 0.1})
-    shown = replace(results, study=results.study.model_copy(update={"data": hidden}))
-    assert "labels of 10 % of each class to train on" in story.data(shown)
+    found = of_data("cifar100", {}, labelled=0.1, counts={"train": 50, "test": 10}, class_names=["a", "b"])
+    assert (
+        story.data(found) == "cifar100: 50 train, 10 test images, 2 classes (labels of 10 % of each class to train on)"
+    )
