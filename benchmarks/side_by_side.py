@@ -12,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -62,7 +63,12 @@ def captured(step: Callable[[], object], reset: Callable[[], object] = lambda: N
     reset()
     with torch.cuda.graph(graph, stream=stream):
         step()
-    return graph.replay
+    return partial(_replay, graph, step)
+
+
+def _replay(graph: torch.cuda.CUDAGraph, step: object) -> None:
+    """Replay a graph; the step is held because the graph reads the very tensors that it was made with."""
+    graph.replay()
 
 
 def device() -> torch.device:

@@ -179,6 +179,22 @@ def test_a_section_of_the_results_is_replaced_or_added(bench: Any) -> None:
     )
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_captured_step_keeps_what_it_reads(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its maker's tensors would otherwise be freed, and their memory given to others, while the graph reads it."""
+    monkeypatch.delenv("DISTILLERY_DEVICE")
+    total = torch.zeros((), device="cuda")
+
+    def made() -> Any:
+        ones = torch.ones(1000, device="cuda")
+        return bench("side_by_side").captured(lambda: total.copy_(ones.sum()))
+
+    replay = made()
+    others = [torch.full((1000,), 7.0, device="cuda") for _ in range(100)]
+    replay()
+    assert total.item() == 1000 and len(others) == 100
+
+
 def test_rounds_alternate_and_the_first_does_not_count(bench: Any) -> None:
     tools, order, seconds = bench("side_by_side"), [], iter([9.0, 9.0, 4.0, 2.0, 6.0, 2.0, 2.0, 2.0])
 

@@ -14,6 +14,7 @@ from distillery.data.dataset import Dataset
 from distillery.objectives.base import Context
 from distillery.tasks.classification.training import ClassTraining
 from distillery.training.checkpoint import Checkpoint
+from distillery.training.device import set_up
 from distillery.training.loop import Preempted
 from distillery.training.together import Run, fit_all
 from distillery.training.trainee import Trainee
@@ -30,6 +31,7 @@ def run(digits: Dataset, seed: int, folder: Path | None = None, at: int = 0) -> 
 
 
 def trained(digits: Dataset, runs: list[Run], recipe: Any) -> list[tuple[Any, dict[str, Any]]]:  # noqa: F811
+    set_up(recipe)  # or a GPU's convolutions would add in an order of their own each time
     histories = fit_all(runs, digits.loader(recipe), None, recipe)
     return [(h, r.trainee.student.state_dict()) for h, r in zip(histories, runs, strict=True)]
 

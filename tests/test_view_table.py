@@ -14,7 +14,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.views import Views
 from distillery.models.base import Network
 from distillery.study.blocks import Cache
-from distillery.teachers.view_table import ViewTable, build, effect
+from distillery.teachers.view_table import ViewTable, build, columns, effect
 
 VIEWS = Views(4, True, 32)
 
@@ -89,3 +89,11 @@ def test_a_table_in_bfloat16_differs_by_what_is_recorded(photos: Dataset, teache
 def test_the_precision_is_part_of_an_identity_only_where_it_acts() -> None:
     assert "precision" not in Cache().model_dump()
     assert Cache(precision="tf32").model_dump() == Cache().model_dump() | {"precision": "tf32"}
+
+
+def test_a_row_is_measured_where_the_teacher_is(photos: Dataset) -> None:
+    """The meta device stands for a GPU: data stay on one device while a teacher is on the other."""
+    for place in ("cpu", "meta"):
+        network = models.build("resnet8", 100).to(place)
+        assert columns(network, photos, Cache()) == 100
+        assert columns(network, photos, Cache(pooled=True)) == 164

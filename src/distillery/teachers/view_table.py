@@ -86,7 +86,8 @@ def size_in_bytes(images: int, views: int, columns: int, cache: Cache) -> int:
 @torch.no_grad()
 def columns(network: Network, data: Pictured, cache: Cache) -> int:
     """How many numbers a row holds."""
-    example = network.eval()(data.normalise(data.example().cpu()))
+    device = next(network.parameters()).device  # a teacher's cost is counted before it is moved, a table built after
+    example = network.eval()(data.normalise(data.example().to(device)))
     return example.logits.shape[1] + (_pooled(example).shape[1] if cache.pooled else 0)
 
 

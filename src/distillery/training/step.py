@@ -113,8 +113,8 @@ class GraphStep(Step):
     """The same step captured once per batch size as a CUDA graph, optimiser and gather included.
 
     The rows come from a cursor on the device that the graph itself advances, so an epoch is nothing but replays.
-    Warm-up and capture have a stream of their own: torch's one capture stream, and with it a workspace of cuBLAS, would
-    be shared by all students of a process, whose graphs could not run side by side.
+    Warm-up and capture have a stream of the student's own: torch's one capture stream, and with it a workspace of
+    cuBLAS, would be shared by all students of a process, whose graphs could not run side by side.
     """
 
     def __init__(self, *args: Any, **keys: Any) -> None:

@@ -25,7 +25,7 @@ class Turn:
 
     def __init__(self, fitting: Fitting, device: torch.device) -> None:
         self.fitting, self.on_cuda = fitting, device.type == "cuda"
-        self.random = torch.get_rng_state()
+        self.random, self.begun = torch.get_rng_state(), False
         if self.on_cuda:
             with torch.cuda.device(device):
                 self.stream = torch.cuda.Stream(device)
@@ -46,6 +46,9 @@ class Turn:
                 stack.enter_context(torch.cuda.stream(self.stream))
             yield
             self.random = torch.get_rng_state()
+            if self.on_cuda and not self.begun:  # what all share, padded images for one, is made in the first step
+                self.stream.synchronize()
+            self.begun = True
 
 
 @dataclass
