@@ -179,6 +179,44 @@ def test_a_section_of_the_results_is_replaced_or_added(bench: Any) -> None:
     )
 
 
+@pytest.mark.slow
+def test_a_lent_machine_trains_and_keeps_what_the_time_allows(
+    bench: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study of two runs of an epoch: no time, then enough, then nothing left to do."""
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "study": "tiny",
+        "data": {"source": "digits", "test_fraction": 0.9},
+        "recipe": {"epochs": 1, "milestones": [], "batch_size": 32, "augmentation": {"pad": 0, "flip": False}},
+        "teachers": {"big": {"architecture": "resnet8_w2"}},
+        "pairs": {"big-small": {"teacher": "big", "student": "resnet8_w2"}},
+        "methods": {"ce": {"objective": "ce"}},
+        "seeds": ["0-1"],
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
+    said = []
+    for minutes in ("0.5", "5", "5"):
+        bench("device").main(["--minutes", minutes, "--parts", "", "--study", str(tmp_path / "tiny.yaml")])
+        said.append(capsys.readouterr().out)
+        monkeypatch.chdir(tmp_path)
+    assert "tiny: 0 more runs kept, 1 jobs left" in said[0]
+    assert "tiny: 2 more runs kept, 0 jobs left" in said[1]
+    assert "tiny: 0 more runs kept, 0 jobs left" in said[2]
+    kept = tmp_path / "device-out" / "results" / "tiny" / "kept" / "big-small" / "ce"
+    assert sorted(path.name for path in kept.iterdir()) == ["0-1.json", "0-1.safetensors"]
+
+
+def test_parts_for_a_lent_machine_are_scripts_that_are_there(bench: Any) -> None:
+    device = bench("device")
+    for name, command, limit in device.parts(
+        ["checks", "step", "packing", "table", "layout", "deterministic", "objectives"]
+    ):
+        assert limit > 0
+        files = [Path(word) for word in command if word.endswith(".py")]
+        assert files and all(file.is_file() for file in files), name
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_captured_step_keeps_what_it_reads(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its maker's tensors would otherwise be freed, and their memory given to others, while the graph reads it."""

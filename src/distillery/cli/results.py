@@ -100,6 +100,19 @@ def record() -> None:
 
 
 @app.command(rich_help_panel=DAILY)
+def keep(params: Params = PARAMS) -> None:
+    """Keep in git what was measured here, without weights: later tables take it where the artefacts are missing."""
+    from distillery.pipeline import kept
+    from distillery.pipeline.planner import current
+
+    study, found = current(params, write=True)
+    new = kept.keep(found)
+    current(params, write=True)  # the tables are due now
+    runs = sum(len(job.seeds) for job in new)
+    print(f"{study.study}: {runs} more runs in {found.layout.kept}, for git; `distillery tables` shows them")
+
+
+@app.command(rich_help_panel=DAILY)
 def export(
     pair: Pair,
     method: MethodName,

@@ -106,6 +106,14 @@ class Layout:
         """The bulk of the metrics: predicted classes, accuracies of classes, learning curves."""
         return self.all_metrics / pair / method / f"{seeds}.safetensors"
 
+    @property
+    def kept(self) -> Path:
+        """What was measured of runs whose weights are not here, in git; undeclared."""
+        return self.results / "kept"
+
+    def kept_metrics(self, pair: str, method: str, seeds: str) -> Path:
+        return self.kept / pair / method / f"{seeds}.json"
+
     def checkpoint(self, *key: str) -> Path:
         """Undeclared to both engines: they delete declared outputs before a job, and a checkpoint must survive that."""
         return self.artifacts / "checkpoints" / Path(*key).with_suffix(".safetensors")

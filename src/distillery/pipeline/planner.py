@@ -70,6 +70,7 @@ def named_files(study: Study) -> list[Path]:
     recipes = [study.recipe_for_teacher(t) for t in study.teachers]
     recipes += [study.recipe_for(p, m) for p in study.pairs for m in study.methods]
     components += [c for recipe in recipes for c in recipe_components(recipe.model_dump())]
+    found += [kept] if (kept := Layout(study.study).kept).exists() else []
     return found + [Path(c.module) for c in components if c.file]
 
 
@@ -153,7 +154,8 @@ def resolve(study: Study) -> Plan:
     results = at.result_files()
     outputs = {"record": results.pop("table"), **results, "figures": at.figures}
     read = {f"{j.name} {key}": path for j in jobs if j.stage == "evaluate" for key, path in j.outputs.items()}
-    add("tables", (), _shown(study), reads=read, outputs=outputs)
+    kept = {"kept": content([at.kept], at)} if at.kept.exists() else {}
+    add("tables", (), _shown(study) | kept, reads=read, outputs=outputs)
     jobs.sort(key=lambda job: list(STAGES).index(job.stage))
     return Plan(jobs, _settings(study))
 

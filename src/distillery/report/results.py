@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distillery.evaluation.statistics import Summary, summarise
 from distillery.pipeline.current import MISSING, Judge
-from distillery.pipeline.job import Job
+from distillery.pipeline.kept import find
 from distillery.records.io import load_arrays
 from distillery.records.schema import Metrics, read
 from distillery.study.model import Study
@@ -27,6 +28,7 @@ class Cell:
         expected: the seeds that the study declares.
         runs: what `evaluate` measured, by seed, in the order of `expected`.
         missing: for each seed without a result, the reason.
+        kept: the seeds whose runs are kept in git, without weights (see `pipeline.kept`).
         facts: what the cell's runs share (cost, recipe, objective, teachers, ...); empty without a run.
         jobs: hashes, inputs and environment of every metrics file that the runs come from, by path.
     """
@@ -37,6 +39,7 @@ class Cell:
     expected: tuple[int, ...]
     runs: dict[int, dict[str, Any]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
+    kept: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -100,7 +103,7 @@ class Results:
 
 
 def load(study: Study, judge: Judge) -> Results:
-    """Read the metrics of every cell that the judge finds current; the others are missing, and say why.
+    """Read the metrics of every cell that the judge finds current, or that are kept; the others are missing, with why.
 
     Files of cells or seeds that the study does not declare are not looked at.
     """
@@ -109,18 +112,21 @@ def load(study: Study, judge: Judge) -> Results:
     for pair, method, block in study.cells():
         cell, job = cells[pair, method], judge.plan.job("evaluate", pair=pair, method=method, seed=block)
         cell.expected += job.seeds
-        verdict = judge.verdict(job)
-        if not verdict.current:
+        verdict, place = judge.verdict(job), (job.record, job.outputs["predictions"])
+        if not verdict.current and (kept := find(job)):
+            place = kept
+            cell.kept += job.seeds
+        elif not verdict.current:
             why = "no result yet" if verdict.state == MISSING else f"out of date ({verdict.why}): run the study again"
             cell.missing |= dict.fromkeys(job.seeds, why)
             continue
-        facts, runs = _read(job, task.main)
+        facts, runs = _read(*place, task.main)
         cell.runs |= runs
-        cell.missing |= {seed: f"{job.record} holds no seed {seed}" for seed in job.seeds if seed not in runs}
+        cell.missing |= {seed: f"{place[0]} holds no seed {seed}" for seed in job.seeds if seed not in runs}
         cell.facts = cell.facts or facts
         spec = facts["spec"]
         hashes = {"code": spec["code"], "spec": facts["spec_sha256"]}
-        cell.jobs[str(job.record)] = hashes | {
+        cell.jobs[str(place[0])] = hashes | {
             "seeds": job.keys[2],
             "inputs": facts["inputs"],
             "environment": facts["environment"],
@@ -128,10 +134,10 @@ def load(study: Study, judge: Judge) -> Results:
     return Results(study, task, cells)
 
 
-def _read(job: Job, measure: Measure) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+def _read(record: Path, bulk: Path, measure: Measure) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
     """Return what a job measured: the facts that its runs share, and the runs by seed, their arrays among them."""
-    facts = read(job.record, Metrics).model_dump()
-    arrays = load_arrays(job.outputs["predictions"])
+    facts = read(record, Metrics).model_dump()
+    arrays = load_arrays(bulk)
     facts |= {name: _signed(values) for name, values in arrays.items() if "." not in name}
     for name, teacher in facts["teachers"].items():
         teacher |= _arrays(arrays, f"teacher.{name}.", measure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from statistics import median
 from typing import Any
@@ -198,6 +199,8 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
         notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
     if tables.baseline:
         notes += _about_differences(label_of_method(study, tables.baseline), tables.resolve, verdicts, main)
+    if kept := [f"{label_of_method(study, c.method)} ({_numbers(c.kept)})" for c in results if c.kept]:
+        notes.append(f"Measured earlier, by the code of their records, and kept without weights: {', '.join(kept)}.")
     notes.append(
         "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
     )
@@ -234,6 +237,9 @@ def _missing(results: Results) -> list[str]:
         for seed, why in cell.missing.items():
             reasons.setdefault(why, []).append(seed)
         for why, seeds in reasons.items():
-            word = "seed" if len(seeds) == 1 else "seeds"
-            lines.append(f"{cell.pair}, {cell.method}, {word} {', '.join(map(str, seeds))}: {why}")
+            lines.append(f"{cell.pair}, {cell.method}, {_numbers(seeds)}: {why}")
     return lines
+
+
+def _numbers(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) != 1 else ''} {', '.join(map(str, seeds))}"

@@ -1,0 +1,56 @@
+"""Runs kept in git: what was measured of students whose weights are not here.
+
+An hour on a borrowed machine adds to the same table: `distillery keep` copies what was measured there to
+results/STUDY/kept, and the tables take a run from there when its artefacts are missing or of other code.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from distillery.pipeline.current import Judge
+from distillery.pipeline.job import Job, Plan
+from distillery.records.io import DistilleryError, atomic_path, sha256_file
+from distillery.records.schema import Metrics, read
+
+DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
+
+
+def files(job: Job) -> tuple[Path, Path]:
+    """Where the record and the arrays of an evaluation are kept."""
+    record = job.layout.kept_metrics(*job.keys)
+    return record, record.with_suffix(".safetensors")
+
+
+def keep(plan: Plan) -> list[Job]:
+    """Keep what was measured in all evaluations that are current; return those that were not kept already."""
+    judge, new = Judge(plan, thorough=True), []
+    for job in plan:
+        if job.stage != "evaluate" or not judge.verdict(job).current:
+            continue
+        record, arrays = files(job)
+        if record.exists() and record.read_bytes() == job.record.read_bytes() and find(job):
+            continue
+        for source, target in ((job.outputs["predictions"], arrays), (job.record, record)):  # the record comes last
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        new.append(job)
+    return new
+
+
+def find(job: Job) -> tuple[Path, Path] | None:
+    """Record and arrays of a kept evaluation of just these parameters, by whatever code; None if there is none.
+
+    Raises DistilleryError if they are damaged.
+    """
+    record, arrays = files(job)
+    if not record.exists():
+        return None
+    found = read(record, Metrics)
+    if any(found.spec.get(key) != job.spec[key] for key in ("values", "keys", "seeds")):
+        return None
+    if not arrays.exists() or sha256_file(arrays) != found.sha256(job.outputs["predictions"]):
+        raise DistilleryError(f"{arrays} is not the file that {record} describes: take both from git again")
+    return record, arrays

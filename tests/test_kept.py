@@ -1,0 +1,100 @@
+"""Runs kept in git, without weights: tables take them where the artefacts are missing or of other code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_study import Synthetic, params
+
+from distillery.pipeline import kept
+from distillery.pipeline.layout import Layout
+from distillery.records.io import DistilleryError
+from distillery.report import table
+
+PLACE = Layout("digits").kept_metrics("a-b", "kd", "0-2")
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
+    """A study of which one cell of three is measured, and kept."""
+    monkeypatch.chdir(tmp_path)
+    made = Synthetic(tmp_path, params())
+    made.cell("a-b", "kd", "0-2", [80.0, 81.0, 82.0])
+    assert [job.name for job in kept.keep(made.plan)] == ["evaluate a-b kd 0-2"]
+    return made
+
+
+def cloned(made: Synthetic, content: dict[str, Any] | None = None) -> Synthetic:
+    """What git holds is there, what it does not hold is not."""
+    shutil.rmtree("artifacts")
+    made.write_params(content or made.content)
+    return made
+
+
+def row(made: Synthetic, method: str) -> table.Entry:
+    main = table.build(made.results)
+    return next(row for row in main.rows if row.name == method).entries["a-b"]
+
+
+def test_a_clone_shows_what_was_measured_elsewhere_and_says_so(made: Synthetic) -> None:
+    before = row(made, "kd")
+    assert row(cloned(made), "kd") == before
+    made.tables()
+    text = Path("results/digits/table.md").read_text()
+    assert "Measured earlier, by the code of their records, and kept without weights: KD (seeds 0, 1, 2)." in text
+    assert "a-b, ce, seeds 0, 1, 2: no result yet" in text
+
+
+def test_the_next_hour_adds_to_the_same_table(made: Synthetic) -> None:
+    made = cloned(made)
+    made.cell("a-b", "ce", "0-2", [70.0, 71.0, 72.5])
+    assert [job.keys[1] for job in kept.keep(made.plan)] == ["ce"]
+    assert kept.keep(made.plan) == []
+    made = cloned(made)
+    assert (row(made, "kd").n, row(made, "ce").n, row(made, "kd_10").n) == (3, 3, 0)
+    assert row(made, "ce").mark == "worse"
+
+
+def test_runs_made_here_come_before_kept_ones(made: Synthetic) -> None:
+    made = cloned(made)
+    made.cell("a-b", "kd", "0-2", [50.0, 51.0, 52.0])
+    assert row(made, "kd").mean == 51.0
+    assert not any(cell.kept for cell in made.results)
+
+
+def test_runs_of_other_parameters_do_not_count_those_of_other_code_do(made: Synthetic) -> None:
+    content = params()
+    content["methods"]["kd"]["temperature"] = 3.0
+    assert row(cloned(made, content), "kd").n == 0
+    record = json.loads(PLACE.read_text())
+    record["spec"]["code"] = "other"
+    PLACE.write_text(json.dumps(record))
+    assert row(cloned(made, params()), "kd").n == 3
+
+
+def test_tables_are_due_when_something_is_kept(made: Synthetic) -> None:
+    before = made.plan.job("tables").sha256
+    made = cloned(made)
+    made.cell("a-b", "ce", "0-2", [70.0, 71.0, 72.0])
+    kept.keep(made.plan)
+    made.write_params(made.content)
+    assert made.plan.job("tables").sha256 != before
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_damaged_files_are_refused_in_one_sentence(made: Synthetic, harm: str) -> None:
+    arrays = PLACE.with_suffix(".safetensors")
+    arrays.write_bytes(arrays.read_bytes()[:-1]) if harm == "cut" else arrays.unlink()
+    with pytest.raises(DistilleryError, match=f"{arrays} is not the file that {PLACE} describes: take both from git"):
+        row(cloned(made), "kd")
+
+
+def test_nothing_is_kept_of_what_is_out_of_date(made: Synthetic) -> None:
+    shutil.rmtree("results")
+    Layout("digits").students("a-b", "kd", "0-2").write_text("another")
+    assert kept.keep(made.plan) == []
+    assert not PLACE.exists()
