@@ -29,7 +29,7 @@ from distillery.report.results import NO_IMAGES, Results
 from distillery.report.sections import sections
 from distillery.report.sections.section import Section
 from distillery.report.terminal import show
-from distillery.study.blocks import Method
+from distillery.study.blocks import Method, Recipe
 from distillery.task import TASKS
 from distillery.tasks.classification import Classification
 
@@ -472,3 +472,11 @@ def test_hidden_labels_are_said_of_the_data() -> None:
     assert (
         story.data(found) == "cifar100: 50 train, 10 test images, 2 classes (labels of 10 % of each class to train on)"
     )
+
+
+@pytest.mark.parametrize(("source", "said"), [("cifar100", True), ("voc", False), ("streamed_folder", False)])
+def test_padding_is_said_only_of_images_that_are_padded(source: str, said: bool) -> None:
+    found = of_data(source, {}, class_names=["a", "b"])
+    found.study = cast(Any, SimpleNamespace(data=found.study.data, recipe=Recipe()))
+    assert ("crop padding 4" in story.protocol(found)) is said
+    assert "flip on" in story.protocol(found)

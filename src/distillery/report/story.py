@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distillery.data import SOURCES
 from distillery.report.budget import called, said
 from distillery.report.recipes import described, precision_of
 from distillery.report.results import Results
@@ -61,6 +62,8 @@ def protocol(results: Results) -> str:
     kept = {name: recipe[name] for name in names if recipe.get(name)}
     if "class_names" in results.first().get("data", {}):  # other samples are no pictures that could be cropped
         kept |= recipe["augmentation"]
+        if SOURCES[results.study.data.source].load().streamed:  # of these a part is resized, and nothing is padded
+            kept.pop("pad", None)
     parts = [f"{called(name)} {said(value)}" for name, value in kept.items() if value]
     return ", ".join(
         [f"{counted(recipe['epochs'], 'epoch')} of {optimiser}, batches of {recipe['batch_size']}", rate, *parts]
