@@ -122,7 +122,8 @@ class Study(Block):
     pairs: dict[Name, Pair] = Field(min_length=1)
     methods: dict[Name, Method] = Field(min_length=1)
     seeds: tuple[int | str, ...] = Field(min_length=1)
-    at_once: int = Field(1, ge=1)  # students of a block of seeds, side by side in one process: to the same bits
+    # Students of a block of seeds, side by side in one process: to the same bits. Each takes two of torch's 32 streams.
+    at_once: int = Field(1, ge=1, le=16)
     cache: Cache = Cache()
     tables: Tables = Tables()
 
