@@ -17,7 +17,7 @@ from distillery.tasks.ranking.objectives.rrd import rrd_loss
 from distillery.tasks.ranking.objectives.unkd import unkd_loss
 
 # name: pairs, methods, runs
-GRIDS = {"unkd_citeulike": (2, 6, 60), "unkd_citeulike_weights": (2, 26, 52)}
+GRIDS = {"unkd_citeulike": (2, 6, 60), "unkd_citeulike_weights": (2, 26, 52), "unkd_citeulike_alone": (1, 5, 15)}
 UNIT = {"rd": 30, "cd": 1, "rrd": 0.01, "unkd": 1, "one_stratum": 1}
 FACTORS = (0.03, 0.1, 0.3, 1, 3)
 
@@ -35,13 +35,21 @@ def test_the_studies_are_valid(name: str) -> None:
 
 
 def test_both_train_alike() -> None:
-    final, tuning = (load(name) for name in GRIDS)
+    final, tuning = load("unkd_citeulike"), load("unkd_citeulike_weights")
     assert final.teachers == tuning.teachers and final.pairs == tuning.pairs
     assert final.recipe.updated({"epochs": 60, "test_every": 60}) == tuning.recipe  # half as long, tested once
 
 
+def test_the_student_that_is_varied_is_that_of_the_comparison() -> None:
+    final, varied = load("unkd_citeulike"), load("unkd_citeulike_alone")
+    alone = varied.methods[str(varied.tables.baseline)]
+    assert varied.recipe.updated({"test_every": final.recipe.test_every}) == final.recipe
+    assert alone.model_dump(exclude={"label"}) == final.methods["bpr"].model_dump(exclude={"label"})
+    assert varied.pairs["lightgcn"].student == final.pairs["lightgcn"].student
+
+
 def test_weights_are_from_one_range() -> None:
-    final, tuning = (load(name) for name in GRIDS)
+    final, tuning = load("unkd_citeulike"), load("unkd_citeulike_weights")
     tried: dict[str, list[float]] = {name: [] for name in UNIT}
     for method in tuning.methods.values():
         if method.objective in UNIT:
