@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,11 @@ def size_in_bytes(images: int, views: int, columns: int, cache: Cache) -> int:
 @torch.no_grad()
 def columns(network: Network, data: Pictured, cache: Cache) -> int:
     """How many numbers a row holds."""
-    device = next(network.parameters()).device  # a teacher's cost is counted before it is moved, a table built after
-    example = network.eval()(data.normalise(data.example().to(device)))
-    return example.logits.shape[1] + (_pooled(example).shape[1] if cache.pooled else 0)
+    example = data.example()
+    # Where the teacher is: its table's size is known before it is moved, its table made after. A formula has no weights.
+    device = next(chain(network.parameters(), network.buffers()), example).device
+    given = network.eval()(data.normalise(example.to(device)))
+    return given.logits.shape[1] + (_pooled(given).shape[1] if cache.pooled else 0)
 
 
 @torch.no_grad()
