@@ -88,7 +88,7 @@ def size_in_bytes(images: int, views: int, columns: int, cache: Cache) -> int:
 def columns(network: Network, data: Pictured, cache: Cache) -> int:
     """How many numbers a row holds."""
     example = data.example()
-    # Where the teacher is: its table's size is known before it is moved, the table made after. Formulas have no weights.
+    # On the teacher's device: the size of its table is known before it is moved. Formulas have no weights.
     device = next(chain(network.parameters(), network.buffers()), example).device
     given = network.eval()(data.normalise(example.to(device)))
     return given.logits.shape[1] + (_pooled(given).shape[1] if cache.pooled else 0)
