@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from synthetic_study import Synthetic, params
 
+from distillery.cli import app
 from distillery.pipeline import kept
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError
@@ -98,3 +100,23 @@ def test_nothing_is_kept_of_what_is_out_of_date(made: Synthetic) -> None:
     Layout("digits").students("a-b", "kd", "0-2").write_text("another")
     assert kept.keep(made.plan) == []
     assert not PLACE.exists()
+
+
+def test_the_command_says_what_it_kept(made: Synthetic, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("results")
+    for expected in (f"digits: 3 more runs in {PLACE.parents[2]}, for git", "digits: no run is current here"):
+        app(["keep"], standalone_mode=False)
+        assert capsys.readouterr().out.startswith(expected)
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_half_kept(made: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree("results")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(DistilleryError, match="results/digits/kept: No space left on"):
+        patch.setattr(shutil, "copyfile", full)
+        kept.keep(made.plan)
+    assert [path for path in Path("results").rglob("*") if path.is_file()] == []
+    assert len(kept.keep(made.plan)) == 1

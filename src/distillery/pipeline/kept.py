@@ -32,12 +32,21 @@ def keep(plan: Plan) -> list[Job]:
         record, arrays = files(job)
         if record.exists() and record.read_bytes() == job.record.read_bytes() and find(job):
             continue
-        for source, target in ((job.outputs["predictions"], arrays), (job.record, record)):  # the record comes last
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(target) as temporary:
-                shutil.copyfile(source, temporary)
+        try:
+            _copy(job.outputs["predictions"], arrays)
+            _copy(job.record, record)  # last: what is kept has a record
+        except OSError as error:
+            raise DistilleryError(
+                f"cannot write below {job.layout.kept}: {error.strerror}; once that is mended, `distillery keep` goes on"
+            ) from None
         new.append(job)
     return new
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def find(job: Job) -> tuple[Path, Path] | None:
