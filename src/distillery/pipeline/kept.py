@@ -38,7 +38,6 @@ def keep(plan: Plan) -> list[Job]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
         temporary.write_bytes(source.read_bytes())
 
