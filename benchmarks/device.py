@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,15 +63,15 @@ def limited(commands: Sequence[tuple[Sequence[str], Path]], seconds: float, fold
     return [process.wait() for process in running]
 
 
-def parts(names: Sequence[str]) -> Iterator[tuple[str, list[str], float]]:
-    """Name, command and limit of everything but the study."""
+def parts() -> dict[str, list[tuple[str, list[str], float]]]:
+    """Everything but the study, in its usual order: under each name the pieces' names, commands and limits."""
     here, rounds = ROOT / "benchmarks", ["--steps", "150", "--rounds", "3"]
     tests = [str(p) for p in sorted((ROOT / "tests").glob("test_*.py")) if "cuda.is_available()" in p.read_text()]
     options = ["-q", "-p", "no:cacheprovider", "-o", "addopts=", "-k", "captured or cuda or device"]
     options += ["-n", "8"] if importlib.util.find_spec("xdist") else []
     shared = ["--processes", "1x1", "--graphs", "1,4,16", "--seconds", "4", "--rounds", "1"]
     students = ["--students", "resnet20,resnet8x4"]
-    every: dict[str, list[tuple[str, list[str], float]]] = {
+    return {
         "checks": [("checks", ["-m", "pytest", *tests, *options], 240)],
         "step": [
             (f"step-{pair.replace(':', '-')}", [f"{here}/bench.py", "--pairs", pair, *rounds, "--markdown"], 90)
@@ -86,7 +86,6 @@ def parts(names: Sequence[str]) -> Iterator[tuple[str, list[str], float]]:
         "deterministic": [("deterministic", [f"{here}/deterministic.py", *rounds], 90)],
         "objectives": [("objectives", [f"{here}/objectives.py", "--device", "cuda", "--seconds", "0.1"], 90)],
     }
-    return (part for name in names for part in every[name])
 
 
 def study_of(name: str, folder: Path, out: Path, clock: Time) -> None:
@@ -123,12 +122,13 @@ def study_of(name: str, folder: Path, out: Path, clock: Time) -> None:
     todo = [key for key in keys if not kept.find(plan.job("evaluate", **key))]
     before = [job for job in Judge(plan).due() if todo and job.stage in ("data", "teacher", "cache", "pair")]
     ready = all(enough() and run([job], clock.left - RESERVE) for job in before)
-    trained = []
+    judge, trained = Judge(plan), []
     for key in todo if ready else []:
         job = plan.job("distill", **key)
-        if Judge(plan).verdict(job).current or (enough() and run([job], clock.left - RESERVE)):
+        if judge.verdict(job).current or (enough() and run([job], clock.left - RESERVE)):
             trained.append(plan.job("evaluate", **key))
-    due = [job for job in trained if not Judge(plan).verdict(job).current]
+    judge = Judge(plan)  # another: each judges a job once
+    due = [job for job in trained if not judge.verdict(job).current]
     for i in range(0, len(due), 4):
         run(due[i : i + 4], max(1.0, clock.left - 10))
     new = kept.keep(plan)
@@ -147,23 +147,24 @@ def said(code: int) -> str:
 def main(argv: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--minutes", type=float, default=9, help="in all; default 9")
-    every = "checks,step,packing,table,layout,deterministic,objectives"
-    options.add_argument("--parts", default=every, help=f"in this order, before the study; default {every}; none: ''")
+    every = parts()
+    usual = ",".join(every)
+    options.add_argument("--parts", default=usual, help=f"in this order, before the study; default {usual}; none: ''")
     options.add_argument("--study", help="a ready-made study, or a file like params.yaml")
     options.add_argument("--out", type=Path, default=Path("device-out"), help="logs and results; default device-out")
     options.add_argument("--state", type=Path, default=Path("device-state"), help="what is done; default device-state")
     given = options.parse_args(argv)
     out, state, clock = given.out.resolve(), given.state.resolve(), Time(60 * given.minutes)
     names = [name for name in given.parts.split(",") if name]
-    if unknown := [name for name in names if name not in every.split(",")]:
-        options.error(f"--parts: there is no {unknown[0]!r}; there are {every}")
+    if unknown := [name for name in names if name not in every]:
+        options.error(f"--parts: there is no {unknown[0]!r}; there are {usual}")
     ready = [path.stem for path in sorted((ROOT / "workflow/studies").glob("*.yaml"))]
     if given.study and given.study not in ready and not Path(given.study).is_file():
         options.error(f"--study: {given.study} is no file and no ready-made study; there are {', '.join(ready)}")
     state.mkdir(parents=True, exist_ok=True)
     note = state / "done.json"
     done = json.loads(note.read_text()) if note.exists() else []
-    for name, command, limit in parts(names):
+    for name, command, limit in (piece for part in names for piece in every[part]):
         if name in done or clock.left < LEAST:
             clock.say(f"{name}: {'done before' if name in done else 'no time left'}")
             continue
@@ -171,7 +172,8 @@ def main(argv: list[str] | None = None) -> None:
         [code] = limited([(command, log)], min(limit, clock.left - 5))
         clock.say(f"{name}: {said(code)}")
         print("\n".join(log.read_text().strip().splitlines()[-12:]), flush=True)
-        note.write_text(json.dumps(done := [*done, name]))
+        if code >= 0:  # else the time cut it short
+            note.write_text(json.dumps(done := [*done, name]))
     if given.study:
         study_of(given.study, state / "study", out, clock)
 

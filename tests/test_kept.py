@@ -95,6 +95,14 @@ def test_damaged_files_are_refused_in_one_sentence(made: Synthetic, harm: str) -
         row(cloned(made), "kd")
 
 
+def test_damaged_files_are_replaced_where_the_run_is_here(made: Synthetic) -> None:
+    arrays = PLACE.with_suffix(".safetensors")
+    whole = arrays.read_bytes()
+    arrays.write_bytes(whole[:-1])
+    assert len(kept.keep(made.plan)) == 1
+    assert arrays.read_bytes() == whole
+
+
 def test_nothing_is_kept_of_what_is_out_of_date(made: Synthetic) -> None:
     shutil.rmtree("results")
     Layout("digits").students("a-b", "kd", "0-2").write_text("another")

@@ -11,6 +11,7 @@ from test_graph_step import equal
 
 from distillery import models
 from distillery.data.dataset import Dataset
+from distillery.data.precision import dtype_of
 from distillery.objectives.build import needs as needs_of
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification.training import assemble
@@ -46,8 +47,7 @@ def trained(block: dict[str, Any], recipe: Recipe) -> tuple[Any, dict[str, torch
     needs, teachers = needs_of(method), []
     for seed in range(2 if "teachers" in needs else bool(needs)):
         torch.manual_seed(seed)
-        dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-        teachers.append(models.build("resnet8_w8", 10, 1).to(device, dtype).eval())
+        teachers.append(models.build("resnet8_w8", 10, 1).to(device, dtype_of(recipe)).eval())
     source = LiveTeachers(teachers, recipe, "preacts" in needs) if teachers else None
     trainee = assemble("deit_w48_p2" if "distilled" in needs else "resnet8_w4", method, data, teachers, 3)
     history = fit(trainee, data.loader(recipe), source, recipe, 3)

@@ -107,10 +107,10 @@ def keep(params: Params = PARAMS) -> None:
 
     study, found = current(params, write=True)
     new = kept.keep(found)
-    current(params, write=True)  # the tables are due now
     if not new:
         print(f"{study.study}: no run is current here that is not kept already")
         return
+    current(params, write=True)  # the tables are due now
     runs = sum(len(job.seeds) for job in new)
     print(f"{study.study}: {runs} more runs in {found.layout.kept}, for git; `distillery tables` shows them")
 

@@ -28,18 +28,15 @@ def keep(plan: Plan) -> list[Job]:
     for job in plan:
         if job.stage != "evaluate" or not judge.verdict(job).current:
             continue
-        record, arrays = files(job)
-        if record.exists() and record.read_bytes() == job.record.read_bytes() and find(job):
+        made = (job.record, job.outputs["predictions"])
+        content = {place: source.read_bytes() for place, source in zip(files(job), made, strict=True)}
+        if all(place.exists() and place.read_bytes() == held for place, held in content.items()):
             continue
-        _copy(job.outputs["predictions"], arrays)
-        _copy(job.record, record)  # last: what is kept has a record
+        for place in reversed(content):  # the record comes last: what is kept has one
+            with atomic_path(place) as temporary:
+                temporary.write_bytes(content[place])
         new.append(job)
     return new
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(source.read_bytes())
 
 
 def find(job: Job) -> tuple[Path, Path] | None:
