@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from distillery.models.base import Outputs
 from distillery.objectives.base import Context, Incompatible
 from distillery.objectives.kd import KD, kd_loss
 from distillery.objectives.plugins.select import Select, gradient_norm, influence, margin
+from distillery.tasks.classification.building import _on_train
 
 
 def scored(labels: Tensor, logits: Tensor, pooled: Tensor | None = None, **hyper: Any) -> Select:
@@ -67,6 +69,15 @@ def test_scores_are_what_they_say() -> None:
     assert norms[keep].min() > norms[~keep].max()
 
 
+def test_a_teacher_that_is_sure_of_all_still_orders_them() -> None:
+    labels, gaps = torch.zeros(1000, dtype=torch.long), torch.linspace(14, 30, 1000)
+    logits = torch.stack([gaps, torch.zeros(1000)], dim=1)[torch.randperm(1000)]
+    for score, keep in (("confidence", "highest"), ("loss", "lowest")):
+        kept = scored(labels, logits, score=score, fraction=0.3, keep=keep).keep
+        assert logits[kept, 0].min() > logits[~kept, 0].max(), score
+    assert scored(labels, logits, fraction=1e-9).keep.sum() == 1, "a fraction above 0 is somebody"
+
+
 def test_last_layer_scores_agree_with_autograd() -> None:
     pooled, labels = normal(20, 3, seed=1), torch.arange(20) % 4
     head = torch.nn.Linear(3, 4).double()
@@ -83,6 +94,12 @@ def test_last_layer_scores_agree_with_autograd() -> None:
     expected = torch.empty(20).double()
     expected[first], expected[second] = singles[first] @ gradient(second), singles[second] @ gradient(first)
     torch.testing.assert_close(influence(logits, pooled, labels, seed=7), expected)
+
+
+def test_a_teacher_without_pooled_features_scores_too() -> None:
+    data = SimpleNamespace(plain=lambda _: [(torch.eye(4), None)] * 2, normalise=lambda images, _: images)
+    outputs = _on_train(lambda images: Outputs(images), data, torch.float32)
+    assert outputs.pooled is None and outputs.logits.shape == (8, 4)
 
 
 def test_selection_says_what_it_lacks() -> None:

@@ -22,6 +22,7 @@ from distillery.pipeline.check import check, rehearse
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification.training import assemble
 from distillery.training.loop import fit
+from distillery.training.parallel import Ranks
 
 
 def rates(module: nn.Module) -> dict[str, float]:
@@ -173,3 +174,23 @@ def test_training_drops_at_this_rate_and_the_same_again(tmp_path: Path, monkeypa
 def test_recipes_without_it_keep_their_identity() -> None:
     assert "drop_path" not in Recipe().effective() and Recipe(drop_path=0.1).effective()["drop_path"] == 0.1
     assert Recipe(drop_path=0.1).updated({"drop_path": None}).effective() == Recipe().effective()
+
+
+def test_each_process_drops_its_own_paths_and_then_all_go_on_alike() -> None:
+    """Batch by batch, whatever was drawn before; and again after a checkpoint, which keeps the generator's state."""
+
+    def draws(rank: int, size: int, start: int, before: int = 0) -> tuple[list[float], list[float]]:
+        torch.manual_seed(7)
+        torch.rand(before)
+        state = torch.get_rng_state()
+        torch.manual_seed(0)
+        torch.set_rng_state(state)
+        with Ranks(rank, size).own_draws(slice(start, start + 8), torch.device("cpu")):
+            own = torch.rand(4).tolist()
+        return own, torch.rand(4).tolist()
+
+    (first, after), (second, alike) = draws(0, 2, 0), draws(1, 2, 0)
+    assert first != second and after == alike
+    assert draws(0, 2, 0, before=3)[0] == first and draws(0, 2, 8)[0] != first
+    torch.manual_seed(7)
+    assert (torch.rand(4).tolist(), torch.rand(4).tolist()) == draws(0, 1, 0), "one process is left alone"

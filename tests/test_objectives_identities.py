@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from logit_cases import made, normal
 from torch import Tensor
 
 from distillery.config import Problems
-from distillery.objectives.base import warmup
+from distillery.objectives.base import Incompatible, warmup
 from distillery.objectives.clkd import correlation_gap
 from distillery.objectives.ctkd import CTKD, curriculum
 from distillery.objectives.dkd import DKD, dkd_terms
@@ -29,6 +30,15 @@ from distillery.objectives.rld import RLD
 from distillery.objectives.soft import kl_rows, one_against_rest
 from distillery.objectives.ttm import TTM, power_sum, transformed_rows
 from distillery.objectives.wttm import wttm_loss
+
+# Cross-entropy
+
+
+def test_soft_targets_are_not_rounded_to_the_precision_of_the_network() -> None:
+    logits, targets = normal(8, 1000).bfloat16(), normal(8, 1000, seed=1).softmax(dim=1).float()
+    [loss] = made("ce", context(targets.argmax(dim=1), logits)).supervised(batch(logits, logits, targets)).values()
+    assert torch.equal(loss, F.cross_entropy(logits.float(), targets))
+
 
 # Logit standardisation (arXiv:2403.01427)
 
@@ -178,6 +188,31 @@ def test_the_gradient_of_the_temperature_is_that_of_finite_differences() -> None
 # Label correction: swap, revision, RC
 
 
+@pytest.mark.parametrize("names", [("First", "Second"), ("Second", "First")])
+def test_the_order_in_params_yaml_changes_nothing(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Of transforms of one order neither: what a spec does not say must not decide a loss."""
+    file = tmp_path / "plugs.py"
+    kinds = "".join(f"\n\nclass {name}(Transform):\n    pass\n" for name in ("First", "Second"))
+    file.write_text(f"from distillery.objectives.base import Transform\n{kinds}")
+    t = normal(8, 10)
+    objective = made("kd", context(t.argmax(dim=1), t), {f"{file}:{name}": {} for name in names})
+    assert [type(plugin).__name__ for plugin in objective.plugins] == ["First", "Second"]
+
+
+def test_two_selections_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "plugs.py"
+    file.write_text("from distillery.objectives.base import Selector\n\n\nclass All(Selector):\n    pass\n")
+    t = normal(8, 10)
+    with pytest.raises(Problems, match="both choose the images that the teacher supervises: keep one"):
+        made("kd", context(t.argmax(dim=1), t), {"select": {}, f"{file}:All": {}})
+
+
+def test_two_classes_are_not_standardised() -> None:
+    t = normal(8, 2)
+    with pytest.raises(Incompatible, match="plug-in standardise leaves nothing of 2 classes"):
+        made("kd", context(t.argmax(dim=1), t), {"standardise": {}})
+
+
 def test_a_right_teacher_is_neither_swapped_nor_revised() -> None:
     t = normal(8, 10)
     y = t.argmax(dim=1)
@@ -195,9 +230,11 @@ def test_a_wrong_teacher_is_put_right() -> None:
     assert (swapped.argmax(dim=1) == y).all() and torch.equal(swapped.sort().values, t.sort().values)
     revised = Revise(Revise.Config(eta=0.99))(t, t, y)[1]
     assert (revised.argmax(dim=1) == y).all()
-    torch.testing.assert_close(revised.exp().sum(dim=1), torch.ones(8).double())
+    torch.testing.assert_close(revised.logsumexp(dim=1), t.logsumexp(dim=1))  # the level of the logits stays
     others = torch.ones_like(t, dtype=torch.bool).scatter(1, y[:, None], False)
-    ratio = (revised.exp() / t.softmax(dim=1))[others].reshape(8, 9)  # the other classes keep their proportions
+    ratio = (revised.softmax(dim=1) / t.softmax(dim=1))[others].reshape(
+        8, 9
+    )  # the other classes keep their proportions
     torch.testing.assert_close(ratio, ratio[:, :1].expand(8, 9))
     tie = revised_log_probs(t, y, eta=1.0)
     torch.testing.assert_close(tie.amax(dim=1), tie.gather(1, t.argmax(dim=1, keepdim=True)).squeeze(1))

@@ -103,6 +103,43 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         study({"objective": "adain", "adain_weight": 0}),
         "methods.m for t-s: every term of adain has weight 0",
     ),
+    "a weight of 0": (study(KD | {"kd_weight": 0}), "methods.m for t-s: every term of kd has weight 0"),
+    "a cross-entropy of weight 0 and nothing else": (
+        study({"objective": "ce", "ce_weight": 0}),
+        "methods.m for t-s: every term of ce has weight 0",
+    ),
+    "standardised logits that are not tempered": (
+        study({"objective": "wttm", "plugins": {"standardise": {}}}),
+        "methods.m: plugins.standardise: the student is not tempered here",
+    ),
+    "the same with TTM as a partner": (
+        study(KD | {"plus": {"ttm": {}}, "plugins": {"standardise": {}}}),
+        "methods.m: plugins.standardise: the student is not tempered here",
+    ),
+    "a revision of what is revised": (
+        study({"objective": "label_revision", "plugins": {"swap": {}}}),
+        "methods.m: plugins.swap: this method revises by itself what the teacher gets wrong",
+    ),
+    "two corrections of the teacher": (
+        study(KD | {"plugins": {"swap": {}, "revise": {}}}),
+        "methods.m: plugins: revise and swap both put the teacher right, and the second finds nothing to do: keep one",
+    ),
+    "a cross-entropy for a classifier that is thrown away": (
+        study({"objective": "simkd", "ce_weight": 1}),
+        "methods.m: ce_weight: the cross-entropy trains the student's own classifier, and this method predicts with "
+        "another one: set it to 0",
+    ),
+    "the same for images that are not chosen": (
+        study({"objective": "simkd", "plugins": {"select": {}}}),
+        "methods.m: plugins.select: the cross-entropy of the images that are not chosen trains the student's own",
+    ),
+    "a selection of mixed images": (
+        study(
+            KD | {"plugins": {"select": {}}},
+            **recipe(augmentation={"pad": 1, "flip": False, "then": [{"name": "mixup"}]}),
+        ),
+        "methods.m for t-s: a data selection chooses images, and mixed images (mixup, cutmix) are two",
+    ),
     "a last batch of one image": (
         study(KD, student="shufflenet_v2", **recipe(batch_size=89)),
         "pairs.t-s: with batch_size 89 the last batch of 179 images holds one, and shufflenet_v2 normalises over a "

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from small_study import STUDY, make, write
 
 from distillery.cli.stages import run
+from distillery.errors import DistilleryError
 from distillery.pipeline.current import Judge
-from distillery.pipeline.gpus import gpu_for, gpus
+from distillery.pipeline.gpus import explained, gpu_for, gpus
 from distillery.pipeline.job import Job
 from distillery.pipeline.planner import current
 
@@ -132,3 +134,34 @@ def test_a_second_study_takes_over_what_is_the_same(
     record = json.loads(weights.with_name("teacher.json").read_text())
     assert record["outputs"][str(weights)]["bytes"] == weights.stat().st_size
     assert "epoch 1/1" in made("teacher", "same"), "a file that is not what its record says is not taken over"
+
+
+def test_a_machine_that_is_too_small_or_not_exact_is_told_in_one_sentence() -> None:
+    """What torch itself raises for it, but for CUDA's: there is no such device here."""
+    before = torch.are_deterministic_algorithms_enabled()
+
+    def too_large() -> None:
+        torch.empty(2**50)
+
+    def not_exact() -> None:
+        torch.use_deterministic_algorithms(True)
+        torch.zeros(4).put_(torch.tensor([0, 1]), torch.ones(2))
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    cases = (
+        (too_large, "run fewer jobs"),
+        (not_exact, "recipe.deterministic: false.*put_"),
+        (full, "at_once.*20.00 GiB"),
+    )
+    try:
+        for fails, sentence in cases:
+            with pytest.raises(DistilleryError, match=sentence) as told, explained():
+                fails()
+            assert "\n" not in str(told.value)
+        with pytest.raises(RuntimeError, match="a mistake of ours") as ours, explained():
+            raise RuntimeError("a mistake of ours")
+        assert not isinstance(ours.value, DistilleryError)
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
+from logit_batches import batch, context, total
+from logit_cases import made
 from small_study import STUDY, due, make, write
 
 from distillery.data import prepare
@@ -119,6 +121,19 @@ def test_switches_act_on_their_rows_alone() -> None:
     for option, acts in (("weighting", known), ("scaling", known), ("disagreeing", ~known)):
         changed = (gradient(**{option: False}) - whole).abs().amax(1) > 1e-12
         assert changed.equal(acts), option
+
+
+@pytest.mark.parametrize("plugin", ["swap", "revise", "standardise"])
+def test_teachers_are_judged_by_what_they_said_themselves(plugin: str) -> None:
+    """Put right by a plug-in, a wrong teacher would be trusted as much as a right one."""
+    right, wrong, labels = torch.eye(4).double()[[0]] * 6, torch.eye(4).double()[[3]] * 9, torch.tensor([0])
+    objective = made("ensemble", context(labels, right), {plugin: {}}, ce_weight=0.0)
+    student = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
+    _, of_right = objective.logits(student, right, labels)
+    loss = total(objective, batch(student, (right, wrong), labels))
+    trusted = ensemble_loss(objective.logits(student, right, labels)[0], of_right[None], labels, scaling=False)
+    both = torch.stack([right, wrong]).softmax(2)[:, 0, 0].mean()  # the ensemble's correctness scales the image's loss
+    torch.testing.assert_close(loss, 0.9 * both * trusted, rtol=0.01, atol=0)
 
 
 def test_the_study_is_valid() -> None:

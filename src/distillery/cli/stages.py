@@ -98,7 +98,7 @@ def run(
 
 
 def _work(job: Job) -> None:
-    from distillery.pipeline.gpus import gpu_for
+    from distillery.pipeline.gpus import explained, gpu_for
     from distillery.pipeline.shared import take_over
     from distillery.pipeline.work import Work, writable
     from distillery.records.io import read_json
@@ -109,5 +109,5 @@ def _work(job: Job) -> None:
     if found := take_over(job, work.inputs):
         print(f"{job.name}: the same as {found}, which another study made here: copied", flush=True)
         return
-    with gpu_for(job):
+    with gpu_for(job), explained():
         importlib.import_module(f"distillery.stages.{job.stage}").run(work)

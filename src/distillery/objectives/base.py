@@ -6,8 +6,9 @@ once per run, trains its parameters (if it has any) with the student's optimiser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -131,12 +132,13 @@ class Plugin(nn.Module):
 class Transform(Plugin):
     """A change to the logits before they meet in the distillation term; it combines with any logit objective.
 
-    `order` fixes the sequence of several transforms whatever their order in params.yaml: the teacher is corrected
-    (order 1) before both logits are standardised (order 2), as the released code does.
+    `order` fixes the sequence of several transforms (equal ones: by name) whatever their order in params.yaml: the
+    teacher is corrected (order 1) before both logits are standardised (order 2), as the released code does.
     """
 
     order: ClassVar[int] = 1
     reads_labels: ClassVar[bool] = True  # False: it works on mixed images too, which have no single class
+    least_classes: ClassVar[int] = 2  # with fewer classes nothing is left of the logits
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C) student and teacher logits to the pair that the distillation term compares."""
@@ -175,6 +177,7 @@ class Objective(nn.Module):
         unlabelled: whether it learns from images without a label (-1) too, where `data.labelled` hides some.
         static: False if a step's tensor shapes depend on the data, which rules out graph capture; a data selection
             makes them do so. A method whose own shapes do sets `static = False` in its class.
+        refuses: plug-ins that would take the method's sense away, by name, and why.
     """
 
     class Config(BaseConfig):
@@ -185,6 +188,7 @@ class Objective(nn.Module):
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     unlabelled: ClassVar[bool] = False
+    refuses: ClassVar[Mapping[str, str]] = MappingProxyType({})
     config: Config
     smoothing: float = 0.0
 
@@ -216,10 +220,9 @@ class Objective(nn.Module):
 
         `targets` are (B,) classes or (B, C) soft ones, which whoever mixed the images has smoothed.
         """
-        smoothing = self.smoothing if targets.ndim == 1 else 0.0
-        return F.cross_entropy(
-            full_precision(logits), targets.to(logits.dtype) if targets.ndim > 1 else targets, label_smoothing=smoothing
-        )
+        logits, soft = full_precision(logits), targets.ndim > 1
+        targets = targets.to(logits.dtype) if soft else targets
+        return F.cross_entropy(logits, targets, label_smoothing=0.0 if soft else self.smoothing)
 
     def smooth(self, amount: float) -> None:
         """Take the labels of the supervised term for (1 - amount) of the truth, and the rest for any class alike.

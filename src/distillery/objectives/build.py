@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from distillery.config import Problems, Weight
 from distillery.errors import DistilleryError
 from distillery.models.base import Outputs
 from distillery.objectives import OBJECTIVES
-from distillery.objectives.base import NEEDS, Batch, Context, Objective, Plugin, Selector, Transform
+from distillery.objectives.base import NEEDS, Batch, Context, Incompatible, Objective, Plugin, Selector, Transform
 from distillery.objectives.plugins import PLUGINS
 from distillery.registry import nearest
 from distillery.study.blocks import Method
@@ -83,8 +84,29 @@ class Loss:
                 self.plus[name] = Partner.read(weight, where).weight, read
             except Problems as found:
                 self.problems += found.sentences
+        if not self.problems:
+            self.problems += self._contradictions()
         if self.problems:
             raise Problems(self.problems)
+
+    def _contradictions(self) -> Iterator[str]:
+        """Settings that are each right and have no sense, or none that anybody could mean, together."""
+        kind, config = self.main
+        for name in self.plugins:
+            for each in (kind, *(read[0] for _, read in self.plus.values())):
+                if why := each.refuses.get(name):
+                    yield f"plugins.{name}: {why}"
+        if {"revise", "swap"} <= self.plugins.keys():
+            yield "plugins: revise and swap both put the teacher right, and the second finds nothing to do: keep one"
+        selectors = [name for name, (each, _) in self.plugins.items() if issubclass(each, Selector)]
+        if len(selectors) > 1:
+            yield f"plugins: {' and '.join(selectors)} both choose the images that the teacher supervises: keep one"
+        if kind.predict is not Objective.predict and kind.supervised is Objective.supervised:
+            unused = "trains the student's own classifier, and this method predicts with another one"
+            if config.ce_weight:
+                yield f"ce_weight: the cross-entropy {unused}: set it to 0"
+            for name in selectors:
+                yield f"plugins.{name}: the cross-entropy of the images that are not chosen {unused}"
 
     def _read(self, registry: Any, name: str, values: dict[str, Any], where: str = "") -> Any:
         """Return (class, settings) of one component; what is wrong with it is added to `problems`."""
@@ -133,16 +155,18 @@ class Loss:
             name.replace(".", "_"): (weight, cast(Objective, kind(context, config)))  # a module's name has no dots
             for name, (weight, (kind, config)) in self.plus.items()
         }
-        transforms: list[Transform] = []
+        transforms: list[tuple[int, str, Transform]] = []
         selector: Selector | None = None
-        for kind, config in self.plugins.values():
+        for name, (kind, config) in self.plugins.items():
             if issubclass(kind, Selector):
                 selector = kind(context, config)
-            else:
-                transforms.append(kind(config))
-        transforms.sort(key=lambda transform: transform.order)
+                continue
+            if context.num_classes < kind.least_classes:
+                raise Incompatible(f"plug-in {name} leaves nothing of {context.num_classes} classes to compare")
+            transforms.append((kind.order, name, kind(config)))
+        plugins: list[Plugin] = [transform for _, _, transform in sorted(transforms, key=lambda found: found[:2])]
         for objective in (main, *(partner for _, partner in partners.values())):
-            objective.plugins = nn.ModuleList(cast(list[Plugin], transforms))
+            objective.plugins = nn.ModuleList(plugins)
         objective = _Combined(context, main, partners) if partners else main
         objective.selector = selector
         return objective

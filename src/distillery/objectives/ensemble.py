@@ -60,15 +60,18 @@ def ensemble_loss(
     weighting: bool = True,
     scaling: bool = True,
     disagreeing: bool = True,
+    judged: Tensor | None = None,
 ) -> Tensor:
     """T^2 * mean_B scale * KL(p || softmax(student/T)) (see the module), (B, C), (K, B, C), (B,) in, scalar out.
 
     Label -1 marks an unlabelled row. With one teacher this is KD scaled by that teacher's correctness. Without
     `weighting` all w_k are 1/K; without `scaling` labelled rows and without `disagreeing` unlabelled ones count 1:
-    without all three it is KD from the mean of the teachers' probabilities.
+    without all three it is KD from the mean of the teachers' probabilities. `judged`: logits by which correctness and
+    disagreement are taken, where those to learn from were changed, (K, B, C).
     """
     teachers = full_precision(teachers)
-    at_label = label_log_probs(teachers, labels)
+    judged = teachers if judged is None else full_precision(judged)
+    at_label = label_log_probs(judged, labels)
     if correctness == "probability":
         log_correct, together = at_label, at_label.exp().mean(dim=0)
     else:
@@ -78,7 +81,7 @@ def ensemble_loss(
     log_q = F.log_softmax(tempered(student, temperature), dim=1)
     one = torch.ones_like(together)
     scale = torch.where(
-        labels == UNLABELLED, 1 + disagreement(teachers) if disagreeing else one, together if scaling else one
+        labels == UNLABELLED, 1 + disagreement(judged) if disagreeing else one, together if scaling else one
     )
     rows = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
     return temperature**2 * (scale * rows).mean()
@@ -87,7 +90,8 @@ def ensemble_loss(
 class Ensemble(Objective):
     """L = ce_weight * CE(labelled rows) + kd_weight * ensemble_loss over all teachers of the batch.
 
-    T 4 and the weights 0.1 and 0.9 are taken over from KD. Logit plug-ins act on each teacher in turn.
+    T 4 and the weights 0.1 and 0.9 are taken over from KD. Logit plug-ins act on each teacher in turn; how right the
+    teachers are, and how far they disagree, is what they said themselves.
     """
 
     needs = frozenset({"logits", "teachers"})
@@ -116,6 +120,7 @@ class Ensemble(Objective):
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         pairs = [self.logits(batch.student.logits, teacher.logits, batch.targets) for teacher in batch.teachers]
         teachers = torch.stack([teacher for _, teacher in pairs])
+        judged = torch.stack([teacher.logits for teacher in batch.teachers])
         c = self.config
         options = (c.temperature, c.correctness, c.weighting, c.scaling, c.disagreement)
-        return {"kd": c.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, *options)}
+        return {"kd": c.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, *options, judged)}

@@ -8,6 +8,8 @@ objective, is the plug-in `revise`. Both build the same revised target.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,6 +45,10 @@ class LabelRevision(Objective):
     cross-entropy: both as released. lambda1 4, lambda2 1 and eta 0.8 are the constants of that code; the paper's own
     text and total loss are not public.
     """
+
+    refuses = MappingProxyType(
+        dict.fromkeys(("revise", "swap"), "this method revises by itself what the teacher gets wrong")
+    )
 
     class Config(Objective.Config):
         eta: Eta = 0.8

@@ -31,7 +31,8 @@ def bottleneck(inputs: int, outputs: int, factor: int = 2, relu: bool = True) ->
 class SimKD(Objective):
     """L = feat_weight * MSE(projected student map, teacher map); the larger map is pooled, no cross-entropy.
 
-    Defaults: the authors' code (factor 2, weights 0 for CE and 1 for the feature term).
+    Defaults: the authors' code (factor 2, weights 0 for CE and 1 for the feature term). The cross-entropy would train
+    the student's own classifier, which no prediction uses: another `ce_weight` than 0 is refused.
     """
 
     needs = frozenset({"maps"})

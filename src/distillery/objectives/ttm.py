@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -35,6 +37,10 @@ class TTM(Objective):
     Tuned per pair in the paper's appendix; the defaults are its values for resnet32x4 -> resnet8x4. beta =
     lambda * T / (1 - lambda) has the same share of cross-entropy as KD at (lambda, T): 36 for 0.9 and 4.
     """
+
+    refuses = MappingProxyType(
+        {"standardise": "the student is not tempered here, so no student with deviation 1 could reach the teacher"}
+    )
 
     class Config(Objective.Config):
         gamma: Positive = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from distillery.config import Weight
-from distillery.objectives.base import Batch, Objective
+from distillery.objectives.base import Batch
 from distillery.objectives.ttm import TTM, power_sum, transformed_rows
 
 
@@ -18,7 +18,7 @@ def wttm_loss(student: Tensor, teacher: Tensor, gamma: float = 0.1) -> Tensor:
     return (power_sum(teacher, gamma) * transformed_rows(student, teacher, gamma)).mean()
 
 
-class WTTM(Objective):
+class WTTM(TTM):
     """L = ce_weight * CE + beta * wttm_loss.
 
     Tuned per pair in the paper's appendix; the defaults are its values for resnet32x4 -> resnet8x4. In its tables

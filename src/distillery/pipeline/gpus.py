@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distillery import settings
+from distillery.errors import DistilleryError
 from distillery.pipeline.job import Job
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
@@ -42,6 +43,30 @@ def gpu_for(job: Job) -> Iterator[str | None]:
         yield name
     finally:
         os.close(descriptor)
+
+
+# What torch says of a machine that cannot do a job, and what its user can do.
+_REMEDIES = {
+    "out of memory": "the GPU's memory is full: lower `recipe.batch_size`, `cache.batch_size` or `at_once`, or "
+    "DISTILLERY_PER_GPU where jobs share the GPU",
+    "allocate memory": "this machine's memory is full: lower `recipe.batch_size` or `cache.batch_size`, or run fewer "
+    "jobs at once",
+    "does not have a deterministic implementation": "network or method has an operation that never gives the same bits "
+    "twice on this device: set `recipe.deterministic: false` for it, or take another one",
+}
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Make a sentence for the user of what torch says where the machine, not the program, is at fault."""
+    try:
+        yield
+    except RuntimeError as error:
+        for said, remedy in _REMEDIES.items():
+            if said in str(error):
+                first = str(error).strip().partition("\n")[0].partition(", but you set")[0]
+                raise DistilleryError(f"{remedy} ({first[:200]})") from error
+        raise
 
 
 def gpus() -> list[str]:

@@ -97,7 +97,7 @@ class Augmentation(Block):
 
 
 class Ema(Block):
-    """An exponential moving average of the weights (timm's ModelEmaV3), updated after every step.
+    """An exponential moving average of the weights (timm's ModelEmaV3; without a warm-up V2), updated after every step.
 
     With a warm-up the decay of update n is 1 - (1 + (n - 1) / warmup_gamma) ** -warmup_power, at most `decay`.
     `student` says which weights are the student: tested, saved and evaluated. The others are tested only, and are in

@@ -8,6 +8,9 @@ here does anything. The result is that of one process with the same batch size, 
   the gradient back through its own rows only.
 * Batch normalisation takes its statistics over the whole batch (norm.py).
 * The student's gradients are summed over the shares; those of the objective's own modules are equal everywhere.
+
+What networks draw while they train (drop path, dropout) each process draws for its own rows: other numbers than those
+of one process. What the objective draws is the same everywhere.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from distillery import settings
+from distillery.data.views import seed_for
 from distillery.models.base import Outputs
 from distillery.objectives.base import Batch
 from distillery.records.io import DistilleryError, sha256_json
@@ -68,6 +72,19 @@ class Ranks:
         dist.init_process_group(backend, timeout=PATIENCE)
         yield
         dist.destroy_process_group()
+
+    @contextmanager
+    def own_draws(self, rows: Any, device: torch.device) -> Iterator[None]:
+        """Draw for this process's part of a slice of rows; afterwards all processes go on alike.
+
+        From the seed of the epoch, which checkpoints keep, and not from how much was drawn before.
+        """
+        if self.size == 1:
+            yield
+            return
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed_for(torch.initial_seed(), "rank", self.rank, rows.start))
+            yield
 
     def share(self, rows: Any) -> Any:
         """Return this process's part of a slice of rows; parts differ by one row at most, and may be empty."""

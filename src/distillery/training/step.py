@@ -69,7 +69,7 @@ class Step:
         inputs = self.objective.shown(mine.inputs, mine.targets)
         teachers = self.teach(inputs, mine.cached)
         strong_teacher = None if mine.strong is None else self.teach(mine.strong, [])[0]
-        with autocast(self.recipe, self.device):
+        with autocast(self.recipe, self.device), self.ranks.own_draws(rows, self.device):
             student = self.see(inputs, preacts=self.preacts)
             strong_student = None if mine.strong is None else self.see(mine.strong, preacts=self.preacts)
         batch = Batch(mine.targets, student, teachers, self.number, mine.index, strong_student, strong_teacher)

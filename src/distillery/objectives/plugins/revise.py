@@ -43,9 +43,10 @@ def revised_log_probs(teacher: Tensor, labels: Tensor, eta: float = 0.8) -> Tens
 class Revise(Transform):
     """Replace the teacher's logits by those of the revised target where it is wrong, for any logit objective.
 
-    The revised probabilities enter as their logarithms, so that the host applies its own temperature to them. Rows
-    where the teacher is right, and rows with label -1 (unlabelled), stay as they are. With eta = 1 the label and
-    the teacher's class tie. Runs before `standardise`.
+    The revised probabilities enter as their logarithms plus the log-sum-exp of the teacher's logits: the host applies
+    its own temperature to them, and one that reads the level of the logits finds the teacher's. Rows where the teacher
+    is right, and rows with label -1 (unlabelled), stay as they are. With eta = 1 the label and the teacher's class tie.
+    Runs before `standardise`.
     """
 
     class Config(Transform.Config):
@@ -56,5 +57,6 @@ class Revise(Transform):
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         wrong = (teacher.argmax(dim=1) != labels) & (labels >= 0)
-        revised = revised_log_probs(teacher, labels.clamp(min=0), self.config.eta)
-        return student, torch.where(wrong.unsqueeze(1), revised, full_precision(teacher))
+        teacher = full_precision(teacher)
+        revised = revised_log_probs(teacher, labels.clamp(min=0), self.config.eta) + teacher.logsumexp(1, keepdim=True)
+        return student, torch.where(wrong.unsqueeze(1), revised, teacher)

@@ -25,8 +25,11 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """Log of the largest probability, right or wrong. (N, C) in, (N,) out."""
-    return F.log_softmax(logits, dim=1).amax(dim=1)
+    """Log of the largest probability, right or wrong. (N, C) in, (N,) out.
+
+    In float64: near 1 float32 has few values, and images that a teacher is sure of would tie.
+    """
+    return F.log_softmax(logits.double(), dim=1).amax(dim=1)
 
 
 def residual(logits: Tensor, labels: Tensor) -> Tensor:
@@ -59,10 +62,10 @@ def influence(logits: Tensor, pooled: Tensor, labels: Tensor, seed: int = 0) -> 
 
 
 def keep_fraction(scores: Tensor, fraction: float, keep: Literal["highest", "lowest"]) -> Tensor:
-    """Mask of the round(fraction * N) highest or lowest scores, ties by position. (N,) in, (N,) boolean out."""
+    """Mask of the round(fraction * N) highest or lowest scores, at least one; ties by position. (N,) in and out."""
     order = scores.argsort(descending=keep == "highest", stable=True)
     mask = torch.zeros_like(scores, dtype=torch.bool)
-    mask[order[: round(fraction * len(scores))]] = True
+    mask[order[: max(1, round(fraction * len(scores)))]] = True
     return mask
 
 
@@ -71,7 +74,8 @@ class Select(Selector):
 
     Scores, of the frozen teacher: `margin` (label logit over the best other), `confidence` (top probability), `loss`
     (cross-entropy), `gradient` (norm of the last layer's gradient), `influence` (agreement of that gradient with
-    the mean gradient of a held-out half, split by `seed`). Default: the half the teacher is most right about.
+    the mean gradient of a held-out half, split by `seed`). Default: the half the teacher is most right about. Of
+    several teachers the first scores.
     """
 
     class Config(Selector.Config):
@@ -103,7 +107,7 @@ class Select(Selector):
             case "confidence":
                 scores = confidence(logits)
             case "loss":
-                scores = F.cross_entropy(logits, labels, reduction="none")
+                scores = F.cross_entropy(logits.double(), labels, reduction="none")
             case "gradient":
                 scores = gradient_norm(logits, pooled, labels)
             case "influence":

@@ -26,9 +26,11 @@ class Standardise(Transform):
 
     `std: unbiased` (divisor C - 1, plus 1e-7) is what the released code computes and the default, because the published
     numbers were made with it; `std: biased` (divisor C) is what the paper prints. For C = 100 they differ by 0.5 %.
+    Of two classes it would leave the sign of their difference only, which has no gradient.
     """
 
     order = 2
+    least_classes = 3
     reads_labels = False
 
     class Config(Transform.Config):

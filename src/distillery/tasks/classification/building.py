@@ -42,4 +42,5 @@ def _context(data: Pictured, student: Network, teachers: list[Network]) -> Conte
 @torch.no_grad()
 def _on_train(network: Network, data: Pictured, dtype: torch.dtype) -> Outputs:
     parts = [network(data.normalise(images, dtype)) for images, _ in data.plain("train")]
-    return Outputs(torch.cat([p.logits for p in parts]), torch.cat([p.pooled for p in parts if p.pooled is not None]))
+    pooled = [p.pooled for p in parts if p.pooled is not None]
+    return Outputs(torch.cat([p.logits for p in parts]), torch.cat(pooled) if pooled else None)

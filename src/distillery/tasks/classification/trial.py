@@ -106,14 +106,14 @@ class Trial:
         """Build the objective as a run does, and compute its loss."""
         soft = any(part.mixes for part in recipe.augmentations())
         try:
-            return [f"{where}: {problem}" for problem in self._plays(method, loss, student, teachers, soft)]
+            return [f"{where}: {p}" for p in self._plays(method, loss, student, teachers, soft, recipe.epochs)]
         except DistilleryError as error:
             return [f"{where}: {error}"]
         except Exception as error:  # whatever the author's code raises
             return [f"{where}: {method.objective} raises {type(error).__name__}: {said(error)}"]
 
     def _plays(
-        self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool
+        self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool, epoch: int
     ) -> Iterator[str]:
         names = teachers if loss.needs else ()
         if self.outputs(student, 1).distilled is not None and "distilled" not in loss.needs:
@@ -123,9 +123,11 @@ class Trial:
             )
         context = self._context(student, names)
         objective = loss.build(context)
-        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft))
-        if loss.needs and not terms:
+        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft, epoch))
+        if student not in names and not any(term.any() for term in terms.values()):  # alike, they would agree
             yield f"every term of {method.objective} has weight 0"
+        if soft and objective.selector is not None:
+            yield "a data selection chooses images, and mixed images (mixup, cutmix) are two: override `augmentation`"
         for name, (kind, _) in loss.plugins.items():
             if not loss.needs:
                 yield f"plug-in {name!r} has no effect: {method.objective} has no teacher"
@@ -147,7 +149,7 @@ class Trial:
         pooled = torch.randn(count, width) if width is not None else None
         return Outputs(torch.randn(count, self.shape.num_classes), pooled)
 
-    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str], soft: bool) -> Batch:
+    def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str], soft: bool, epoch: int) -> Batch:
         strong = "strong" in needs
         ours, theirs = self.outputs(student, ROWS), tuple(self.outputs(t, ROWS) for t in teachers)
         index = torch.arange(ROWS)
@@ -156,7 +158,7 @@ class Trial:
             torch.eye(self.shape.num_classes)[labels] if soft else labels,
             ours,
             theirs,
-            torch.ones(()),
+            torch.tensor(float(epoch)),  # the last one: no warm-up keeps a term at 0
             index,
             ours if strong else None,
             theirs[0] if strong else None,
@@ -164,7 +166,7 @@ class Trial:
 
 
 def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], set[type]]:
-    """Compute all terms; return those of the distillation, and the classes of the plug-ins that were called."""
+    """Compute all terms; return those of the distillation (without a teacher: the others), and plug-ins called."""
     acted: set[type] = set()
     parts = [module for module in objective.modules() if isinstance(module, Objective)]
     hooks = [plugin.register_forward_hook(_noting(acted)) for part in parts for plugin in part.plugins]
@@ -173,8 +175,8 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
             objective.train()
             if objective.selector is not None:
                 objective.selector(batch)
-            objective.supervised(batch)
-            return objective.distill(batch), acted
+            supervised = objective.supervised(batch)
+            return objective.distill(batch) if objective.needs else supervised, acted
     finally:
         for hook in hooks:
             hook.remove()
