@@ -1,12 +1,13 @@
 """All that wants a GPU, by priority, until the time is up: checks, timings, and real runs of a study.
 
-    python benchmarks/device.py --minutes 9 [--parts checks,step,...] [--study cifar100_protocol] [--out DIR]
+    python benchmarks/device.py --minutes 9 [--parts checks,step,...] [--study cifar100_protocol [--methods ce,kd]]
 
 For a machine that is lent for minutes and may have no engine. Every part is a process of its own, with a limit of its
 own; what was done is noted in the state folder, so the same command goes on with what was not reached. A study's jobs
-run in the order of its methods, the first block of seeds of all of them before the second; runs that are kept in git
-are left out. What is unfinished when the time is up leaves its checkpoint in the state folder; what is finished is
-measured and kept (`distillery keep`), and the study's tables, its kept runs and all logs are copied to the out folder.
+run in the order of its methods (or of those named, where there is no time for the others), the first block of seeds of
+all of them before the second; runs that are kept in git are left out. What is unfinished when the time is up leaves its
+checkpoint in the state folder; what is finished is measured and kept (`distillery keep`), and the study's tables, its
+kept runs and all logs are copied to the out folder.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def parts() -> dict[str, list[tuple[str, list[str], float]]]:
     }
 
 
-def study_of(name: str, folder: Path, out: Path, clock: Time) -> None:
+def study_of(name: str, methods: list[str], folder: Path, out: Path, clock: Time) -> None:
     """Run jobs of a ready-made study, or of a params.yaml, until the time is up; measure and keep what is finished."""
     from distillery.pipeline import kept
     from distillery.pipeline.current import Judge
@@ -116,8 +117,11 @@ def study_of(name: str, folder: Path, out: Path, clock: Time) -> None:
     def enough() -> bool:
         return clock.left > RESERVE + LEAST
 
-    blocks = [str(block) for block in study.seeds]
-    cells = sorted(study.cells(), key=lambda cell: blocks.index(str(cell[2])))
+    if unknown := [method for method in methods if method not in study.methods]:
+        raise SystemExit(f"--methods: {study.study} has no {unknown[0]!r}; it has {', '.join(study.methods)}")
+    blocks, wanted = [str(block) for block in study.seeds], methods or [*study.methods]
+    cells = [cell for cell in study.cells() if cell[1] in wanted]
+    cells.sort(key=lambda cell: (blocks.index(str(cell[2])), wanted.index(cell[1])))
     keys = [{"pair": pair, "method": method, "seed": str(block)} for pair, method, block in cells]
     todo = [key for key in keys if not kept.find(plan.job("evaluate", **key))]
     before = [job for job in Judge(plan).due() if todo and job.stage in ("data", "teacher", "cache", "pair")]
@@ -151,6 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     usual = ",".join(every)
     options.add_argument("--parts", default=usual, help=f"in this order, before the study; default {usual}; none: ''")
     options.add_argument("--study", help="a ready-made study, or a file like params.yaml")
+    options.add_argument("--methods", default="", help="of the study, in this order; default: all of them")
     options.add_argument("--out", type=Path, default=Path("device-out"), help="logs and results; default device-out")
     options.add_argument("--state", type=Path, default=Path("device-state"), help="what is done; default device-state")
     given = options.parse_args(argv)
@@ -175,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
         if code >= 0:  # else the time cut it short
             note.write_text(json.dumps(done := [*done, name]))
     if given.study:
-        study_of(given.study, state / "study", out, clock)
+        study_of(given.study, [m for m in given.methods.split(",") if m], state / "study", out, clock)
 
 
 if __name__ == "__main__":

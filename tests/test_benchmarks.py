@@ -183,7 +183,7 @@ def test_a_section_of_the_results_is_replaced_or_added(bench: Any) -> None:
 def test_a_lent_machine_trains_and_keeps_what_the_time_allows(
     bench: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A study of two runs of an epoch: no time, then enough, then nothing left to do."""
+    """A study of two methods of an epoch: no time, then enough for the second one first, then nothing left to do."""
     monkeypatch.chdir(tmp_path)
     content = {
         "study": "tiny",
@@ -191,20 +191,24 @@ def test_a_lent_machine_trains_and_keeps_what_the_time_allows(
         "recipe": {"epochs": 1, "milestones": [], "batch_size": 32, "augmentation": {"pad": 0, "flip": False}},
         "teachers": {"big": {"architecture": "resnet8_w2"}},
         "pairs": {"big-small": {"teacher": "big", "student": "resnet8_w2"}},
-        "methods": {"ce": {"objective": "ce"}},
+        "methods": {"ce": {"objective": "ce"}, "other": {"objective": "ce"}},
         "seeds": ["0-1"],
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
     said = []
-    for minutes in ("0.5", "5", "5"):
-        bench("device").main(["--minutes", minutes, "--parts", "", "--study", str(tmp_path / "tiny.yaml")])
+    for minutes, methods in (("0.5", ""), ("5", "other,ce"), ("5", "")):
+        study = ["--study", str(tmp_path / "tiny.yaml"), "--methods", methods]
+        bench("device").main(["--minutes", minutes, "--parts", "", *study])
         said.append(capsys.readouterr().out)
         monkeypatch.chdir(tmp_path)
-    assert "tiny: 0 more runs kept, 1 jobs left" in said[0]
-    assert "tiny: 2 more runs kept, 0 jobs left" in said[1]
+    assert "tiny: 0 more runs kept, 2 jobs left" in said[0]
+    assert "tiny: 4 more runs kept, 0 jobs left" in said[1]
+    assert said[1].index("distill big-small other") < said[1].index("distill big-small ce")
     assert "tiny: 0 more runs kept, 0 jobs left" in said[2]
     kept = tmp_path / "device-out" / "results" / "tiny" / "kept" / "big-small" / "ce"
     assert sorted(path.name for path in kept.iterdir()) == ["0-1.json", "0-1.safetensors"]
+    with pytest.raises(SystemExit, match="tiny has no 'kd'; it has ce, other"):
+        bench("device").main(["--parts", "", *study[:2], "--methods", "kd"])
 
 
 def test_parts_for_a_lent_machine_are_scripts_that_are_there(bench: Any) -> None:
