@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,46 @@ def test_crowds_empty_and_outlying_boxes(tmp_path: Path) -> None:
     assert sum(entry["iscrowd"] for entry in truth["annotations"]) == 1
 
 
+def coco(change: Any, split: str = "train") -> Any:
+    """A change of COCO's document of a split."""
+
+    def spoil(root: Path) -> None:
+        path = root / f"annotations/instances_{split}.json"
+        document = json.loads(path.read_text())
+        change(document)
+        path.write_text(json.dumps(document))
+
+    return spoil
+
+
+def coco_set(key: str, change: dict[str, Any], row: int = 0) -> Any:
+    return coco(lambda document: document[key][row].update(change))
+
+
+def voc(old: str, new: str) -> Any:
+    """A change of the text of VOC's first annotation."""
+
+    def spoil(root: Path) -> None:
+        path = root / "Annotations/train_000.xml"
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    return spoil
+
+
+def label(line: str) -> Any:
+    return lambda root: (root / "labels/train/000.txt").write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
+
+
+def emptied(split: str) -> Any:
+    return coco(lambda document: document["annotations"].clear(), split)
+
+
+SIZE = "<annotation><size><width>{}</width><height>{}</height></size>"
+TALL = (  # a box that an image of 64 x 48 has no room for
+    "<object><name>red</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>60</ymax></bndbox></object>"
+)
+
+
 @pytest.mark.parametrize(
     ("source", "spoil", "said"),
     [
@@ -94,13 +136,101 @@ def test_crowds_empty_and_outlying_boxes(tmp_path: Path) -> None:
         ),
         ("voc", lambda r: (r / "ImageSets/Main/train.txt").write_text("../../x"), "outside of"),
         ("voc", lambda r: (r / "JPEGImages/val_000.png").write_bytes(b"no image"), "cannot be used"),
+        # Both splits number classes alike, each once.
+        ("coco", coco_set("categories", {"name": "blue"}), "category 3 is 'green' here, but 'blue' in the other split"),
+        ("coco", coco_set("categories", {"id": 3}, 1), "two categories have the id 3"),
+        ("coco", coco_set("categories", {"id": 3_000_000}, 1), r"3000000 would make as many classes: set `data\.renum"),
+        # An image is named once.
+        ("coco", coco_set("images", {"id": 11}), "two images have the id 11"),
+        ("coco", coco_set("images", {"file_name": "001.png"}), "001.png is named twice in train"),
+        (
+            "voc",
+            lambda r: (r / "ImageSets/Main/val.txt").write_text("train_001"),
+            "001.png is named in training and in",
+        ),
+        # It has the size that its annotations say.
+        (
+            "coco",
+            coco_set("images", {"width": 640, "height": 480}),
+            "000.png has 64 x 48 .* 640 x 480 .* take the image",
+        ),
+        (
+            "voc",
+            voc("<annotation>", SIZE.format(48, 64) + TALL),
+            r"000.png has 64 x 48 .* 48 x 64 .* store it turned",
+        ),
+        # There is something to find.
+        ("coco", emptied("train"), r"data\.train: no object is in the images of train"),
+        ("coco", emptied("val"), r"data\.test: no object is in the images of val"),
+        ("yolo", lambda r: shutil.rmtree(r / "labels/val"), "there is no folder .*labels/val: put the boxes"),
+        # Boxes are numbers, and within the image.
+        ("voc", voc("<xmin>", "<xmin>nan</xmin><xmin>"), "is no annotation"),
+        ("voc", voc("<xmin>", "<xmin/><xmin>"), "is no annotation"),
+        ("yolo", label("0 20 20 10 10"), r"000\.txt, line 2: expected a class"),
+        ("yolo", label("0 1.2 0.5 0.6 0.2"), "line 2: expected a class"),
+        ("yolo", label("0 nan 0.5 0.6 0.2"), "line 2: expected a class"),
+        ("yolo", label("0 0.5 0.5 -0.6 0.2"), "line 2: expected a class"),
+        ("yolo", label("0 0.5 0.5 0.6 0"), "line 2: expected a class"),
+        ("yolo", label("0 0.1 0.1 0.2 0.2 0.1 -0.2"), "line 2: expected a class"),
+        *(
+            ("coco", coco_set("annotations", change), "the annotation .* lacks a bbox of four numbers")
+            for change in (
+                {"bbox": [0, 0, float("inf"), 5]},
+                {"bbox": [float("nan"), 0, 5, 5]},
+                {"area": float("nan")},
+                {"category_id": 3.7},
+                {"iscrowd": "no"},
+                {"iscrowd": 2},
+                {"image_id": 99},
+            )
+        ),
+        # Documents are whole.
+        ("coco", coco(lambda d: d["annotations"].append([])), "the annotation .* lacks a bbox of four numbers"),
+        ("coco", coco(lambda d: d.update(annotations=None)), "has not the lists"),
+        ("coco", coco(lambda d: d["images"][0].pop("file_name")), "is no image: give it an `id` and a `file_name`"),
+        ("coco", coco(lambda d: d["images"][0].pop("id")), "is no image: give it an `id` and a `file_name`"),
+        ("coco", coco(lambda d: d["images"].append(7)), "is no image: give it an `id` and a `file_name`"),
+        ("coco", coco(lambda d: d["categories"][0].pop("name")), "is no category: give it a whole `id` and a `name`"),
+        ("coco", coco_set("images", {"file_name": "a\0b.png"}), "outside of"),
     ],
 )
 def test_mistakes_end_in_one_sentence(tmp_path: Path, source: str, spoil: Any, said: str) -> None:
-    {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}[source](tmp_path, splits(1))
+    {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}[source](tmp_path, splits(2))
     spoil(tmp_path)
-    with pytest.raises(DistilleryError, match=said):
+    with pytest.raises(DistilleryError, match=said) as caught:
         made(tmp_path, source)
+    assert "\n" not in str(caught.value) and not [*tmp_path.rglob("images.blob")]
+
+
+def test_swapped_sides_count_as_a_slip_where_the_boxes_fit(tmp_path: Path) -> None:
+    write_voc(tmp_path, splits())
+    expected = made(tmp_path, "voc")[1]["counts"]
+    voc("<annotation>", SIZE.format(48, 64))(tmp_path)
+    assert made(tmp_path, "voc")[1]["counts"] == expected
+
+
+def test_a_crowd_is_what_says_1(tmp_path: Path) -> None:
+    write_coco(tmp_path, splits())
+    coco_set("annotations", {"iscrowd": "0", "category_id": 3.0})(tmp_path)
+    assert made(tmp_path, "coco")[1]["counts"]["train_crowds"] == 0
+
+
+@pytest.mark.parametrize("named", ["train_001.png", "val_000.png", "", "train_000"])
+def test_a_picture_is_that_of_its_annotation_whatever_is_written_in_it(named: str, tmp_path: Path) -> None:
+    """Only where no picture is called like the annotation, what it names counts."""
+    write_voc(tmp_path, splits())
+    voc("train_000.png", named)(tmp_path)
+    voc("<annotation>", SIZE.format(64, 48))(tmp_path)
+    data, _ = made(tmp_path, "voc")
+    assert data.train.names() == [f"JPEGImages/train_{i:03}.png" for i in range(3)]
+    (tmp_path / "JPEGImages/train_000.png").rename(tmp_path / "JPEGImages/other.png")
+    voc(f"<filename>{named}", "<filename>other.png")(tmp_path)
+    data, _ = made(tmp_path, "voc")
+    assert data.train.names()[0] == "JPEGImages/other.png"
+    for suffix in ("jpg", "png"):
+        (tmp_path / f"JPEGImages/train_000.{suffix}").touch()
+    with pytest.raises(DistilleryError, match=r"train_000\.jpg and train_000\.png: keep one picture for each"):
+        made(tmp_path, "voc")
 
 
 def pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,25 @@ def test_contradictory_splits(tmp_path: Path) -> None:
     shutil.move(root / "val" / "new", root / "train" / "new")
     refused(root, r"photos has training images only of 'new': every class needs both$")
     refused(root / "train", r"^data\.test is 'val', but there is no folder .*train/train beside it$", test="val")
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_classes_are_in_the_order_of_their_names_however_accents_are_stored(
+    forms: tuple[str, str], tmp_path: Path
+) -> None:
+    root = tmp_path / "photos"
+    for split, form in zip(("train", "test"), forms, strict=True):
+        for name in ("\u00e9t\u00e9", "fin"):
+            save(drawn(0), root / split / unicodedata.normalize(form, name) / "0.png")
+    found = list_folder(root)
+    assert found.class_names == ["fin", "\u00e9t\u00e9"]
+    for photos_ in (found.train, found.test):
+        assert [found.class_names[photo.label] for photo in photos_] == [p.name.split("/")[1] for p in photos_]
+    save(
+        drawn(1),
+        root / "train" / unicodedata.normalize("NFC" if forms[0] == "NFD" else "NFD", "\u00e9t\u00e9") / "1.png",
+    )
+    refused(root, r"train has two folders '\u00e9t\u00e9' whose accents are stored differently: make them one$")
 
 
 def test_images_of_one_colour_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from distillery.records.io import sha256_file
 from distillery.task import task_of
 from distillery.tasks.generation import Classifier, Inception
 from distillery.tasks.generation.augment import augment, cutout, translation
-from distillery.tasks.generation.biggan import Generator, SpectralLinear
+from distillery.tasks.generation.biggan import Generator, SpectralLinear, in_bytes
 from distillery.tasks.generation.clip import CLIP
 from distillery.tasks.generation.distance import (
     ClassifierFeatures,
@@ -136,6 +137,15 @@ def test_the_spectral_norm_becomes_one_and_rests_in_tests() -> None:
 def test_a_generator_says_which_sizes_it_makes() -> None:
     with pytest.raises(DistilleryError, match="a multiple of 8, not 30"):
         Generator(10, 3, 30, 2)
+
+
+def test_an_image_that_is_left_alone_has_no_statistics() -> None:
+    for size, training in ((8, True), (8, False), (16, True)):
+        generator = Generator(2, 1, size, 2).train(training)
+        noise, labels = torch.randn(51, generator.latent), torch.zeros(51, dtype=torch.int64)
+        alone = pytest.raises(DistilleryError, match="51 images of 8 x 8 pixels leave one")
+        with alone if training and size == 8 else contextlib.nullcontext():
+            assert in_bytes(generator, noise, labels).shape == (51, 1, size, size)
 
 
 def test_features_come_from_the_named_file_alone(tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ TRAINED_ELSEWHERE = {"t": {"architecture": "resnet8_w4", "source": "fetch", "wei
         ("recipe", {"ema": {"decay": 0.9}}, "recipe.ema: the average is the generator's"),
         ("recipe", {"precision": "bfloat16"}, "generators train in float32, tf32 or float64"),
         ("task", {"classifier": None}, "nothing says how images are compared"),
+        ("task", {"samples": 101}, "task.samples: 1 of 101 images would be normalised apart from the others"),
+        ("task", {"samples": 120}, "which are made 50 at a time: take 150"),
         ("task", {"inception": {"weights": "no.pth", "sha256": "0" * 64}}, "there is no file no.pth"),
         (
             "data",

@@ -182,6 +182,21 @@ def test_archives_that_are_cut_short_are_one_sentence(name: str, share: float, a
     refused(archives, f"{re.escape(name)} is no whole archive")
 
 
+@pytest.mark.parametrize("name", [TRAIN, VALIDATION])
+@pytest.mark.parametrize("kind", ["header", "hole", "last"])
+def test_a_damaged_header_does_not_end_an_archive(name: str, kind: str, archives: Path) -> None:
+    """tarfile takes a header whose sum is wrong, and two blocks of zeros, for the end."""
+    content = bytearray((archives / name).read_bytes())
+    members = [m.start() for m in re.finditer(rb"(n\d{8}|ILSVRC2012_val)_\d+\.JPEG\0|n\d{8}\.tar\0", content)]
+    at = members[-1 if kind == "last" else 2]
+    if kind == "hole":
+        content[at : at + 1024] = bytes(1024)
+    else:
+        content[at + 60] ^= 0xFF
+    (archives / name).write_bytes(content)
+    refused(archives, rf"{re.escape(name)}.* is damaged at byte [\d,]+, and more follows: download it again$")
+
+
 def linked(name: str, target: str) -> bytes:
     into = io.BytesIO()
     with tarfile.open(fileobj=into, mode="w:") as tar:

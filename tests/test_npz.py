@@ -183,6 +183,13 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, r"d\.npz has too few images of '0': every class", train=path, test=few)
 
 
+@pytest.mark.parametrize("others", [["b", "a", "c", "d"], ["a", "b", "c", "d", "e"]])
+def test_both_files_number_the_classes_alike(others: list[str], tmp_path: Path) -> None:
+    train = written(tmp_path / "a.npz", images=IMAGES, labels=LABELS, class_names=[*"abcd"])
+    test = written(tmp_path / "b.npz", images=IMAGES, labels=LABELS, class_names=others)
+    refused(tmp_path, r"class \d is '.?' in .*a\.npz, but '.' in .*b\.npz: number", train=train, test=test)
+
+
 def test_wrong_options_are_refused() -> None:
     for options, match in (
         ({}, r"data\.path: give either this, or `train` and `test`"),

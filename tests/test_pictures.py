@@ -15,7 +15,7 @@ from own_images import drawn
 from PIL import Image
 
 from distillery.data import pictures
-from distillery.data.pictures import Unreadable, decode, quietly
+from distillery.data.pictures import Unreadable, decode, quietly, whole
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -112,6 +112,16 @@ def test_of_sixteen_bits_the_upper_eight_count() -> None:
         assert decode(encoded(Image.fromarray(values), kind), (2, 2), channels=1)[..., 0].tolist() == [[0, 0], [1, 255]]
     colour = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values.repeat(3).reshape(2, 6))
     assert decode(png(2, 2, 16, 2, colour), (2, 2))[..., 0].tolist() == [[0, 0], [1, 255]]
+
+
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_sixteen_bits_and_fractions_are_read_alike_upright_or_not(kind: type, upright: bool) -> None:
+    values = np.array([[0, 255], [256, 65535]], dtype=kind)
+    found = np.asarray(whole(encoded(Image.fromarray(values), "TIFF"), upright))
+    assert found.shape == (2, 2, 3) and found[..., 0].tolist() == [[0, 0], [1, 255]]
+    with pytest.raises(Unreadable, match="fractions"):
+        whole(encoded(Image.fromarray((values / 65535).astype(np.float32)), "TIFF"), upright)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -13,7 +13,7 @@ from distillery.tasks.ranking.files import filtered, read_ratings, read_users, s
 
 
 def written(path: Path, text: str) -> Path:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -29,6 +29,7 @@ def test_users_are_numbered_by_line(tmp_path: Path) -> None:
         "1\t1193\t5\t978300760\n1\t661\t0\t978302109\n6\t661\t3\t9783\n",
         "userId,movieId,rating,timestamp\n1,1193,5.0,978300760\n1,661,0.0,978302109\n6,661,0.5,9783\n",
         "user_id:token item_id:token rating:float\n1 1193 5\n1 661 0\n6 661 3\n",
+        "\ufeff1,1193,5\n1,661,0\n6,661,3\n",  # a byte order mark is no heading
     ],
 )
 def test_ratings_above_zero_count(tmp_path: Path, text: str) -> None:
@@ -44,6 +45,10 @@ def test_ratings_above_zero_count(tmp_path: Path, text: str) -> None:
         (read_users, "1 5\n\n", "line 2: expected how many items and which"),
         (read_ratings, "1,2,3\n1,two,3\n", "line 2: expected user, item and rating"),
         (read_ratings, "1,2\n", "line 1: expected user, item and rating"),
+        (read_ratings, "x1,10,5\n2,11,4\n", "line 1: expected user, item and rating"),
+        (read_ratings, '"a","10","5"\n2,11,4\n', "line 1: expected user, item and rating"),
+        (read_ratings, "1,10,5\n2,11,nan\n", "line 2: expected user, item and rating"),
+        (read_ratings, "1,10,inf\n", "line 1: expected user, item and rating"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, read, text: str, says: str) -> None:  # type: ignore[no-untyped-def]

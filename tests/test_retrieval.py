@@ -83,6 +83,32 @@ def test_both_formats_give_the_same(tmp_path: Path) -> None:
         open_source("multilabel", {"path": str(tmp_path / "no.npz")}).shape()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("-1 0:1\n1 1:1\n", "no whole number from 0"),
+        ("1.7 0:1\n0 1:1\n", "no whole number from 0"),
+        ("inf 0:1\n", "no whole number from 0"),
+        ("5 4 3\n0 0:1\n2 1:1\n", "announces 5 rows, but has 2"),
+        ("1 4 3\n7 0:1\n", "out of bounds"),
+        ({"y_indices": [-1, 2]}, "no whole number from 0 to 2"),
+        ({"y_indices": [0, 3]}, "no whole number from 0 to 2"),
+        ({"x_indices": [0.0, 1.0]}, "no whole number from 0 to 3"),
+        ({"x_indptr": [1, 1, 2]}, "begin and end where its entries do"),
+        ({"x_indptr": [0, 3, 2]}, "begin and end where its entries do"),
+    ],
+)
+def test_labels_that_are_none_are_refused(text: str | dict[str, list[float]], said: str, tmp_path: Path) -> None:
+    path = tmp_path / ("texts.txt" if isinstance(text, str) else "texts.npz")
+    if isinstance(text, str):
+        path.write_text(text)
+    else:
+        good = {"x_indptr": [0, 1, 2], "x_indices": [0, 1], "y_indptr": [0, 1, 2], "y_indices": [0, 2]}
+        np.savez(path, shape=[2, 4, 3], **{key: np.array(of) for key, of in (good | text).items()})  # type: ignore[arg-type]
+    with pytest.raises(DistilleryError, match=said):
+        read(path)
+
+
 def test_every_row_with_a_label_is_trained_on_or_tested(tmp_path: Path) -> None:
     path = write_texts(tmp_path / "texts.npz")
     prepare("multilabel", {"path": str(path)}, tmp_path / "arrays.safetensors")

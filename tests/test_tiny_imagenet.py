@@ -84,7 +84,15 @@ def test_incomplete_folders_are_refused(tmp_path: Path) -> None:
     refused(r"line 1 \(.*\) names no class that train has, line 2 .*, line 3 .*: unpack")
     annotations.write_bytes(b"\xff\xfe")
     refused(r"^cannot read .*val_annotations\.txt \(.*\): unpack the archive again$")
-    annotations.write_text("".join(line for line in before.splitlines(True) if WNIDS[1] not in line))
+    lines = before.splitlines(True)
+    annotations.write_text("".join(lines[:3]))
+    refused(r"images/val_\d\.JPEG is in no line, .*images/val_\d\.JPEG is in no line: unpack the archive again$")
+    annotations.write_text(before + lines[0].replace(WNIDS[0], WNIDS[2]))
+    refused(r"val_annotations\.txt, val_0\.JPEG is in 2 lines: unpack the archive again$")
+    annotations.write_text("".join(line for line in lines if WNIDS[1] not in line))
+    for line in lines:
+        if WNIDS[1] in line:
+            (root / "val" / "images" / line.split()[0]).unlink()
     refused(r"has training images only of 'n01629819': every class needs both$")
     shutil.rmtree(root / "val")
     refused(r"tiny has no folder val: name the folder tiny-imagenet-200$")

@@ -23,6 +23,7 @@ _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 _WNID = re.compile(r"n\d{8}")
 _NUMBER = re.compile(r"_(\d{8})\.JPEG$")
 _END = 1024  # bytes
+_CHUNK = 1 << 20  # bytes that are looked through at once
 _LARGEST = 1 << 26  # bytes of a file of the development kit
 
 
@@ -43,7 +44,8 @@ def list_train(archive: Path) -> Listing:
                 for image in _images(inner, archive):
                     at = member.offset_data + image.offset_data
                     photos.append(Photo(str(archive), f"train/{wnid}/{Path(image.name).name}", 0, at, image.size))
-            _see_the_end(file, member.offset_data + member.size, f"{archive} (class {wnid})")
+            start = member.offset_data + inner.offset
+            _see_the_end(file, start, member.offset_data + member.size, f"{archive} (class {wnid})")
     names = sorted(wnids)
     labels = {wnid: i for i, wnid in enumerate(names)}
     photos = [photo._replace(label=labels[photo.name.split("/")[1]]) for photo in photos]
@@ -146,11 +148,11 @@ def _images(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[io.BufferedReader, tarfile.TarFile]]:
-    """An uncompressed archive, as a file and as a tar; what is no whole tar is refused on leaving."""
+    """An uncompressed archive, as a file and as a tar to be read through; no whole tar is refused on leaving."""
     with _reading(archive), archive.open("rb") as file:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             yield file, tar
-        _see_the_end(file, archive.stat().st_size, str(archive))
+        _see_the_end(file, tar.offset, archive.stat().st_size, str(archive))
 
 
 @contextmanager
@@ -162,11 +164,17 @@ def _reading(archive: Path) -> Iterator[None]:
         raise DistilleryError(f"{archive} is no whole archive ({said}): {_AGAIN}") from None
 
 
-def _see_the_end(file: io.BufferedReader, end: int, name: str) -> None:
-    """Raise DistilleryError if a tar that ends here lacks its last two blocks, of zeros: tarfile does without."""
-    file.seek(max(0, end - _END))
-    if file.read(_END) != bytes(_END):
+def _see_the_end(file: io.BufferedReader, start: int, end: int, name: str) -> None:
+    """Raise DistilleryError unless zeros alone, two blocks or more, follow the last member, which ends at `start`.
+
+    tarfile does without them, and takes a damaged header or a hole of zeros for the end.
+    """
+    if end - start < _END:
         raise DistilleryError(f"{name} is cut short: {_AGAIN}")
+    file.seek(start)
+    for at in range(start, end, _CHUNK):
+        if file.read(min(_CHUNK, end - at)).strip(b"\0"):
+            raise DistilleryError(f"{name} is damaged at byte {start:,}, and more follows: {_AGAIN}")
 
 
 def _ordered(photos: list[Photo]) -> list[Photo]:

@@ -108,10 +108,16 @@ def subfolders(folder: Path) -> list[str]:
 def list_classes(folder: Path, root: Path) -> Listing:
     """List a folder of class folders, whose sub-folders belong to them; all images count as training images.
 
-    Raises DistilleryError if there are fewer than two, if one has no image, or if something cannot be listed.
+    Raises DistilleryError if there are fewer than two, if two have one name but for how its accents are stored, if one
+    has no image, or if something cannot be listed.
     """
-    classes, problems, left_out = subfolders(folder), list[str](), _loose(folder)
-    photos: list[Photo] = []
+    # In the order of the composed names, and not of their bytes, which differ from system to system.
+    found = sorted((unicodedata.normalize("NFC", name), name) for name in subfolders(folder))
+    names, classes = [name for name, _ in found], [name for _, name in found]
+    problems, left_out, photos = list[str](), _loose(folder), list[Photo]()
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DistilleryError(f"{folder} has two folders {twice!r} whose accents are stored differently: make them one")
     prefix = "".join(f"{part}/" for part in folder.relative_to(root).parts)
     for label, name in enumerate(classes):
         mine = []
@@ -124,13 +130,12 @@ def list_classes(folder: Path, root: Path) -> Listing:
         if not mine and not problems:
             problems.append(f"{folder / name} holds no image")
         photos += sorted(mine, key=lambda photo: (photo.name, photo.path))
-    names = [unicodedata.normalize("NFC", name) for name in classes]
     problems += [f"{p.path!r} has a name that is not UTF-8" for p in photos if not _is_text(p.name)]
     if problems:
         raise DistilleryError(f"{some(problems)}: mend or remove {'it' if len(problems) == 1 else 'them'}")
     if len(classes) < 2:
-        found = f"only one class folder, {classes[0]}" if classes else "no class folders"
-        raise DistilleryError(f"{folder} holds {found}: make a folder for each class, with its images in it")
+        said = f"only one class folder, {classes[0]}" if classes else "no class folders"
+        raise DistilleryError(f"{folder} holds {said}: make a folder for each class, with its images in it")
     return Listing(names, photos, [], "none", left_out)
 
 

@@ -101,8 +101,11 @@ def _read_npz(path: Path) -> tuple[Flags, Flags]:
 
 
 def _dense(starts: NDArray[Any], columns: NDArray[Any], rows: int, width: int) -> Flags:
-    if len(starts) != rows + 1 or starts[-1] != len(columns):
-        raise ValueError("its rows do not end where its entries do")
+    starts = starts.astype(np.int64)
+    if len(starts) != rows + 1 or starts[0] != 0 or starts[-1] != len(columns) or (np.diff(starts) < 0).any():
+        raise ValueError("its rows do not begin and end where its entries do")
+    if len(columns) and (columns.dtype.kind not in "iu" or columns.min() < 0 or columns.max() >= width):
+        raise ValueError(f"an index is no whole number from 0 to {width - 1}")
     found = np.zeros((rows, width), dtype=np.uint8)
     found[np.repeat(np.arange(rows), np.diff(starts)), columns] = 1
     return found
@@ -121,7 +124,12 @@ def _read_text(path: Path) -> tuple[Flags, Flags]:
     )
     if not np.isin(features.data, (0, 1)).all():
         raise ValueError("a feature has a value that is neither 0 nor 1")
-    width = size[2] if size else 1 + max((int(max(row)) for row in labels if row), default=0)
+    if size and len(labels) != size[0]:
+        raise ValueError(f"it announces {size[0]} rows, but has {len(labels)}")
+    every = np.array([label for row in labels for label in row])
+    if not ((every >= 0) & (every < np.inf) & (every == np.floor(every))).all():
+        raise ValueError("a label is no whole number from 0 on")
+    width = size[2] if size else 1 + int(every.max(initial=0))
     sets = np.zeros((len(labels), width), dtype=np.uint8)
     for i, row in enumerate(labels):
         sets[i, [int(label) for label in row]] = 1

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,7 +166,14 @@ class Npz(Source):
     def _labels(self, parts: list[_Part]) -> tuple[list[NDArray[np.int64]], list[str]]:
         """Read the labels of every part, and the names of the classes; refuse what contradicts itself."""
         labels = [_whole_numbers(part) for part in parts]
-        names = next(filter(None, (_class_names(part.file) for part in parts)), None)
+        given = [found for part in parts if (found := _class_names(part.file)) is not None]
+        for label, called in enumerate(zip_longest(*given, fillvalue="")):
+            if len({*called}) > 1:
+                raise DistilleryError(
+                    f"class {label} is {called[0]!r} in {parts[0].file}, but {called[1]!r} in {parts[1].file}: number "
+                    "the classes alike in both"
+                )
+        names = given[0] if given else None
         count = max(int(rows.max()) for rows in labels) + 1
         names = [str(label) for label in range(count)] if names is None else names
         for part, rows in zip(parts, labels, strict=True):

@@ -62,7 +62,8 @@ def whole(content: bytes, upright: bool = True) -> Image.Image:
 
     Args:
         upright: as a viewer shows it, see above. Without, as torchvision's `ImageFolder` reads it: Pillow's plain
-            conversion, whatever EXIF says of the orientation and whatever is transparent.
+            conversion, whatever EXIF says of the orientation and whatever is transparent. Of 16 bits the upper 8 count
+            in both, and fractions are refused: Pillow's conversion would make them white or black.
 
     Raises:
         Unreadable: if it is no image of the known formats, or one that cannot be used.
@@ -74,9 +75,7 @@ def whole(content: bytes, upright: bool = True) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise Unreadable(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
         image.load()
-        if upright:
-            return _colours(_upright(image))
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return _colours(_upright(image) if upright else image, upright)
 
 
 def is_plain(content: bytes, upright: bool = True) -> bool:
@@ -141,8 +140,8 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _colours(image: Image.Image) -> Image.Image:
-    """Bring any mode of Pillow's to RGB."""
+def _colours(image: Image.Image, upright: bool = True) -> Image.Image:
+    """Bring any mode of Pillow's to RGB; `upright`: what is transparent is laid on white."""
     if image.mode == "F":
         raise Unreadable("its pixels are fractions: save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16 bits; "I" itself has 32
@@ -150,7 +149,7 @@ def _colours(image: Image.Image) -> Image.Image:
         if values.min() < 0 or values.max() > 65_535:
             raise Unreadable("its pixels have more than 16 bits: save it with 8 or 16 bits a channel")
         image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
+    elif upright and image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -13,10 +13,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from distillery.data.listing import Listing, Photo, in_splits, list_classes, some, subfolders
+from distillery.data.listing import SUFFIXES, Listing, Photo, in_splits, list_classes, some, subfolders
 from distillery.data.photos import Photos
 from distillery.data.rooted import Rooted
 from distillery.errors import DistilleryError
+from distillery.records.named import walk
 
 ANNOTATIONS = "val_annotations.txt"
 
@@ -49,20 +50,24 @@ class TinyImageNet(Rooted, Photos):
 def _annotated(annotations: Path, train: Listing) -> Listing:
     """The validation images as distributed: all in one folder, their classes in a table (file, WordNet id, a box)."""
     folder, labels = annotations.parent / "images", {name: i for i, name in enumerate(train.class_names)}
-    photos, problems = list[Photo](), list[str]()
+    photos, problems, listed = list[Photo](), list[str](), Counter[str]()
     for number, line in enumerate(_lines(annotations), 1):
         name, wnid = [*line.split("\t"), ""][:2]
+        listed[name] += 1
         if wnid not in labels or "/" in name:
             problems.append(f"line {number} ({line[:40]!r}) names no class that train has")
         elif not (folder / name).is_file():
             problems.append(f"line {number}: {folder / name} is missing")
         else:
             photos.append(Photo(str(folder / name), f"val/images/{name}", labels[wnid]))
+    problems += [f"{name} is in {count} lines" for name, count in listed.items() if count > 1]
+    there = {file.name for file in walk(folder, problems) if file.name.lower().endswith(SUFFIXES)}
+    problems += [f"{folder / name} is in no line" for name in sorted(there - {*listed})]
     if problems:
         raise DistilleryError(f"{annotations}, {some(problems)}: unpack the archive again")
     photos.sort(key=lambda photo: (photo.label, photo.name))
-    there = {photo.label for photo in photos}
-    return Listing([name for i, name in enumerate(train.class_names) if i in there], photos, [], "")
+    labelled = {photo.label for photo in photos}
+    return Listing([name for i, name in enumerate(train.class_names) if i in labelled], photos, [], "")
 
 
 def _names(root: Path, wnids: list[str]) -> list[str]:

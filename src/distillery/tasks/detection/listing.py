@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from distillery.errors import DistilleryError
 from distillery.records.io import read_json
 
 SPLITS = ("train", "test")
+LARGEST = 10_000  # number of a class; each takes a place in a detector's heads
+MARGIN = 0.01  # by which a number may be outside of an image of side 1: programs round
 
 
 class Object(NamedTuple):
@@ -28,21 +31,35 @@ class Object(NamedTuple):
 class Item(NamedTuple):
     """An image file, its name relative to the root, and what is in it.
 
-    `relative`: boxes are in units of the image, for which its size must be known first.
+    `relative`: boxes are in units of the image, for which its size must be known first. `size`: width and height in
+    pixels, as its annotations say; None where they do not.
     """
 
     path: Path
     name: str
     objects: list[Object]
     relative: bool = False
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images of both splits, each sorted by name, and the name of every class; "" where a number has none."""
+    """The images of both splits, each sorted by name, and the name of every class; "" where a number has none.
+
+    Raises DistilleryError for an image that is named twice, in one split or in both.
+    """
 
     class_names: list[str]
     items: dict[str, list[Item]]
+
+    def __post_init__(self) -> None:
+        seen: dict[Path, str] = {}
+        for split, items in self.items.items():
+            for item in items:
+                if item.path in seen:
+                    where = f"twice in {split}" if seen[item.path] == split else "in training and in test"
+                    raise DistilleryError(f"the image {item.path} is named {where}: name every image once")
+                seen[item.path] = split
 
 
 # --- COCO
@@ -61,11 +78,18 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
     for split, folder in splits.items():
         path = root / annotations.format(folder)
         raw[split] = _document(path)
-        names |= {int(c["id"]): str(c["name"]) for c in raw[split]["categories"]}
+        for category, name in _categories(raw[split], path).items():
+            if names.setdefault(category, name) != name:
+                raise DistilleryError(
+                    f"{path}: category {category} is {name!r} here, but {names[category]!r} in the other split: number "
+                    "the categories alike in both"
+                )
     if not names:
         raise DistilleryError(f"{root}: the annotations name no categories")
     if min(names) < 0:
         raise DistilleryError(f"{root}: the category {min(names)} is negative: number categories from 0 or 1")
+    if max(names) > LARGEST and not renumber:
+        raise DistilleryError(f"{root}: category {max(names)} would make as many classes: set `data.renumber: true`")
     number = {c: i for i, c in enumerate(sorted(names))} if renumber else {c: c for c in names}
     class_names = [""] * (max(number.values()) + 1)
     for category, label in number.items():
@@ -81,33 +105,76 @@ def _document(path: Path) -> dict[str, Any]:
     found = read_json(path) if path.is_file() else None
     if found is None:
         raise DistilleryError(f"there is no file {path}: `data.annotations` says where the annotations of a split are")
-    if not isinstance(found, dict) or not all(isinstance(found.get(k), list) for k in ("images", "categories")):
+    lists = ("images", "annotations", "categories")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in lists):
         raise DistilleryError(f"{path} has not the lists `images`, `annotations` and `categories` of COCO's format")
     return found
 
 
+_MALFORMED = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
+
+
+def _categories(document: dict[str, Any], path: Path) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for entry in document["categories"]:
+        try:
+            category, name = _whole(entry["id"]), str(entry["name"])
+        except _MALFORMED:
+            raise DistilleryError(
+                f"{path}: {_shown(entry)} is no category: give it a whole `id` and a `name`"
+            ) from None
+        if category in names:
+            raise DistilleryError(f"{path}: two categories have the id {category}: give each an id of its own")
+        names[category] = name
+    return names
+
+
 def _of_document(document: dict[str, Any], folder: Path, prefix: str, number: dict[int, int], path: Path) -> list[Item]:
-    objects: dict[Any, list[Object]] = {image["id"]: [] for image in document["images"]}
-    for entry in document.get("annotations", ()):
+    items: dict[Any, Item] = {}
+    for entry in document["images"]:
+        try:
+            known, name, (width, height) = entry["id"], entry["file_name"], map(entry.get, ("width", "height"))
+            twice = known in items
+            size = (_whole(width), _whole(height)) if width and height else None
+            items[known] = Item(inside(folder, name, path), f"{prefix}/{name}", [], size=size)
+        except _MALFORMED:
+            raise DistilleryError(f"{path}: {_shown(entry)} is no image: give it an `id` and a `file_name`") from None
+        if twice:
+            raise DistilleryError(f"{path}: two images have the id {known!r}: give each an id of its own")
+    for entry in document["annotations"]:
         try:
             x, y, w, h = map(float, entry["bbox"])
-            label, crowd, area = number[int(entry["category_id"])], bool(entry.get("iscrowd", 0)), entry.get("area")
-            objects[entry["image_id"]].append(Object((x, y, w, h), label, crowd, None if area is None else float(area)))
-        except (KeyError, TypeError, ValueError):
+            crowd, area = ("0", "1").index(str(_whole(entry.get("iscrowd", 0)))), entry.get("area")
+            area = None if area is None else float(area)
+            if not all(map(math.isfinite, (x, y, w, h, area or 0))):
+                raise ValueError
+            found = Object((x, y, w, h), number[_whole(entry["category_id"])], bool(crowd), area)
+            items[entry["image_id"]].objects.append(found)
+        except _MALFORMED:
             raise DistilleryError(
-                f"{path}: the annotation {entry.get('id', '?')} lacks a bbox of four numbers, or names an image or "
-                "a category that is not there"
+                f"{path}: the annotation {_shown(entry)} lacks a bbox of four numbers, has an area or `iscrowd` that "
+                "is none, or names an image or a category that is not there: mend or remove it"
             ) from None
-    images = sorted(document["images"], key=lambda image: str(image["file_name"]))
-    return [
-        Item(inside(folder, str(i["file_name"]), path), f"{prefix}/{i['file_name']}", objects[i["id"]]) for i in images
-    ]
+    return sorted(items.values(), key=lambda item: item.name)
+
+
+def _whole(value: Any) -> int:
+    """A whole number, or a text of one. Raises ValueError, OverflowError or TypeError."""
+    found = int(value)
+    if not isinstance(value, str) and found != value:
+        raise ValueError
+    return found
+
+
+def _shown(entry: Any) -> str:
+    text = str(entry)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def inside(folder: Path, name: str, where: Path) -> Path:
     """The file of that name in a folder. Raises DistilleryError for a name that leads out of it."""
     path = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise DistilleryError(f"{where} names the image {name!r}, outside of {folder}: use names relative to it")
     return path
 
@@ -121,16 +188,19 @@ def yolo(root: Path, splits: dict[str, str], names: list[str]) -> Listing:
     Lines of a text file are a class and a box in units of the image.
 
     An image without a text file has no objects. A line of more than five numbers is a polygon, whose extent counts.
+    Raises DistilleryError for numbers outside of the image, by more than 0.01, and for a box without an area.
     """
     items = {}
     for split, name in splits.items():
         folder = root / "images" / name
         if not folder.is_dir():
             raise DistilleryError(f"there is no folder {folder}: `data.{split}` names it below `data.root`/images")
+        labels = root / "labels" / name
+        if not labels.is_dir():
+            raise DistilleryError(f"there is no folder {labels}: put the boxes of the images of {folder} there")
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
         items[split] = [
-            Item(p, f"{name}/{p.name}", _lines(root / "labels" / name / f"{p.stem}.txt", len(names)), True)
-            for p in files
+            Item(p, f"{name}/{p.name}", _lines(labels / f"{p.stem}.txt", len(names)), relative=True) for p in files
         ]
     return Listing(names, items)
 
@@ -155,26 +225,30 @@ def _lines(path: Path, classes: int) -> list[Object]:
     if not path.is_file():
         return []
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            label, *values = line.split()
-            at = [float(v) for v in values]
-            if len(at) < 4 or len(at) % 2 or not 0 <= int(label) < classes:
-                raise ValueError
+            found += [_object(line, classes)] if line.strip() else []
         except ValueError:
             raise DistilleryError(
                 f"{path}, line {number}: expected a class below {classes} and centre, width and height between 0 and 1"
             ) from None
-        if len(at) == 4:
-            x, y, w, h = at
-            box = (x - w / 2, y - h / 2, w, h)
-        else:
-            xs, ys = at[0::2], at[1::2]
-            box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-        found.append(Object(box, int(label)))
     return found
+
+
+def _object(line: str, classes: int) -> Object:
+    label, *values = line.split()
+    at = [float(v) for v in values]
+    if len(at) < 4 or len(at) % 2 or not 0 <= int(label) < classes:
+        raise ValueError
+    if len(at) == 4:
+        x, y, w, h = at
+        left, top = x - w / 2, y - h / 2
+    else:
+        left, top = min(at[0::2]), min(at[1::2])
+        w, h = max(at[0::2]) - left, max(at[1::2]) - top
+    if not all(-MARGIN <= v <= 1 + MARGIN for v in at) or w <= 0 or h <= 0:  # not a number is not between, either
+        raise ValueError
+    return Object((left, top, w, h), int(label))
 
 
 # --- Pascal VOC
@@ -187,21 +261,26 @@ def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: 
         names: of the classes, in order; None: those that occur, in alphabetical order.
         one_based: pixels count from 1 and both ends belong to the box, as VOC itself has it.
     """
-    read: dict[str, list[tuple[Path, str, list[tuple[str, tuple[float, ...], bool]]]]] = {}
+    folder = root / "JPEGImages"
+    pictures: dict[str, list[str]] = {}  # names of the files by what they are called without their suffix
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in SUFFIXES:
+            pictures.setdefault(path.stem, []).append(path.name)
+    read: dict[str, list[tuple[Item, list[_Annotated]]]] = {}
     for split, name in splits.items():
         path = root / "ImageSets" / "Main" / f"{name}.txt"
         if not path.is_file():
             raise DistilleryError(f"there is no file {path}: `data.{split}` names a list of {path.parent}")
         stems = sorted({line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()})
-        read[split] = [_annotation(root, stem, path) for stem in stems]
-    seen = {kind for images in read.values() for _, _, objects in images for kind, _, _ in objects}
+        read[split] = [_annotation(root, stem, path, pictures) for stem in stems]
+    seen = {kind for images in read.values() for _, objects in images for kind, _, _ in objects}
     if names is not None and (unknown := sorted(seen - set(names))):
         raise DistilleryError(f"{root}: the class {unknown[0]!r} is not among `data.classes`: add it")
     class_names = names if names is not None else sorted(seen)
     items = {
         split: [
-            Item(path, name, [Object(_box(c, one_based), class_names.index(k), d) for k, c, d in objects])
-            for path, name, objects in images
+            item._replace(objects=[Object(_box(c, one_based), class_names.index(k), d) for k, c, d in objects])
+            for item, objects in images
         ]
         for split, images in read.items()
     }
@@ -216,25 +295,47 @@ def _box(at: tuple[float, ...], one_based: bool) -> tuple[float, float, float, f
     return left - start, top - start, right - left + start, bottom - top + start
 
 
-def _annotation(root: Path, stem: str, where: Path) -> tuple[Path, str, list[tuple[str, tuple[float, ...], bool]]]:
+class _Annotated(NamedTuple):
+    """A class's name, the corners of a box as written, and whether it is difficult."""
+
+    kind: str
+    corners: tuple[float, ...]
+    difficult: bool
+
+
+def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str]]) -> tuple[Item, list[_Annotated]]:
     path = inside(root / "Annotations", f"{stem}.xml", where)
     try:
         text = path.read_bytes()
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise DistilleryError(f"{path} declares a document type, which annotations have no need of: take it out")
         tree = ElementTree.fromstring(text)
+        width, height = (_whole(float(tree.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
         objects = []
         for node in tree.iterfind("object"):
             corners = tuple(float(node.findtext(f"bndbox/{key}") or "nan") for key in ("xmin", "ymin", "xmax", "ymax"))
-            if corners != corners or not (kind := (node.findtext("name") or "").strip()):
+            if not all(map(math.isfinite, corners)) or not (kind := (node.findtext("name") or "").strip()):
                 raise ValueError
-            objects.append((kind, corners, (node.findtext("difficult") or "0").strip() == "1"))
+            objects.append(_Annotated(kind, corners, (node.findtext("difficult") or "0").strip() == "1"))
     except OSError as error:
         raise DistilleryError(f"{path} cannot be read ({error.strerror}): {where} names it") from None
-    except (ElementTree.ParseError, ValueError):
+    except (ElementTree.ParseError, ValueError, OverflowError):
         raise DistilleryError(f"{path} is no annotation of Pascal VOC: objects with a name and a bndbox") from None
-    name = (tree.findtext("filename") or "").strip()
-    picture = root / "JPEGImages" / (Path(name).name if name else f"{stem}.jpg")
-    if not picture.is_file():
-        picture = root / "JPEGImages" / f"{stem}.jpg"
-    return picture, f"JPEGImages/{picture.name}", objects
+    named = Path((tree.findtext("filename") or "").strip()).name
+    picture = root / "JPEGImages" / _picture(root / "JPEGImages", stem, named, pictures.get(stem, []))
+    size = (width, height) if width and height else None
+    return Item(picture, f"JPEGImages/{picture.name}", [], size=size), objects
+
+
+def _picture(folder: Path, stem: str, named: str, mine: list[str]) -> str:
+    """The file of an annotation: the one that is called like it, and only without one the one that it names.
+
+    Files are renamed and annotations copied, and then the names in them are those of other images.
+    """
+    if named in mine:
+        return named
+    if len(mine) > 1:
+        raise DistilleryError(f"{folder} holds {' and '.join(mine)}: keep one picture for each annotation")
+    if mine:
+        return mine[0]
+    return named if named and (folder / named).is_file() else f"{stem}.jpg"

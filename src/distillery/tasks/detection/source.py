@@ -114,6 +114,8 @@ class Boxed(Source):
             if not of:
                 raise DistilleryError(f"data.{split}: there is no image in {self.splits()[split]} of {self.root}")
 
+        columns: dict[str, tuple[dict[str, NDArray[Any]], Counter[str]]] = {}
+
         def judge(written: dict[str, Written]) -> None:
             bad = [said for part in written.values() for said in part.bad]
             if bad and not self.config.skip_bad:
@@ -121,6 +123,14 @@ class Boxed(Source):
                     f"{len(bad)} of the files in {self.root} cannot be used, such as {bad[0]}: repair or remove them, "
                     "or set `data.skip_bad: true`"
                 )
+            for split, part in written.items():
+                shown = [items[split][photo.name] for photo in part.photos]
+                _see_sizes(shown, part.height, part.width)
+                columns[split] = columns_of(shown, part.height, part.width)
+                if columns[split][0]["crowd"].all():
+                    raise DistilleryError(
+                        f"data.{split}: no object is in the images of {self.splits()[split]}: annotate them"
+                    )
 
         photos = {split: [Photo(str(item.path), item.name, 0) for item in of.values()] for split, of in items.items()}
         written, digest, size = write_blob(blob, photos, upright=False, judge=judge)
@@ -128,10 +138,9 @@ class Boxed(Source):
         counts: dict[str, int] = {}
         for split, part in written.items():
             tensors |= {f"{split}_{key}": column for key, column in part.columns().items()}
-            shown = [items[split][photo.name] for photo in part.photos]
-            columns, dropped = columns_of(shown, part.height, part.width)
-            tensors |= {f"{split}_{key}": column for key, column in columns.items()}
-            counts |= {split: len(shown), f"{split}_objects": len(columns["boxes"])}
+            of_objects, dropped = columns[split]
+            tensors |= {f"{split}_{key}": column for key, column in of_objects.items()}
+            counts |= {split: len(part.photos), f"{split}_objects": len(of_objects["boxes"])}
             counts |= {f"{split}_{key}": number for key, number in sorted(dropped.items())}
             counts[f"{split}_left_out"] = len(part.bad)
         hashes = {key: sha256_array(array) for key, array in tensors.items()}
@@ -152,6 +161,24 @@ class Boxed(Source):
         }
         save_tensors(Path(index), tensors, {"facts": json.dumps(facts, sort_keys=True)})
         return facts
+
+
+def _see_sizes(items: list[Item], heights: list[int], widths: list[int]) -> None:
+    """Raise DistilleryError for images of another size than their annotations say: their boxes are elsewhere.
+
+    In the annotations of many a data set the sides are swapped, and the boxes right: where these fit, they count.
+    """
+    for item, height, width in zip(items, heights, widths, strict=True):
+        said = item.size or (width, height)
+        boxes = [found.box for found in item.objects]
+        fit = all(x + w <= width + 1 and y + h <= height + 1 for x, y, w, h in boxes)
+        if said != (width, height) and not (said == (height, width) and fit):
+            then = (
+                "store it turned if EXIF turns it" if said == (height, width) else "take the image that was annotated"
+            )
+            raise DistilleryError(
+                f"{item.path} has {width} x {height} pixels, but {said[0]} x {said[1]} in its annotations: {then}"
+            )
 
 
 def columns_of(

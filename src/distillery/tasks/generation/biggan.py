@@ -183,8 +183,13 @@ AT_A_TIME = 50  # images that are generated together in a test, as released: the
 def in_bytes(generator: Generator, noise: Tensor, labels: Tensor) -> Tensor:
     """(N, C, H, W) uint8 images on the CPU of (N, latent) noise and (N,) classes, made 50 at a time.
 
-    Raises DistilleryError if they are not finite.
+    Raises DistilleryError if they are not finite, and for one of 8 x 8 pixels that is left alone in training mode.
     """
+    if generator.training and generator.bottom == 1 and len(noise) % AT_A_TIME == 1:
+        raise DistilleryError(
+            f"{len(noise)} images of 8 x 8 pixels leave one without others to be normalised with: ask for one more, or "
+            "normalise by running means"
+        )
     images = []
     for z, y in zip(noise.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
         made = generator(z, y).float()

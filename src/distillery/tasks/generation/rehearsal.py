@@ -23,7 +23,7 @@ from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study, Teacher
 from distillery.task import task_of
 from distillery.tasks.generation import Generation
-from distillery.tasks.generation.biggan import Discriminator
+from distillery.tasks.generation.biggan import AT_A_TIME, Discriminator
 from distillery.tasks.generation.clip import CLIP
 from distillery.tasks.generation.data import said_of
 from distillery.tasks.generation.distance import verified
@@ -90,6 +90,11 @@ def _of_task(task: Generation, images: bool) -> Iterator[str]:
     named = {"classifier": config.classifier, "inception": config.inception}
     if not any(named.values()):
         yield "task: nothing says how images are compared: name `classifier` or `inception`"
+    if config.sampling == "batch" and config.samples % AT_A_TIME:
+        yield (
+            f"task.samples: {config.samples % AT_A_TIME} of {config.samples} images would be normalised apart from the "
+            f"others, which are made {AT_A_TIME} at a time: take {-(-config.samples // AT_A_TIME) * AT_A_TIME}"
+        )
     for key, found in named.items():
         if images and found:
             try:

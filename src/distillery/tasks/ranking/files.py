@@ -7,6 +7,7 @@ or blanks; a rating above 0 counts as chosen, and a first line of words is a hea
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def read_ratings(path: Path) -> tuple[Ints, Ints]:
         fields = _BETWEEN.split(line.strip())
         try:
             u, i, rating = int(fields[0]), int(fields[1]), float(fields[2])
+            if not math.isfinite(rating):
+                raise ValueError
         except (ValueError, IndexError):
-            if number == 0 and not fields[0].strip('"').isdigit():
+            if number == 0 and not any(map(_is_number, fields)):
                 continue  # a heading
             raise DistilleryError(
                 f"{path}, line {number + 1}: expected user, item and rating as numbers, not {line.strip()[:40]!r}"
@@ -53,9 +56,17 @@ def read_ratings(path: Path) -> tuple[Ints, Ints]:
     return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
 
 
+def _is_number(field: str) -> bool:
+    try:
+        float(field.strip('"'))
+    except ValueError:
+        return False
+    return True
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()  # a byte order mark is no part of the first number
     except OSError as error:
         raise DistilleryError(f"{path} cannot be read ({error.strerror}): name the file in `data.path`") from None
     except UnicodeDecodeError:
