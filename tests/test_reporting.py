@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from conftest import ROOT
 from rich.console import Console
 from synthetic_study import Synthetic, params
 
@@ -20,17 +21,20 @@ from distillery.cli import app
 from distillery.data import SOURCES
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
+from distillery.pipeline import check
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
 from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, story, table
+from distillery.report.figures import FIGURES
 from distillery.report.results import NO_IMAGES, Results
-from distillery.report.sections import sections
+from distillery.report.sections import comparison, sections
 from distillery.report.sections.section import Section
-from distillery.report.terminal import show
+from distillery.report.terminal import compare, show
+from distillery.report.text import MINUS, p_text
 from distillery.study.blocks import Method, Recipe
-from distillery.task import TASKS
+from distillery.task import TASKS, Measure, task_of
 from distillery.tasks.classification import Classification
 
 
@@ -174,6 +178,46 @@ def test_bold_needs_every_other_method_beaten(synthetic: Synthetic) -> None:
     assert "\\bfseries 85.96 & {\\scriptsize$\\pm$0.64}$^{\\uparrow}$" in latex_of(synthetic)
 
 
+def test_what_was_not_tested_is_not_explained(synthetic: Synthetic) -> None:
+    caption = comparison.caption(synthetic.results, main_table(synthetic))
+    assert "over 3 seeds" in caption and "Arrows: significantly better (up) or worse (down) than KD" in caption
+    assert "Bold: " in caption and main_table(synthetic).notes[-1].startswith("Bold: ")
+    synthetic.write_params(params(seeds=[0]))
+    for method in ("kd", "ce", "kd_10"):
+        synthetic.cell("a-b", method, "0", [80.0])
+    caption, notes = comparison.caption(synthetic.results, main_table(synthetic)), " ".join(main_table(synthetic).notes)
+    assert "A single run, the last epoch." in caption and "seeds" not in caption
+    assert not any(word in caption + notes for word in ("Arrows", "▲", "Bold"))
+
+
+def test_a_teacher_that_has_no_such_measure_misses_no_run(synthetic: Synthetic) -> None:
+    found = synthetic.results
+    for cell in found:
+        for teacher in cell.facts["teachers"].values():
+            teacher["last"] = {}
+    assert comparison.main(table.build(found)).rows[0].values[1].plain == "—"
+
+
+def test_how_many_seeds_a_difference_needs(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of half a point unless the study says otherwise; of no number in another unit; never fewer than are tested."""
+    assert any(note.startswith("Detecting a 0.5-point difference") for note in main_table(synthetic).notes)
+    synthetic.write_params(params(tables={"baseline": "kd", "resolve": 40.0}))
+    told = next(note for note in main_table(synthetic).notes if note.startswith("Detecting"))
+    assert "a 40-point difference from KD with 80 % power needs 3 seeds" in told and "3 to 3" in told
+    synthetic.write_params(params())
+    monkeypatch.setattr(Classification, "measures", (Measure("top1", "a distance", higher_is_better=False),))
+    main = main_table(synthetic)
+    assert not any(note.startswith("Detecting") for note in main.notes)
+    assert entry(synthetic, "kd_10").seeds_needed is None
+    assert "0.05, lower is better)" in comparison.caption(synthetic.results, main)
+
+
+def test_a_p_value_stays_on_its_side() -> None:
+    texts = {0.0496: "0.0496", 0.04999: "0.04999", 0.05: "0.050", 0.0504: "0.050", 0.2: "0.200", 4e-5: f"4e{MINUS}05"}
+    assert {p: p_text(p) for p in texts} == {p: f"p = {text}" for p, text in texts.items()}
+    assert p_text(0.0) == f"p < 1e{MINUS}300"
+
+
 def test_holm_corrects_over_the_whole_table(synthetic: Synthetic) -> None:
     alone = entry(synthetic, "kd_10").p
     pairs = {n: {"teacher": "resnet20_w8", "student": "resnet8_w2"} for n in ("a-b", "a-c")}
@@ -213,6 +257,22 @@ def test_a_second_view_is_a_budget_too(synthetic: Synthetic) -> None:
     assert budget.footnotes(found) == {"ce": "trained with another budget: images seen 60,000 instead of 30,000"}
 
 
+def test_a_footnote_on_precision_is_of_its_column(synthetic: Synthetic) -> None:
+    """Whichever pair comes last: it is named where the two are not alike."""
+    pairs = {n: {"teacher": "resnet20_w8", "student": "resnet8_w2"} for n in ("a-b", "a-c")}
+    synthetic.write_params(params(pairs=pairs))
+    for method in ("kd", "kd_10"):
+        synthetic.cell("a-c", method, "0-2", [70.0, 71.0, 72.0])
+    found = synthetic.results
+    facts = found.cells["a-b", "kd_10"].facts
+    facts["recipe"] = facts["recipe"] | {"precision": "bfloat16"}
+    assert budget.footnotes(found) == {"kd_10": "computed in bfloat16 instead of float32 (a-b)"}
+    for method in ("kd", "ce"):  # a column that is all in one precision has nothing to say
+        facts = found.cells["a-b", method].facts
+        facts["recipe"] = facts["recipe"] | {"precision": "bfloat16"}
+    assert budget.footnotes(found) == {}
+
+
 def test_across_pairs_only_for_several_pairs(synthetic: Synthetic) -> None:
     assert main_table(synthetic).aggregates == ()
     pairs = {n: {"teacher": "resnet20_w8", "student": "resnet8_w2"} for n in ("a-b", "a-c")}
@@ -227,6 +287,13 @@ def test_across_pairs_only_for_several_pairs(synthetic: Synthetic) -> None:
     assert kd_10.improvement_interval is not None
     assert kd_10.improvement_interval[0] < kd_10.improvement < kd_10.improvement_interval[1]
     assert "probability of improvement on KD" in markdown_of(synthetic)
+    across = next(s for s in report(synthetic) if s.name == "across")
+    for text in (*across.notes, across.caption, FIGURES["improvement"][0]):
+        assert "ercentile bootstrap over runs" in text and "not corrected" in text and "no test" in text
+    assert "[1.00, 1.00]" in across.notes[0]
+    figure = FIGURES["improvement"][1](synthetic.results, main)
+    assert figure is not None
+    assert {line.get_marker() for line in figure.axes[0].lines} == {"None", "o"}  # arrows are the corrected test's
 
 
 def test_the_comma_separated_file_holds_every_run(synthetic: Synthetic) -> None:
@@ -323,6 +390,32 @@ def test_tables_of_what_is_there_by_hand(synthetic: Synthetic) -> None:
     assert text.partition("###")[0].count("— (0 of 1)") == 2
 
 
+COMMITTED = sorted(path.parent.name for path in (ROOT / "results").glob("*/table.json"))
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_every_committed_table_is_shown_whatever_version_wrote_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    console = Console(width=200, record=True, file=io.StringIO())
+    study = check.load(ROOT / "workflow" / "studies" / f"{name}.yaml")
+    show(study, "", console)
+    compare(study, "", True, console)
+    text, kept = console.export_text(), json.loads((ROOT / "results" / name / "table.json").read_text())["table"]
+    assert all(row["label"] in text for row in kept["rows"])
+    means = [entry["mean"] for row in kept["rows"] for entry in row["entries"].values() if entry["mean"] is not None]
+    digits = kept.get("measure", {"digits": 2})["digits"]
+    assert means and all(f"{mean:.{digits}f}".replace("-", MINUS) in text for mean in means)
+
+
+@pytest.mark.parametrize("content", ['{"table": {"rows": [{}]}}', '{"table": []}', "[]", '{"table": {"rows": {}}}'])
+def test_a_damaged_table_is_refused_in_a_sentence(synthetic: Synthetic, content: str) -> None:
+    path = Layout("digits").result_files()["table"]
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(DistilleryError, match="is damaged, or no table of Distillery: run the study again"):
+        show(synthetic.study, "")
+
+
 def test_show_without_results_says_what_to_do(synthetic: Synthetic) -> None:
     with pytest.raises(DistilleryError, match=r"study 'digits' has no results yet .* run `snakemake"):
         show(synthetic.study, "")
@@ -334,8 +427,9 @@ def test_sections_survive_the_file_that_keeps_them(synthetic: Synthetic) -> None
     kept = json.loads(Layout("digits").result_files()["table"].read_text())["table"]["sections"]
     found = synthetic.results
     told = sections(found, table.build(found), {path.stem for path in Layout("digits").figures.iterdir()})
-    assert [Section.from_json(s).name for s in kept] == [s.name for s in told]
-    assert Section.from_json(kept[1]).rows == told[1].rows and kept[1]["lead"].startswith("Found: KD_10 & more (+4.92)")
+    assert [s["name"] for s in kept] == [s.name for s in told]
+    assert kept[1] == json.loads(json.dumps(told[1].to_json()))
+    assert kept[1]["lead"].startswith("Found: KD_10 & more (+4.92)")
 
 
 def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,11 +442,13 @@ def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, mon
     assert figures.figures == ("odd",)  # of which no section knows
 
 
-def of_data(source: str, options: dict[str, Any], labelled: float = 1.0, **facts: Any) -> Results:
+def of_data(
+    source: str, options: dict[str, Any], labelled: float = 1.0, task: str = "classification", **facts: Any
+) -> Results:
     """Results of which only the data are known."""
     study = SimpleNamespace(data=SimpleNamespace(source=source, options=options, labelled=labelled))
     cell = SimpleNamespace(pair="p", facts={"data": facts})
-    return Results(cast(Any, study), cast(Any, None), {("p", "m"): cast(Any, cell)})
+    return Results(cast(Any, study), task_of({"name": task}), {("p", "m"): cast(Any, cell)})
 
 
 def test_data_are_said_by_splits_then_by_what_else_was_counted() -> None:
@@ -474,9 +570,16 @@ def test_hidden_labels_are_said_of_the_data() -> None:
     )
 
 
-@pytest.mark.parametrize(("source", "said"), [("cifar100", True), ("voc", False), ("streamed_folder", False)])
-def test_padding_is_said_only_of_images_that_are_padded(source: str, said: bool) -> None:
-    found = of_data(source, {}, class_names=["a", "b"])
+@pytest.mark.parametrize(
+    ("source", "task", "said"),
+    [
+        ("cifar100", "classification", True),
+        ("voc", "detection", False),
+        ("streamed_folder", "classification", False),
+    ],
+)
+def test_padding_is_said_only_of_images_that_are_padded(source: str, task: str, said: bool) -> None:
+    found = of_data(source, {}, task=task, class_names=["a", "b"])
     found.study = cast(Any, SimpleNamespace(data=found.study.data, recipe=Recipe()))
     assert ("crop padding 4" in story.protocol(found)) is said
     assert "flip on" in story.protocol(found)

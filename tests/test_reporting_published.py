@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from distillery.report import ledger, published, terminal
 from distillery.report.ledger import Comparison
 from distillery.report.protocol import PROTOCOLS, differences, hyper_parameters
 from distillery.report.published import Published, method_name, numbers, settings
+from distillery.report.text import MINUS
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification import Classification
 
@@ -107,14 +109,18 @@ def number(**changes: Any) -> Published:
     return replace(base, **changes)
 
 
+def verdict(ours: Summary, entry: Published) -> str | None:
+    return ledger._verdict(ours.mean, entry.value, ledger.interval(ours, entry, TOP1))
+
+
 def test_verdict_without_a_published_spread_is_a_prediction_interval() -> None:
     ours = Summary(71.0, 0.2, 5, 0.25)
     bound = stats.t.ppf(0.975, 4) * 0.2 * (1 / 5 + 1) ** 0.5
-    assert ledger._verdict(ours, number(value=71.0 - bound), TOP1) == "agrees"
-    assert ledger._verdict(ours, number(value=71.0 - bound - 0.01), TOP1) == "above"
-    assert ledger._verdict(ours, number(value=71.0 + bound + 0.01), TOP1) == "below"
+    assert verdict(ours, number(value=71.0 - bound)) == "agrees"
+    assert verdict(ours, number(value=71.0 - bound - 0.01)) == "above"
+    assert verdict(ours, number(value=71.0 + bound + 0.01)) == "below"
     tighter = stats.t.ppf(0.975, 4) * 0.2 * (1 / 5 + 1 / 4) ** 0.5  # the mean of four trials scatters less
-    assert ledger._verdict(ours, number(value=71.0 - tighter - 0.01, trials=4), TOP1) == "above"
+    assert verdict(ours, number(value=71.0 - tighter - 0.01, trials=4)) == "above"
 
 
 def test_verdict_with_a_published_spread_is_welchs() -> None:
@@ -122,17 +128,24 @@ def test_verdict_with_a_published_spread_is_welchs() -> None:
     summary = Summary(sum(ours) / 3, float(stats.tstd(ours)), 3, None)
     p = stats.ttest_ind_from_stats(summary.mean, summary.sd, 3, 70.66, 0.24, 5, equal_var=False).pvalue
     assert p > 0.05
-    assert ledger._verdict(summary, theirs, TOP1) == "agrees"
+    assert verdict(summary, theirs) == "agrees"
     p = stats.ttest_ind_from_stats(summary.mean, summary.sd, 3, 70.3, 0.24, 5, equal_var=False).pvalue
     assert p < 0.05
-    assert ledger._verdict(summary, replace(theirs, value=70.3), TOP1) == "above"
+    assert verdict(summary, replace(theirs, value=70.3)) == "above"
 
 
 def test_one_run_needs_a_published_spread() -> None:
     one = Summary(71.0, None, 1, None)
-    assert ledger._verdict(one, number(), TOP1) is None
-    assert ledger._verdict(one, number(sd=0.24, trials=5), TOP1) == "agrees"
-    assert ledger._verdict(one, number(value=69.0, sd=0.24, trials=5), TOP1) == "above"
+    assert verdict(one, number()) is None
+    assert verdict(one, number(sd=0.24, trials=5)) == "agrees"
+    assert verdict(one, number(value=69.0, sd=0.24, trials=5)) == "above"
+
+
+def test_equal_runs_are_no_spread() -> None:
+    """Equal accuracies are a coincidence of the grid: half a unit of the last digit would be the whole interval."""
+    equal = Summary(71.0, 0.0, 3, 0.0)
+    assert verdict(equal, number(value=70.99)) is None and verdict(equal, number(value=70.0)) is None
+    assert verdict(equal, number(value=70.9, sd=0.24, trials=5)) == "agrees"
 
 
 PAIR = "resnet56-resnet20"
@@ -174,11 +187,12 @@ def test_like_is_compared_with_like(synthetic: Synthetic) -> None:
     assert (crd.verdict, crd.convention, crd.published.value) == ("agrees", "last", 70.66)
     assert (crd.mean, crd.n) == (70.75, 3)
     assert crd.difference == pytest.approx(0.09)
+    assert crd.interval == pytest.approx(ledger.interval(Summary(crd.mean, crd.sd, crd.n, None), crd.published, TOP1))
     (alone,) = comparisons(synthetic, "ce", paper="arXiv:1910.10699")
     assert (alone.verdict, alone.published.value) == ("agrees", 69.06)
     quoted = comparisons(synthetic, "kd", kind="quoted")
     assert quoted
-    assert {c.verdict for c in quoted} == {"not comparable"}
+    assert {(c.verdict, c.interval) for c in quoted} == {("not comparable", None)}
     assert "quoted from earlier work" in quoted[0].reason
 
 
@@ -275,6 +289,24 @@ def test_the_ledger_is_written_and_printed(synthetic: Synthetic) -> None:
     text = console.export_text()
     assert f"{len(lines)} published numbers for 2 cells: " in text
     assert "arXiv:1910.10699 (CRD), README table 1" in text
+    judged = [c for method in ("kd", "ce") for c in comparisons(synthetic, method) if c.interval is not None]
+    assert judged and [float(line["interval"]) for line in lines if line["interval"]] == pytest.approx(
+        [c.interval for c in sorted(judged, key=lambda c: c.method)], rel=1e-5
+    )
+    assert all(f"{c.difference:+.2f} ± {c.interval:.2f}".replace("-", MINUS) in text for c in judged)
+    assert "That is not equality" in text and "That is not equality" in files["markdown"].read_text()
+
+
+def test_a_narrow_terminal_cuts_no_verdict(synthetic: Synthetic) -> None:
+    synthetic.tables()
+    console = Console(width=80, record=True, file=io.StringIO())
+    terminal.compare(synthetic.study, "", True, console)
+    text = console.export_text()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    found = ledger.ledger(synthetic.results)
+    for name in ("agrees", "not comparable"):
+        count = sum(c.verdict == name for c in found)
+        assert count and len(re.findall(f"│ {name} +│", text)) == count
 
 
 def test_the_figure_shows_what_was_compared(synthetic: Synthetic) -> None:

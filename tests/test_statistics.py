@@ -102,6 +102,19 @@ def test_the_bootstrap_interval_covers_and_repeats() -> None:
     assert same == (1.0, 1.0)
 
 
+def test_the_same_runs_in_several_pairs_are_drawn_once() -> None:
+    """Five pairs that share their five runs know no more than one: drawn apart they would count as 25."""
+    runs, other = np.random.default_rng(1).normal(70, 5, (2, 5)).tolist()
+    assert our.bootstrap(our.interquartile_mean, [runs] * 5) == pytest.approx(
+        our.bootstrap(lambda drawn: our.interquartile_mean(drawn * 5), [runs])
+    )
+    shared, apart = (
+        our.bootstrap(our.probability_of_improvement, [other] * 5, theirs)
+        for theirs in ([runs] * 5, [[*runs[i:], *runs[:i]] for i in range(5)])
+    )
+    assert shared[0] < apart[0] and shared[1] > apart[1]
+
+
 def models(rows: int, classes: int, seed: int, spread: float = 1.0) -> np.ndarray:
     return 70 + spread * np.random.default_rng(seed).normal(size=(rows, classes))
 

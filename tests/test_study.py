@@ -55,6 +55,11 @@ def test_options_of_the_data_source_are_checked_before_anything_runs(params: dic
     assert "unknown data source 'digit': did you mean 'digits'?" in refuse(params)
 
 
+def test_no_method_is_called_as_the_row_of_the_teacher(params: dict[str, Any]) -> None:
+    params["methods"]["teacher"] = params["methods"].pop("kd")
+    assert "methods.teacher: the teacher's row of every table has this name: take another one" in refuse(params)
+
+
 def test_unknown_names_are_refused(params: dict[str, Any]) -> None:
     pair = next(iter(params["pairs"].values()))
     pair["student"] = "resnet8x5"

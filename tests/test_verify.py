@@ -18,9 +18,9 @@ from distillery.cli import app
 from distillery.errors import DistilleryError
 from distillery.pipeline.planner import current
 from distillery.records.io import load_tensors, md5_file, save_tensors, sha256_file
-from distillery.verify.compare import DIFFERENT, FEW, MISSING, SAME, WITHIN, Verification, compare
+from distillery.verify.compare import DIFFERENT, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification, compare
 from distillery.verify.record import here, recorded
-from distillery.verify.show import verdict
+from distillery.verify.show import notes, verdict
 
 RUNS = Path("artifacts/small/runs/t-s/kd/0-2/students.safetensors")
 
@@ -71,6 +71,29 @@ def shifted(by: tuple[float, ...], method: str = "kd") -> Callable[[dict[str, An
         record["inputs"] = {path: "another" if f"/{method}/" in path else h for path, h in record["inputs"].items()}
 
     return change
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ((UNTESTED, UNTESTED), "nothing could be tested against B: A (p) +0.40 and A (p) +0.40"),
+        (
+            (SAME, UNTESTED),
+            "reproduced against B: no difference found; of 2 cells 1 same bits, 1 cannot be tested: A (p) +0.40",
+        ),
+        ((WITHIN,), "reproduced against B: no difference found; of 1 cells 1 within the interval"),
+        (
+            (UNTESTED, DIFFERENT),
+            "NOT reproduced against B: A (p) is different; of 2 cells 1 cannot be tested, 1 different",
+        ),
+    ],
+)
+def test_where_nothing_could_be_tested_nothing_is_reproduced(cells: tuple[str, ...], said: str) -> None:
+    compared = tuple(Compared("p", "a", "A", name, 1.4, 1.0, 0.4) for name in cells)
+    found = Verification("s", "B", compared, (), (), "%", 2)
+    assert verdict(found) == said
+    assert found.reproduced is said.startswith("reproduced")
+    assert any("Cannot be tested: " in note for note in notes(found)) is (UNTESTED in cells)
 
 
 @pytest.mark.slow
@@ -130,9 +153,23 @@ class TestAgainstAFolder:
             result = CliRunner().invoke(app, ["verify", str(copies), "--page", wrong])
             assert isinstance(result.exception, DistilleryError) and why in str(result.exception)
 
-    def test_two_runs_decide_nothing(self, copies: Path) -> None:
-        edit(copies / "results/small/table.json", shifted((5.0, 5.2)))
-        assert verdicts(found(copies))["kd"] == FEW
+    @pytest.mark.parametrize("by", [(5.0, 5.2), (0.5, 0.5, 0.5)], ids=["two runs", "equal differences"])
+    def test_what_decides_nothing(self, copies: Path, by: tuple[float, ...]) -> None:
+        edit(copies / "results/small/table.json", shifted(by))
+        other = found(copies)
+        [kd] = [cell for cell in other.cells if cell.name == "kd"]
+        assert (kd.verdict, kd.p, kd.interval) == (UNTESTED, None, None) and other.reproduced
+        assert kd.difference == pytest.approx(-sum(by) / len(by))
+        assert f"2 same bits, 1 cannot be tested: KD (t-s) −{sum(by) / len(by):.2f}" in verdict(other)  # noqa: RUF001
+
+    def test_a_teacher_without_the_measure_is_no_cell(self, copies: Path) -> None:
+        for folder in (Path(), copies):
+            edit(
+                folder / "results/small/table.json", lambda r: r["table"]["rows"][0]["entries"]["t-s"].update(mean=None)
+            )
+        assert verdicts(found(copies)) == {"ce": SAME, "kd": SAME}
+        edit(Path("results/small/table.json"), lambda r: r["table"]["rows"][0]["entries"]["t-s"].update(mean=50.0))
+        assert verdicts(found(copies))["teacher"] == MISSING
 
     def test_a_method_that_is_not_there(self, copies: Path) -> None:
         def without(record: dict[str, Any]) -> None:

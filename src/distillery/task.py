@@ -134,6 +134,7 @@ class Task:
             (`export(weights, seed, arrays, recipe, folder, programs)`: fills the folder, with the programs that are
             asked for, of model.onnx and model.pt2; returns the main measure by file, of the weights first).
         labelled: whether its samples have labels that `data.labelled` can hide.
+        padded: whether `recipe.augmentation.pad` acts on its images, where these are not streamed.
     """
 
     class Config(BaseConfig):
@@ -145,6 +146,7 @@ class Task:
     plain: ClassVar[str]
     parts: ClassVar[Mapping[str, str]]
     labelled: ClassVar[bool] = False
+    padded: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config | None = None) -> None:

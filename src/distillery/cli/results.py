@@ -57,7 +57,7 @@ def verify(
     ] = None,
     params: Params = PARAMS,
 ) -> None:
-    """Compare the finished study with recorded results of the same study, cell by cell; exit code 1 if they differ."""
+    """Compare the finished study with recorded results of it, cell by cell; exit code 1 unless reproduced."""
     from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
     from distillery.verify.compare import compare as compare_copies

@@ -13,7 +13,7 @@ from scipy import special
 
 ALPHA = 0.05
 SMALLEST = 3  # fewer runs than this are never tested: nothing is bold and nothing gets an arrow
-_FLAT = 1e-9  # points; a spread below this is the rounding of the arithmetic
+FLAT = 1e-9  # points; a spread below this is the rounding of the arithmetic
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference
     """Compare accuracies by seed, `ours` minus `theirs`, with a two-sided paired t test."""
     differences = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     s = summarise(differences)
-    if s.n < SMALLEST or s.mean is None or s.sd is None or s.sd < _FLAT:
+    if s.n < SMALLEST or s.mean is None or s.sd is None or s.sd < FLAT:
         return Difference(s, None)
     t = s.mean / (s.sd / math.sqrt(s.n))
     return Difference(s, float(2 * special.stdtr(s.n - 1, -abs(t))))  # a large table has thousands of these tests
@@ -78,7 +78,7 @@ def seeds_needed(
     """
     if difference == 0:
         return None
-    if sd < _FLAT:
+    if sd < FLAT:
         return 2
     low, high = 1, 2  # the power of n seeds grows with n: double, then halve the gap
     while _power(high, abs(difference) / sd, alpha) < power:
@@ -141,13 +141,21 @@ def probability_of_improvement(ours: Scores, theirs: Scores) -> np.ndarray:
 def bootstrap(
     statistic: Callable[..., np.ndarray], *samples: Scores, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of `statistic(*samples)`, runs drawn anew within each task (stratified, as rliable)."""
+    """95 % percentile interval of `statistic(*samples)`, runs drawn anew within each task (stratified, as rliable).
+
+    Tasks of one sample that have the same values have the same runs, and one draw serves them all: students trained
+    alone are no others under another teacher. Drawn apart they would count as further runs, and the interval be too
+    narrow. (Other runs that happen to have the same values make it a little too wide.)
+    """
     generator = np.random.default_rng(seed)
 
-    def draw(runs: ArrayLike) -> np.ndarray:
-        values = np.asarray(runs, float)
-        return values[generator.integers(len(values), size=(repeats, len(values)))]
+    def draw(sample: Scores) -> list[np.ndarray]:
+        drawn: dict[tuple[float, ...], np.ndarray] = {}
+        tasks = [np.asarray(runs, float) for runs in sample]
+        for values in tasks:
+            if (key := tuple(values)) not in drawn:
+                drawn[key] = values[generator.integers(len(values), size=(repeats, len(values)))]
+        return [drawn[tuple(values)] for values in tasks]
 
-    drawn = statistic(*([draw(runs) for runs in sample] for sample in samples))
-    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])
+    low, high = np.quantile(statistic(*map(draw, samples)), [ALPHA / 2, 1 - ALPHA / 2])
     return float(low), float(high)

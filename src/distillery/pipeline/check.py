@@ -143,6 +143,8 @@ def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
 
 def _methods(study: Study) -> Iterable[str]:
     for name, method in study.methods.items():
+        if name == "teacher":
+            yield "methods.teacher: the teacher's row of every table has this name: take another one"
         for pair in method.pairs:
             if pair not in study.pairs:
                 yield f"methods.{name}.pairs: unknown pair {pair!r}: {nearest(pair, study.pairs)}"

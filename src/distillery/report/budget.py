@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from distillery.report.recipes import described, differing, precision_of
-from distillery.report.results import Cell, Results
+from distillery.report.results import Results
 
 # What the keys of a recipe are called, where their names do not say it.
 LABELS = {
@@ -26,38 +27,36 @@ def budget(facts: dict[str, Any]) -> dict[str, Any]:
 
 def footnotes(results: Results) -> dict[str, str]:
     """What sets a method apart from the baseline (without one: from most methods) of its column, in one sentence."""
+    budgets = _apart(results, budget, _compare)
+    # A precision is no budget, but may move a number.
+    precisions = _apart(results, lambda facts: precision_of(facts["recipe"]), _instead)
+    notes: dict[str, list[str]] = {}
+    for begin, found in (("trained with another budget: ", budgets), ("computed in ", precisions)):
+        for method, text in found.items():
+            notes.setdefault(method, []).append(begin + text)
+    return {method: "; ".join(texts) for method, texts in notes.items()}
+
+
+def _apart(results: Results, of: Callable[[dict[str, Any]], Any], compare: Callable[[Any, Any], str]) -> dict[str, str]:
+    """What `compare` says of each method against its column's baseline (or most methods), with the pairs if not all."""
     found: dict[str, dict[str, list[str]]] = {}
     for pair in results.study.pairs:
-        column = [cell for cell in results.column(pair) if cell.facts]
-        if reference := _reference(results, column):
-            for cell in column:
-                if differs := _compare(budget(cell.facts), reference):
-                    found.setdefault(cell.method, {}).setdefault(differs, []).append(pair)
+        column = {cell.method: of(cell.facts) for cell in results.column(pair) if cell.facts}
+        values = list(column.values())
+        for method, ours in column.items():
+            usual = column.get(results.study.tables.baseline or "") or max(values, key=values.count)
+            if differs := compare(ours, usual):
+                found.setdefault(method, {}).setdefault(differs, []).append(pair)
     notes = {}
     for method, texts in found.items():
         everywhere = {len(pairs) for pairs in texts.values()} == {len(results.study.pairs)}
         parts = [text if everywhere else f"{text} ({', '.join(pairs)})" for text, pairs in texts.items()]
-        notes[method] = "trained with another budget: " + "; ".join(parts)
-    return notes | _precisions(results, notes)
+        notes[method] = "; ".join(parts)
+    return notes
 
 
-def _precisions(results: Results, notes: dict[str, str]) -> dict[str, str]:
-    """Methods that were computed in another precision, which is no budget but may move a number."""
-    used = {c.method: precision_of(c.facts["recipe"]) for c in results if c.facts}
-    usual = used.get(results.study.tables.baseline or "") or max(used.values(), key=[*used.values()].count, default="")
-    return {
-        method: "; ".join([*filter(None, [notes.get(method)]), f"computed in {precision} instead of {usual}"])
-        for method, precision in used.items()
-        if precision != usual
-    }
-
-
-def _reference(results: Results, column: list[Cell]) -> dict[str, Any] | None:
-    baseline = next((c for c in column if c.method == results.study.tables.baseline), None)
-    if baseline:
-        return budget(baseline.facts)
-    budgets = [budget(cell.facts) for cell in column]
-    return max(budgets, key=budgets.count) if budgets else None
+def _instead(ours: str, theirs: str) -> str:
+    return "" if ours == theirs else f"{ours} instead of {theirs}"
 
 
 def _compare(ours: dict[str, Any], theirs: dict[str, Any]) -> str:

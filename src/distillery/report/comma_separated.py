@@ -1,4 +1,4 @@
-"""CSV files: unrounded numbers, one line per cell, run, epoch or comparison."""
+"""CSV files: numbers of six significant digits, one line per cell, run, epoch or comparison."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NUMBERS = (
 FIELDS = (
     *("pair", "teacher", "student", "method", "label", "kind", "convention", *NUMBERS, "footnote", "seeds", "values"),
 )
-OURS = ("pair", "method", "convention", "mean", "sd", "n", "difference", "verdict", "reason")
+OURS = ("pair", "method", "convention", "mean", "sd", "n", "difference", "interval", "verdict", "reason")
 THEIRS = ("value", "sd", "trials", "paper", "table", "source", "lineage", "kind", "report", "note")
 
 
 def rows(columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
-    """A CSV file: the header, then one line per mapping; nothing for None, six digits for numbers."""
+    """A CSV file: the header, then one line per mapping; nothing for None, six significant digits for numbers."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

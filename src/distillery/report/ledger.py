@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from distillery.evaluation.statistics import ALPHA, Summary
+from distillery.evaluation.statistics import ALPHA, FLAT, Summary
 from distillery.report.protocol import obstacles
 from distillery.report.published import Published, dataset_of, method_name, of_pair
 from distillery.report.recipes import precision_of
@@ -22,7 +22,11 @@ AGREES, ABOVE, BELOW, NOT_COMPARABLE = "agrees", "above", "below", "not comparab
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cell against one published number. `mean`, `sd`, `n` are ours under the number's own convention."""
+    """One cell against one published number.
+
+    `mean`, `sd`, `n` are ours under the number's own convention; `interval` is half the width of the difference's 95 %
+    interval, None without a verdict.
+    """
 
     pair: str
     method: str
@@ -34,6 +38,7 @@ class Comparison:
     difference: float | None
     verdict: str
     reason: str = ""
+    interval: float | None = None
 
 
 def ledger(results: Results) -> list[Comparison]:
@@ -61,17 +66,16 @@ def compare(cell: Cell, entry: Published) -> Comparison:
     ours = summaries[0]
     difference = None if ours.mean is None else ours.mean - entry.value
 
-    def result(verdict: str, reason: str = "") -> Comparison:
-        convention = conventions[0]
-        return Comparison(
-            cell.pair, cell.method, entry, convention, ours.mean, ours.sd, ours.n, difference, verdict, reason
-        )
+    def result(verdict: str, reason: str = "", interval: float | None = None) -> Comparison:
+        mine = (conventions[0], ours.mean, ours.sd, ours.n)
+        return Comparison(cell.pair, cell.method, entry, *mine, difference, verdict, reason, interval)
 
     if why := obstacles(cell, entry):
         return result(NOT_COMPARABLE, "; ".join(why))
-    verdicts = {_verdict(s, entry, cell.measure) for s in summaries}
+    intervals = [interval(s, entry, cell.measure) for s in summaries]
+    verdicts = {_verdict(s.mean, entry.value, width) for s, width in zip(summaries, intervals, strict=True)}
     if None in verdicts:
-        return result(NOT_COMPARABLE, "a single run without a published spread has no interval")
+        return result(NOT_COMPARABLE, "neither our runs nor a published spread say how far such a number scatters")
     if len(verdicts) > 1:
         return result(NOT_COMPARABLE, "it does not say whether it is of the last or the best epoch, and that decides")
     notes = [] if len(conventions) == 1 else ["under either convention"]
@@ -79,17 +83,16 @@ def compare(cell: Cell, entry: Published) -> Comparison:
         notes.append(f"ours of the tested epoch with the best {cell.measure.name} of the validation data")
     if (precision := precision_of(cell.facts["recipe"])) not in USUAL:
         notes.append(f"ours in {precision}")
-    return result(str(verdicts.pop()), "; ".join(notes))
+    return result(str(verdicts.pop()), "; ".join(notes), intervals[0])
 
 
-def _verdict(ours: Summary, entry: Published, measure: Measure) -> str | None:
-    """Above or below where the difference leaves its 95 % interval; None if no interval can be made.
+def interval(ours: Summary, entry: Published, measure: Measure) -> float | None:
+    """Half the width of the 95 % interval of our mean less the published number; None if no spread is known.
 
     With a published spread the interval is Welch's. Without one, their number is taken as the mean of `trials` runs
-    (one, if they do not say) that scatter like ours.
+    (one, if they do not say) that scatter like ours. Half a unit of the last digit is added: they print as many as we.
+    Runs that are all equal are a coincidence, and no spread (see `statistics.paired`).
     """
-    if ours.mean is None:
-        return None
     trials, sd = entry.trials or 1, entry.sd
     known_spread = sd is not None and trials > 1
     if ours.n > 1 and ours.sd is not None and known_spread and sd is not None:
@@ -102,11 +105,16 @@ def _verdict(ours: Summary, entry: Published, measure: Measure) -> str | None:
         error, df = sd * math.sqrt(1 + 1 / trials), trials - 1
     else:
         return None
-    bound = (
-        float(special.stdtrit(df, 1 - ALPHA / 2)) * error + 0.5 * 10**-measure.digits
-    )  # they print as many digits as we do
-    difference = ours.mean - entry.value
-    return AGREES if abs(difference) <= bound else ABOVE if difference > 0 else BELOW
+    if error < FLAT:
+        return None
+    return float(special.stdtrit(df, 1 - ALPHA / 2)) * error + 0.5 * 10**-measure.digits
+
+
+def _verdict(mean: float | None, value: float, width: float | None) -> str | None:
+    """Above or below where the difference leaves its interval; None without one."""
+    if mean is None or width is None:
+        return None
+    return AGREES if abs(mean - value) <= width else ABOVE if mean > value else BELOW
 
 
 def tally(comparisons: list[Comparison]) -> dict[str, int]:

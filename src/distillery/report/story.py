@@ -62,7 +62,7 @@ def protocol(results: Results) -> str:
     kept = {name: recipe[name] for name in names if recipe.get(name)}
     if "class_names" in results.first().get("data", {}):  # other samples are no pictures that could be cropped
         kept |= recipe["augmentation"]
-        if SOURCES[results.study.data.source].load().streamed:  # of these a part is resized, and nothing is padded
+        if SOURCES[results.study.data.source].load().streamed or not results.task.padded:  # of these a part is resized
             kept.pop("pad", None)
     parts = [f"{called(name)} {said(value)}" for name, value in kept.items() if value]
     return ", ".join(

@@ -7,20 +7,23 @@ from dataclasses import asdict, dataclass, fields, replace
 from statistics import median
 from typing import Any
 
-from distillery.evaluation.statistics import summarise
+from distillery.evaluation.statistics import SMALLEST, summarise
 from distillery.report import budget, glossary
 from distillery.report.aggregate import Aggregate, across_pairs
 from distillery.report.classwise import ClassEffect, effects
 from distillery.report.ledger import Comparison, ledger
 from distillery.report.published import Published
 from distillery.report.results import Cell, Results, label_of_method, score
-from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
-from distillery.task import Measure
+from distillery.report.verdicts import Verdict, against_baseline, best_of_columns, resolution
+from distillery.task import TOP1, Measure
 
 CONVENTIONS = {
     "last": "the last epoch",
     "best": "the epoch that is best on the test set (optimistic: the test set chose it)",
 }
+
+
+BOLD = "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Entry:
         p: of the paired test of that difference, corrected over the table; None if it was not tested.
         mark: "better" or "worse" than the baseline where the test supports it.
         best: it beats every other method of its column, tested likewise.
-        seeds_needed: to detect a difference of `tables.resolve` from the baseline.
+        seeds_needed: to detect a difference of `tables.resolve` from the baseline; None if that says none.
         digits: decimals that are shown.
     """
 
@@ -99,19 +102,26 @@ class Table:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Table:
-        rows = tuple(
-            Row(**{**row, "entries": {p: Entry(**entry) for p, entry in row["entries"].items()}})
-            for row in content["rows"]
-        )
-        lists: dict[str, Any] = {k: tuple(content[k]) for k in ("notes", "footnotes", "missing")}
-        lists["columns"] = tuple(Column(**column) for column in content["columns"])
-        lists["aggregates"] = tuple(Aggregate(**aggregate) for aggregate in content["aggregates"])
-        lists["published"] = tuple(
-            Comparison(**{**c, "published": Published(**c["published"])}) for c in content["published"]
-        )
-        lists["classwise"] = tuple(ClassEffect(**effect) for effect in content["classwise"])
-        known = {f.name: content[f.name] for f in fields(cls)}
-        return cls(**{**known, **lists, "rows": rows, "measure": Measure(**content["measure"])})
+        """Read what any version wrote: keys that are gone are left out, and those that are new have their defaults.
+
+        Raises KeyError, TypeError or AttributeError if it is no table.
+        """
+        made: dict[str, Any] = {k: tuple(content[k]) for k in ("notes", "footnotes", "missing")}
+        rows = ({**row, "entries": {p: _made(Entry, e) for p, e in row["entries"].items()}} for row in content["rows"])
+        made["rows"] = tuple(_made(Row, row) for row in rows)
+        made["columns"] = tuple(_made(Column, column) for column in content["columns"])
+        made["aggregates"] = tuple(_made(Aggregate, aggregate) for aggregate in content["aggregates"])
+        numbers = ({**c, "published": _made(Published, c["published"])} for c in content["published"])
+        made["published"] = tuple(_made(Comparison, c) for c in numbers)
+        made["classwise"] = tuple(_made(ClassEffect, effect) for effect in content["classwise"])
+        made["measure"] = _made(Measure, content.get("measure", asdict(TOP1)))  # once all tables were of accuracy
+        table: Table = _made(cls, content | made)
+        return table
+
+
+def _made(kind: type[Any], content: dict[str, Any]) -> Any:
+    """A dataclass of those entries that it has."""
+    return kind(**{f.name: content[f.name] for f in fields(kind) if f.name in content})
 
 
 def build(results: Results) -> Table:
@@ -198,17 +208,16 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
     if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
         notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
     if tables.baseline:
-        notes += _about_differences(label_of_method(study, tables.baseline), tables.resolve, verdicts, main)
+        notes += _about_differences(label_of_method(study, tables.baseline), resolution(results), verdicts, main)
     if kept := [f"{label_of_method(study, c.method)} ({_numbers(c.kept)})" for c in results if c.kept]:
         notes.append(f"Measured earlier, by the code of their records, and kept without weights: {', '.join(kept)}.")
-    notes.append(
-        "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
-    )
+    if max(len(cell.runs) for cell in results) >= SMALLEST:
+        notes.append(BOLD)
     return notes
 
 
 def _about_differences(
-    baseline: str, resolve: float, verdicts: dict[tuple[str, str], Verdict], measure: Measure
+    baseline: str, resolve: float | None, verdicts: dict[tuple[str, str], Verdict], measure: Measure
 ) -> list[str]:
     tested = [v for v in verdicts.values() if v.p is not None]
     untested = len(verdicts) - len(tested)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -12,21 +13,26 @@ from rich.text import Text
 from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError, read_json
 from distillery.report.ledger import NOT_COMPARABLE
-from distillery.report.sections.section import MARKS, Head, Section, Value
+from distillery.report.sections import comparison
+from distillery.report.sections.published import published
+from distillery.report.sections.section import MARKS, Head, Line, Section, Value
+from distillery.report.table import Table
 from distillery.study.model import Study
 
+LONGEST = 24  # characters of words on one line
 
-def written(study: Study) -> dict[str, Section]:
-    """The report's sections as the `tables` stage wrote them, by name; DistilleryError if it has not."""
+
+def written(study: Study) -> Table:
+    """The table that the `tables` stage wrote, of this or of an earlier version; DistilleryError if there is none."""
     path = Layout(study.study).result_files()["table"]
     if not path.exists():
         raise DistilleryError(
             f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
         )
     try:
-        return {s["name"]: Section.from_json(s) for s in read_json(path)["table"]["sections"]}
-    except (KeyError, TypeError):
-        raise DistilleryError(f"{path} is no table of this version of Distillery: run the study again") from None
+        return Table.from_json(read_json(path)["table"])
+    except (KeyError, TypeError, AttributeError):
+        raise DistilleryError(f"{path} is damaged, or no table of Distillery: run the study again") from None
 
 
 def show(study: Study, fault: str, console: Console | None = None) -> None:
@@ -36,9 +42,9 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
     """
     console, found = console or Console(), written(study)
     _warn(console, fault)
-    for name in ("results", "across"):
-        if name in found:
-            render(console, found[name])
+    for section in (comparison.main(found), comparison.aggregates(found)):
+        if section.rows:
+            render(console, section)
     console.print(f"Figures and the provenance of every number: {Layout(study.study).result_files()['report']}")
     if not Layout(study.study).all_metrics.exists():
         told = "Nothing was trained here: the table was compared with params.yaml and the code, not with its metrics."
@@ -48,14 +54,13 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
 
 def compare(study: Study, fault: str, everything: bool = False, console: Console | None = None) -> None:
     """Print the reproduction ledger: comparisons with published numbers; `everything`: what cannot be compared too."""
-    console, section = console or Console(), written(study).get("published")
+    console, found = console or Console(), written(study)
     _warn(console, fault)
-    if section is None:
+    if not found.published:
         console.print(f"No published number belongs to a cell of study {study.study!r}.")
         return
-    render(console, section, aside=everything)
-    told = (value.text.partition(": ") for line in section.rows for value in line.values)
-    reasons = Counter(why for verdict, _, why in told if verdict == NOT_COMPARABLE)
+    render(console, published(found), aside=everything)
+    reasons = Counter(c.reason for c in found.published if c.verdict == NOT_COMPARABLE)
     for reason, count in reasons.most_common(5):
         _say(console, f"not comparable ({count}): {reason}")
 
@@ -64,10 +69,11 @@ def render(console: Console, section: Section, aside: bool = True) -> None:
     """Print a section, its columns in as many tables below each other as the width asks for."""
     rows = [line for line in section.rows if aside or line.kind != "aside"]
     title: str | None = section.title
-    for columns in _blocks(section, console.width):
+    for columns in _blocks(section.header, rows, console.width):
         shown = RichTable(title=title, title_style="bold")
         for i in columns:
-            shown.add_column(Text(section.header[i].text), justify="right" if section.header[i].number else "left")
+            justify: Literal["left", "right"] = "right" if section.header[i].number else "left"
+            shown.add_column(Text(section.header[i].text), justify=justify, overflow="fold")
         for n, line in enumerate(rows):
             follows = rows[n + 1].kind if n + 1 < len(rows) else line.kind
             shown.add_row(
@@ -86,24 +92,18 @@ def render(console: Console, section: Section, aside: bool = True) -> None:
         console.print(text[0].lower() + text[1:], style="yellow", highlight=False, markup=False, emoji=False)
 
 
-def _blocks(section: Section, width: int) -> list[list[int]]:
-    """Columns that fit beside the first one; text can wrap, so only a table of numbers is divided."""
-    heads = section.header
-    if not all(head.number for head in heads[1:]):
-        return [list(range(len(heads)))]
-    needed = [
-        max(
-            cell_len(part) for part in (*head.text.split("\n"), *(_text(r.values[i], head).plain for r in section.rows))
-        )
-        + 3
-        for i, head in enumerate(heads)
-    ]
+def _blocks(heads: tuple[Head, ...], rows: list[Line], width: int) -> list[list[int]]:
+    """Columns that fit beside the first ones, which are words before any number; only long words are broken."""
+    texts = [(*head.text.split("\n"), *(_text(r.values[i], head).plain for r in rows)) for i, head in enumerate(heads)]
+    longest = [max(map(cell_len, column)) for column in texts]
+    needed = [3 + (n if head.number else min(n, LONGEST)) for n, head in zip(longest, heads, strict=True)]
+    keys = next((i for i, head in enumerate(heads) if head.number), 1)
     blocks: list[list[int]] = []
     room = 0
-    for i in range(1, len(heads)):
+    for i in range(keys, len(heads)):
         if room < needed[i] or not blocks:
-            blocks.append([0])
-            room = width - 1 - min(needed[0], width // 2)
+            blocks.append([*range(keys)])
+            room = width - 1 - min(sum(needed[:keys]), width // 2)
         blocks[-1].append(i)
         room -= needed[i]
     return blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distillery.evaluation.statistics import ALPHA
 from distillery.report.table import Entry
 
 MISSING = "—"
@@ -43,4 +44,10 @@ def score_text(entry: Entry) -> str:
 
 
 def p_text(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}".replace("-", MINUS)
+    """ "p = 0.012", with as many digits as keep it on its side of 0.05; "p < 1e-300" where floats end."""
+    if p < 1e-300:
+        return f"p < 1e{MINUS}300"
+    if p < 0.001:
+        return f"p = {p:.0e}".replace("-", MINUS)
+    texts = (f"{p:.{digits}f}" for digits in range(3, 18))
+    return f"p = {next(text for text in texts if (float(text) < ALPHA) == (p < ALPHA))}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
-from distillery.evaluation.statistics import ALPHA, Difference, holm, paired, seeds_needed
+from distillery.evaluation.statistics import ALPHA, SMALLEST, Difference, holm, paired, seeds_needed
 from distillery.report.results import Results
 from distillery.task import Measure
 
@@ -41,12 +41,22 @@ def against_baseline(results: Results) -> dict[Key, Verdict]:
             other = results.cells[cell.pair, tables.baseline]
             found[cell.pair, cell.method] = paired(cell.scores(tables.convention), other.scores(tables.convention))
     corrected = _corrected(found)
-    main = results.task.main
-    return {key: Verdict(d, corrected.get(key), _seeds(d, tables.resolve), main) for key, d in found.items()}
+    main, resolve = results.task.main, resolution(results)
+    return {key: Verdict(d, corrected.get(key), _seeds(d, resolve), main) for key, d in found.items()}
 
 
-def _seeds(difference: Difference, resolve: float) -> int | None:
-    return None if difference.p is None else seeds_needed(resolve, difference.summary.sd or 0.0)
+def resolution(results: Results) -> float | None:
+    """The difference of which tables say how many seeds show it: `tables.resolve`, or half a point of percentages."""
+    usual = 0.5 if results.task.main.unit == "%" else None
+    return results.study.tables.resolve or usual
+
+
+def _seeds(difference: Difference, resolve: float | None) -> int | None:
+    """Fewer than are ever tested are not enough, however little they scatter."""
+    if difference.p is None or resolve is None:
+        return None
+    needed = seeds_needed(resolve, difference.summary.sd or 0.0)
+    return None if needed is None else max(SMALLEST, needed)
 
 
 def best_of_columns(results: Results) -> set[Key]:

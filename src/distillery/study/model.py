@@ -102,12 +102,14 @@ class Pair(Block):
 class Tables(Block):
     """What the result tables show.
 
-    `pictures: false` leaves out figures with test images in them, where these may not be passed on.
+    `resolve` is a difference from the baseline, in the main measure's unit: a note says how many seeds would show it.
+    Left out, it is half a point where that unit is percent; elsewhere there is no such note. `pictures: false` leaves
+    out figures with test images in them, where these may not be passed on.
     """
 
     convention: Literal["last", "best"] = "last"
     baseline: str | None = None
-    resolve: Positive = 0.5
+    resolve: Positive | None = None
     pictures: bool = True
 
 

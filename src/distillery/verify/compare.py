@@ -3,7 +3,8 @@
 Declared design. Two trainings with one seed on two kinds of machine part in the last bits and end as two draws from one
 distribution. So cells are compared as methods are in a table: paired by seed, by a two-sided t test, corrected for all
 tested cells (Holm). "Within the interval" says that no difference was found; the interval says how small a difference
-would have been.
+would have been. What cannot be tested reproduces nothing: fewer than three common seeds, or differences that are all
+equal (see `statistics.paired`), unless they are all zero.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distillery.evaluation.statistics import ALPHA, SMALLEST, holm, paired
+from distillery.evaluation.statistics import ALPHA, FLAT, SMALLEST, holm, paired
 from distillery.pipeline.current import difference
 from distillery.pipeline.job import Job, Plan
 from distillery.verify.record import Recorded
 
 DECIDES_RESULTS = False
-SAME, WITHIN, FEW, DIFFERENT, MISSING = VERDICTS = (
+SAME, WITHIN, UNTESTED, DIFFERENT, MISSING = (
     "same bits",
     "within the interval",
-    "too few runs to tell",
+    "cannot be tested",
     "different",
     "missing",
 )
@@ -35,7 +36,7 @@ class Compared:
     Attributes:
         ours, theirs: the means, in the measure's unit; None where there is none.
         difference, interval: ours minus theirs over the common seeds, and half the 95 % interval of it.
-        p: corrected; None if it was not tested.
+        p: corrected; None if there is no test.
         parted: the first job whose outputs differ, "" if none does, None if the other copy kept no hashes.
         why: what was different before that: what the job was told, or nothing but machine and versions.
     """
@@ -77,8 +78,8 @@ class Verification:
 
     @property
     def reproduced(self) -> bool:
-        """Whether it is the same study, every cell is there, and no difference was found."""
-        return not self.asked and not self.count(DIFFERENT, MISSING)
+        """Whether it is the same study, all cells are there, some could be tested, and no difference was found."""
+        return not self.asked and not self.count(DIFFERENT, MISSING) and self.count(SAME, WITHIN) > 0
 
 
 def compare(plan: Plan, ours: Recorded, theirs: Recorded) -> Verification:
@@ -96,7 +97,10 @@ def compare(plan: Plan, ours: Recorded, theirs: Recorded) -> Verification:
 
 
 def _entries(side: Recorded) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(pair, row["name"]): entry for row in side.tables.table["rows"] for pair, entry in row["entries"].items()}
+    """Entries of the table by pair and name; a teacher may have no such measure, and then is no cell."""
+    rows = side.tables.table["rows"]
+    found = {(pair, row["name"]): (row, entry) for row in rows for pair, entry in row["entries"].items()}
+    return {key: entry for key, (row, entry) in found.items() if row["kind"] != "teacher" or entry["mean"] is not None}
 
 
 def _cell(
@@ -125,16 +129,13 @@ def _cell(
     if known and alike and left == right:
         return replace(cell, verdict=SAME, difference=0.0, interval=0.0, parted=parted)
     found = paired(*(dict(zip(entry["seeds"], entry["values"], strict=True)) for entry in (mine, other)))
-    if found.summary.n < SMALLEST:
-        return replace(cell, verdict=FEW, difference=left - right, parted=parted, why=why)
-    shift, interval = found.summary.mean, found.summary.ci95
-    p = _p(found.p, shift)
-    return replace(cell, verdict=WITHIN, difference=shift, interval=interval, p=p, parted=parted, why=why)
-
-
-def _p(p: float | None, shift: float | None) -> float | None:
-    """Of differences without any spread: certain if they are not zero."""
-    return p if p is not None else float(not shift)
+    shift, interval, p = found.summary.mean, found.summary.ci95, found.p
+    if shift is None:
+        shift = left - right  # of a teacher
+    elif p is None and found.summary.n >= SMALLEST and abs(shift) < FLAT:
+        p = 1.0  # nothing differs, run by run
+    verdict, interval = (UNTESTED, None) if p is None else (WITHIN, interval)
+    return replace(cell, verdict=verdict, difference=shift, interval=interval, p=p, parted=parted, why=why)
 
 
 def _judged(cells: list[Compared]) -> Iterator[Compared]:

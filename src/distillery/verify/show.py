@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from distillery.report.text import number
-from distillery.verify.compare import DIFFERENT, FEW, MISSING, SAME, WITHIN, Compared, Verification
+from distillery.report.text import listed, number
+from distillery.verify.compare import DIFFERENT, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification
 
 DECIDES_RESULTS = False
 HEADER = ("method", "pair", "here", "there", "difference", "verdict", "parts at")
-_STYLES = {SAME: "green", WITHIN: "green", FEW: "yellow", DIFFERENT: "bold red", MISSING: "bold red"}
+_STYLES = {SAME: "green", WITHIN: "green", UNTESTED: "yellow", DIFFERENT: "bold red", MISSING: "bold red"}
 
 
 def parting(cell: Compared) -> str:
@@ -34,13 +34,22 @@ def verdict(found: Verification) -> str:
     total, against = len(found.cells), f"against {found.theirs}"
     if found.asked:
         return f"not the same study {against}: {'; '.join(found.asked[:3])}{' ...' if len(found.asked) > 3 else ''}"
-    counts = ", ".join(f"{n} {name}" for name in (SAME, WITHIN, FEW, DIFFERENT, MISSING) if (n := found.count(name)))
-    if not found.reproduced:
-        first = next(cell for cell in found.cells if cell.verdict in (DIFFERENT, MISSING))
-        return f"NOT reproduced {against}: {first.label} ({first.pair}) is {first.verdict}; of {total} cells {counts}"
+    order = (SAME, WITHIN, UNTESTED, DIFFERENT, MISSING)
+    counts = f"of {total} cells " + ", ".join(f"{n} {name}" for name in order if (n := found.count(name)))
+    if failed := [cell for cell in found.cells if cell.verdict in (DIFFERENT, MISSING)]:
+        return f"NOT reproduced {against}: {failed[0].label} ({failed[0].pair}) is {failed[0].verdict}; {counts}"
+    untested = [_named(cell, found.digits) for cell in found.cells if cell.verdict == UNTESTED]
+    if len(untested) == total:
+        return f"nothing could be tested {against}: {listed(untested)}"
     if found.count(SAME) == total:
         return f"reproduced {against}: all {total} cells, bit for bit"
-    return f"reproduced {against}: no difference found; of {total} cells {counts}"
+    return f"reproduced {against}: no difference found; {counts}" + (f": {listed(untested)}" if untested else "")
+
+
+def _named(cell: Compared, digits: int) -> str:
+    """A cell that cannot be tested, with its difference."""
+    shift = f" {number(cell.difference, digits, sign=True)}" if cell.difference else ""
+    return f"{cell.label} ({cell.pair}){shift}"
 
 
 def notes(found: Verification) -> list[str]:
@@ -58,6 +67,8 @@ def notes(found: Verification) -> list[str]:
             "Difference: here minus there, mean over the common seeds with its 95 % interval. Cells are different if "
             "p < 0.05 in a t-test paired by seed, Holm-corrected over these cells."
         )
+    if found.count(UNTESTED):
+        said.append("Cannot be tested: fewer than three common seeds, or the same difference in every run.")
     return said
 
 

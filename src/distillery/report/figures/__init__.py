@@ -31,11 +31,12 @@ from distillery.report.table import Table
 FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
     "differences": (
         "Differences to the baseline, paired by seed, with 95 % intervals, the best at the top; "
-        "▲/▼: significant after correction.",
+        "▲/▼: significantly better/worse after correction.",
         differences.draw,
     ),
     "improvement": (
-        "All pairs together: how likely a run beats one of the baseline's, with 95 % bootstrap intervals.",
+        "All pairs together: how likely a run beats one of the baseline's, with 95 % intervals: a percentile bootstrap "
+        "over runs, not corrected, no test.",
         differences.draw_improvement,
     ),
     "curves": (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -48,7 +46,7 @@ def draw(results: Results, table: Table) -> Figure | None:
 
 
 def draw_improvement(results: Results, table: Table) -> Figure | None:
-    """Of a study of several pairs, the methods over all of them."""
+    """Of a study of several pairs, the methods over all of them. Nothing is tested here, so nothing is marked."""
     found = sorted(
         ((a.improvement, a) for a in table.aggregates if a.improvement is not None),
         key=lambda f: (-f[0], -table.measure.gain(f[1].iqm)),
@@ -58,16 +56,8 @@ def draw_improvement(results: Results, table: Table) -> Figure | None:
     labels = [a.label for _, a in found]
     figure, (axis,) = _forest(table, ["all pairs"], [labels])
     for line, (chance, a) in enumerate(found):
-        low, high = a.improvement_interval or (chance, chance)
-        verdict = "better" if low > 0.5 else "worse" if high < 0.5 else None
-        style: dict[str, Any] = {
-            "color": COLOURS[verdict],
-            "marker": SHAPES[verdict],
-            "markersize": 4.5,
-            "linewidth": 1.2,
-        }
-        axis.plot([low, high], [line, line], color=COLOURS[verdict], linewidth=1.2)
-        axis.plot([chance], [line], **style)
+        axis.plot(a.improvement_interval or (chance, chance), [line, line], color=COLOURS[None], linewidth=1.2)
+        axis.plot([chance], [line], color=COLOURS[None], marker=SHAPES[None], markersize=4.5)
     _finish(axis, labels, 0.5)
     axis.set_xlabel(f"probability of improvement on {plain(table.label(table.baseline))}")
     return figure

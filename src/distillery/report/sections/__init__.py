@@ -1,7 +1,8 @@
 """The report, free of any format: a list of sections, each with a table, notes and the names of its figures.
 
-`sections` is the one place that says what is reported. The renderers (terminal, markdown, latex, page) are functions of
-what it returns, and `table.json` keeps it, so that a clone can show it without the measurements.
+`sections` is the one place that says what is reported. The renderers (markdown, latex, page) are functions of what it
+returns, and `table.json` keeps it for programs. The terminal makes its sections of the table in that file, so that a
+clone can show them without the measurements, whatever version wrote it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ def sections(results: Results, table: Table, drawn: Collection[str] = ()) -> lis
     """
     found = [
         methods.trained(results, table),
-        comparison.main(results, table),
+        comparison.main(table, comparison.caption(results, table)),
         comparison.differences(table),
         comparison.aggregates(table),
-        published.published(results, table),
+        published.published(table),
         Section("curves", "Learning curves", figures=("curves",)),
         Section("cost", "Cost and temperature", figures=("cost", "temperature")),
         measures.others(results, table),

@@ -6,17 +6,15 @@ from typing import Any
 
 from distillery.report import glossary
 from distillery.report.ledger import NOT_COMPARABLE, tally
-from distillery.report.results import Results
 from distillery.report.sections.section import Head, Line, Section, Value, words
 from distillery.report.table import Table
 from distillery.report.text import number
 
 
 def published_values(table: Table, c: Any) -> tuple[Value, ...]:
-    """One comparison: epoch, ours, published, difference, verdict, source."""
+    """One comparison: ours, published, difference, verdict, epoch, reason, source."""
     digits, theirs = table.measure.digits, c.published
     return (
-        Value(c.convention, sort=c.convention),
         Value(
             number(c.mean, digits),
             "" if c.sd is None else number(c.sd, digits),
@@ -29,19 +27,30 @@ def published_values(table: Table, c: Any) -> tuple[Value, ...]:
             "" if theirs.trials is None else f" ({theirs.trials})",
             sort=theirs.value,
         ),
-        Value(number(c.difference, digits, sign=True), sort=c.difference),
-        Value(f"{c.verdict}: {c.reason}" if c.reason else c.verdict, sort=c.verdict),
+        Value(
+            number(c.difference, digits, sign=True),
+            "" if c.interval is None else number(c.interval, digits),
+            sort=c.difference,
+        ),
+        *words(c.verdict, c.convention, c.reason),
         Value(f"{theirs.paper}, {theirs.table}", sort=theirs.paper, link=glossary.arxiv(theirs.paper)),
     )
 
 
 PUBLISHED = (
-    *(Head("epoch", False), Head("ours"), Head("published"), Head("difference")),
-    *(Head("verdict", False), Head("source", False)),
+    *(Head("ours"), Head("published"), Head("difference")),
+    *(Head("verdict", False), Head("epoch", False), Head("reason", False), Head("source", False)),
+)
+NOTES = (
+    "Difference: ours less the published number, ± half its 95 % interval: Welch's where a spread is published; "
+    "elsewhere their number is taken as the mean of its runs (of one, if they do not say) that scatter like ours. "
+    "Half a unit of the last digit is added.",
+    "agrees: the difference lies within its interval. That is not equality: the interval says how large a difference "
+    "would go unseen. It is not corrected for how many numbers are compared.",
 )
 
 
-def published(results: Results, table: Table) -> Section:
+def published(table: Table) -> Section:
     rows = [
         Line(
             (*words(table.label(c.method), c.pair), *published_values(table, c)),
@@ -49,10 +58,16 @@ def published(results: Results, table: Table) -> Section:
         )
         for c in table.published
     ]
-    header = (Head("method", False), Head("pair", False), *PUBLISHED)
-    lead = tally_text(table) if rows else ""
+    if not rows:
+        return Section("published", "Against published numbers")
     return Section(
-        "published", "Against published numbers", header, tuple(rows), lead=lead, figures=("published",) if rows else ()
+        "published",
+        "Against published numbers",
+        (Head("method", False), Head("pair", False), *PUBLISHED),
+        tuple(rows),
+        lead=tally_text(table),
+        notes=NOTES if any(c.interval is not None for c in table.published) else (),
+        figures=("published",),
     )
 
 

@@ -92,12 +92,6 @@ class Section:
         rows = [{"kind": line.kind, "values": [_brief(value) for value in line.values]} for line in self.rows]
         return asdict(self) | {"rows": rows}
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Section:
-        rows = [Line(tuple(Value(**v) for v in line["values"]), line["kind"]) for line in content["rows"]]
-        lists = {name: tuple(content[name]) for name in ("notes", "footnotes", "warnings", "figures")}
-        return cls(**content | lists | {"rows": tuple(rows), "header": tuple(Head(**h) for h in content["header"])})
-
 
 def _brief(value: Value) -> dict[str, Any]:
     return {f.name: v for f in fields(value) if (v := getattr(value, f.name)) != f.default}

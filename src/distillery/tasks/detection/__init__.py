@@ -69,6 +69,7 @@ class Detection(Task):
         ),
     )
     plain = "detect"
+    padded = False  # `data.scales` and `data.crop` say how images are seen
     parts: ClassVar[Mapping[str, str]] = {
         "training": f"{_HERE}.training:BoxTraining",
         "evaluation": f"{_HERE}.evaluation:BoxEvaluation",
