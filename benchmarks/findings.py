@@ -1,6 +1,7 @@
 """The numbers of docs/findings.md, from the committed results of a study. Nothing is trained.
 
     python benchmarks/findings.py results/cifar100-small [--against kd_ls:kd_w9,dkd_ls:dkd] [--markdown]
+    python benchmarks/findings.py results/cifar100-short --beside results/cifar100-weight --against kd_ls:kd_t2_w9
 
 Four tables: chosen differences, paired by seed, with Holm's correction over them; what the best epoch on the test set
 adds to the last one; how far seeds scatter, and how many it takes to see half a point; what the view table saved.
@@ -36,6 +37,18 @@ def read(folder: Path) -> Runs:
         if row["seed"]:
             found[f"{row['pair']} {row['method']}" if several else row["method"]][int(row["seed"])] = row
     return found
+
+
+def joined(runs: Runs, other: Runs) -> Runs:
+    """Runs of two studies, to be paired by seed. Raises DistilleryError unless a method that both have shows that.
+
+    A run is a function of its parameters and its seed: if one method's accuracies are equal, seed by seed, then data,
+    teacher, recipe, network and machine were the same.
+    """
+    both = [method for method in runs if method in other]
+    if not both or any(column(runs, m, "top1_last") != column(other, m, "top1_last") for m in both):
+        raise DistilleryError("no method has the same accuracies in both studies: their seeds do not pair")
+    return runs | other
 
 
 def column(runs: Runs, method: str, name: str) -> dict[int, float]:
@@ -94,16 +107,18 @@ def saved(runs: Runs, study: Study) -> list[list[object]]:
 def main(argv: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("results", type=Path, help="results/<study>")
+    options.add_argument("--beside", type=Path, help="results of a study whose runs pair with these: for --against")
     options.add_argument("--against", default="", help="method:method,... whose differences to print")
     options.add_argument("--baseline", default="kd")
     options.add_argument("--markdown", action="store_true")
     given = options.parse_args(argv)
     try:
         runs, study = read(given.results), check.load(Path("workflow/studies", f"{given.results.name}.yaml"))
+        every = joined(runs, read(given.beside)) if given.beside else runs
     except (OSError, DistilleryError) as error:
         options.error(str(error))
     chosen = [tuple(pair.split(":")) for pair in given.against.split(",") if pair]
-    unknown = {name for pair in chosen for name in pair} - set(runs)
+    unknown = {name for pair in chosen for name in pair} - set(every)
     if unknown or any(len(pair) != 2 for pair in chosen):
         options.error(f"--against: {', '.join(sorted(unknown)) or given.against} is not in {given.results}/runs.csv")
     tables = [("best minus last, points", ["method", "least", "median", "most"], best_minus_last(runs))]
@@ -111,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     tables += [("spread over seeds, points", heads, spread(runs, given.baseline))]
     tables += [("the view table", ["", ""], saved(runs, study))]
     if chosen:
-        rows = differences(runs, [(a, b) for a, b in chosen])
+        rows = differences(every, [(a, b) for a, b in chosen])
         tables.insert(0, ("differences, points", ["", "mean", "95 %", "p, corrected"], rows))
     for title, heads, rows in tables:
         print(f"\n{title}\n")

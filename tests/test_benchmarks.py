@@ -324,6 +324,9 @@ def test_findings_are_those_of_the_results(
     with pytest.raises(SystemExit):
         bench("findings").main(["results/digits", "--against", "rld:nobody"])
     assert "nobody is not in" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench("findings").main(["results/digits", "--beside", "results/cifar100-short"])
+    assert "their seeds do not pair" in capsys.readouterr().err
 
 
 @pytest.mark.slow
