@@ -15,7 +15,7 @@ from snakemake.exceptions import WorkflowError
 
 import distillery
 from distillery.errors import DistilleryError
-from distillery.pipeline.internals import is_submitted, obey_sigterm
+from distillery.pipeline.internals import is_silent, is_submitted, obey_sigterm
 from distillery.pipeline.snakemake import Jobs
 from distillery.project import chosen
 from distillery.status.show import failures
@@ -30,6 +30,8 @@ shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # which Snakemake wo
 try:
     JOBS = Jobs(plans=not is_submitted(workflow), params=chosen(config))
 except DistilleryError as error:
+    if is_silent(workflow):
+        print(f"distillery: {error}", file=sys.stderr)
     raise WorkflowError(str(error)) from None
 AT = JOBS.layout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from distillery.records import files
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, atomic_path, lock, read_json, write_json
+from distillery.status.locks import holder
 
 
 def run(code: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
@@ -179,15 +181,33 @@ def test_json_refuses_what_is_not_finite_and_says_where(tmp_path: Path, value: f
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe{}"])
-def test_damaged_json_is_one_sentence(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(DistilleryError, match=r"a\.json is damaged or cut short .*; delete it and run its stage again"):
-        read_json(tmp_path / "a.json")
+@pytest.mark.parametrize(
+    ("place", "damaged", "missing"),
+    [
+        ("artifacts/s/a.json", "delete it and run its stage again", "run the stage that makes it first"),
+        ("results/s/a.json", "take it from git again", "take it from git again"),
+        ("params.yaml", "a JSON file is expected there", "check the path"),
+        ("../artifacts/s/a.json", "a JSON file is expected there", "check the path"),
+    ],
+)
+def test_damaged_and_missing_json_is_one_sentence_that_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, place: str, damaged: str, missing: str
+) -> None:
+    """Only what a stage makes is to be deleted."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (Path(place), Path(place).resolve()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(DistilleryError, match=rf"{path} is missing; {missing}"):
+            read_json(path)
+        path.write_bytes(content)
+        with pytest.raises(DistilleryError, match=rf"{path} is .*damaged or cut short .*[;:] {damaged}") as found:
+            read_json(path)
+        assert ("delete" in str(found.value)) == place.startswith("artifacts")
+        path.unlink()
 
 
-def test_missing_and_unreadable_json_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DistilleryError, match=r"a\.json is missing; run the stage that makes it first"):
-        read_json(tmp_path / "a.json")
+def test_unreadable_json_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DistilleryError, match=r"cannot read .*: Is a directory; check the path"):
         read_json(tmp_path)
 
@@ -245,11 +265,11 @@ def test_damaged_tensor_file_is_one_sentence(tmp_path: Path) -> None:
     for content in (b"", whole[:5], whole[:40], whole[:-1], whole + b"x", b"PK" + whole[2:]):
         path.write_bytes(content)
         for read in (artifacts.load_tensors, artifacts.read_metadata):
-            with pytest.raises(DistilleryError, match=r"a\.safetensors is damaged or cut short .*; delete it and run"):
+            with pytest.raises(DistilleryError, match=r"a\.safetensors is no safetensors file, or is damaged"):
                 read(path)
     path.unlink()
     for read in (artifacts.load_tensors, artifacts.read_metadata, artifacts.sha256_file):
-        with pytest.raises(DistilleryError, match=r"a\.safetensors is missing; run the stage that makes it first"):
+        with pytest.raises(DistilleryError, match=r"a\.safetensors is missing; check the path"):
             read(path)
 
 
@@ -291,6 +311,23 @@ from distillery.records.io import lock
 with lock(sys.argv[1]):
     print("ready", flush=True); time.sleep(600)
 """
+
+
+def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one would look as if somebody were about to begin; one that is left all the same does for a moment."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(DistilleryError, match="the disk is full"), lock(tmp_path / "a"):
+            raise AssertionError("held")
+    assert not [*tmp_path.iterdir()]
+    (empty := tmp_path / ".a.lock").touch()
+    assert (young := holder(tmp_path / "a")) and young.alive
+    os.utime(empty, (0, 0))
+    assert (old := holder(tmp_path / "a")) and not old.alive
 
 
 def test_second_holder_is_refused_and_a_killed_one_lets_go(tmp_path: Path) -> None:

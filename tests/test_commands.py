@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -13,7 +14,8 @@ from conftest import ROOT
 from small_study import STUDY, write
 from typer.testing import CliRunner
 
-from distillery.cli import app
+from distillery import project
+from distillery.cli import app, main
 from distillery.cli.components import _parts, keys
 from distillery.cli.cost import lines
 from distillery.errors import DistilleryError
@@ -45,6 +47,66 @@ def test_one_method_in_full() -> None:
     assert "list of number, >= 0, < 1" in said("methods", "adamw")
     unknown = CliRunner().invoke(app, ["methods", "kdd"])
     assert isinstance(unknown.exception, DistilleryError) and "did you mean" in str(unknown.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ('"""Of mine."""\nfrom distillery.objectives.kd import KD\nclass Mine(KD):\n    pass\n', "Mine", "Of mine."),
+        ("from distillery.objectives.plugins.swap import Swap as S\nclass Mine(S):\n    pass\n", "Mine", "(plug-in)"),
+        (None, "Mine", "there is no file mine.py here"),
+        ("class Mine(:\n", "Mine", "importing mine.py raises SyntaxError"),
+        ("class Mine:\n    pass\n", "Mine", "mine.py:Mine is no objective: derive it from"),
+        ("class Mine:\n    pass\n", "Mne", "did you mean 'Mine'?"),
+    ],
+)
+def test_a_method_of_ones_own(
+    text: str | None, name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("mine.py").write_text(text)
+    result = CliRunner().invoke(app, ["methods", f"mine.py:{name}"], env={"COLUMNS": "160"})
+    assert expected in result.stdout + str(result.exception or ""), result.exception
+    assert isinstance(result.exception, DistilleryError | None)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space"), "the disk is full; free some space"),
+        (OSError(errno.EROFS, "Read-only", "a/b"), "a/b: the file system is read-only"),
+        (FileNotFoundError(errno.ENOENT, "No such", "a/b"), "a/b: there is no such file or folder"),
+        (PermissionError(errno.EACCES, "denied", "a/b"), "a/b: permission denied"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    error: OSError, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(project, "studies", lambda: (_ for _ in ()).throw(error))
+    with pytest.raises(SystemExit) as left:
+        main(["study"])
+    said = capsys.readouterr().err
+    assert left.value.code == 1 and said.startswith(f"distillery: {expected}") and said.count("\n") == 1
+    monkeypatch.setattr(project, "studies", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["study"])
+
+
+@pytest.mark.parametrize(
+    ("shell", "said"),
+    [(">/dev/full", "distillery: the disk is full; free some space and run the command again\n"), ("| true", "")],
+)
+@pytest.mark.parametrize("command", ["--version", "study"])
+def test_where_nothing_can_be_printed(command: str, shell: str, said: str, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m distillery {command} {shell}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", said) and (done.returncode == 1) == bool(said)
+
+
+def test_help_names_defaults() -> None:
+    assert "exports/STUDY-PAIR-METHOD-SEED" in said("export", "-h")
 
 
 def test_networks() -> None:

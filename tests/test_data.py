@@ -120,7 +120,7 @@ def test_changed_arrays_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(DistilleryError, match="damaged or cut short"):
         Dataset.load(path)
     path.unlink()
-    with pytest.raises(DistilleryError, match="is missing; run the stage"):
+    with pytest.raises(DistilleryError, match="is missing"):
         Dataset.load(path)
 
 

@@ -162,6 +162,7 @@ TALL = (  # a box that an image of 64 x 48 has no room for
         # There is something to find.
         ("coco", emptied("train"), r"data\.train: no object is in the images of train"),
         ("coco", emptied("val"), r"data\.test: no object is in the images of val"),
+        ("yolo", lambda r: (r / "config.yaml").unlink(), r"there is no file .*config\.yaml: `data\.names`"),
         ("yolo", lambda r: shutil.rmtree(r / "labels/val"), "there is no folder .*labels/val: put the boxes"),
         # Boxes are numbers, and within the image.
         ("voc", voc("<xmin>", "<xmin>nan</xmin><xmin>"), "is no annotation"),

@@ -59,6 +59,12 @@ def test_names_that_are_not_in_the_study(bench: Workbench) -> None:
     said = refused(bench, "distillery", "distill", "--pair", pair(bench), "--method", "kdd", "--seed", "0")
     assert "did you mean 'kd'?" in said
     assert "--seed one: not in params.yaml" in refused(bench, *distill(bench, "one"))
+    before = bench.params
+    bench.params = before | {"seeds": ["0-7"]}
+    assert "--seed 3 is one of a block that is trained together: give --seed 0-7" in refused(
+        bench, *distill(bench, "3")
+    )
+    bench.params = before
     assert "did you mean" in refused(bench, "distillery", "teacher", "--teacher", f"{teacher(bench)}x")
     said = refused(bench, "distillery", "study", "cifar10")
     assert "no ready-made study 'cifar10'" in said
@@ -87,9 +93,10 @@ def test_both_engines_show_the_sentence(bench: Workbench) -> None:
     params = bench.params
     bench.params = params | {"methods": params["methods"] | {"kd": {"objective": "kd", "temprature": 2}}}
     try:
-        done = bench.run("snakemake", "-n", check=False)
-        assert done.returncode
-        assert "unknown key 'temprature': did you mean 'temperature'?" in done.stdout + done.stderr
+        for quiet in ([], ["--quiet", "all"]):
+            done = bench.run("snakemake", "-n", *quiet, check=False)
+            assert done.returncode
+            assert "unknown key 'temprature': did you mean 'temperature'?" in done.stdout + done.stderr
     finally:
         bench.params = params
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from distillery.cli import app
 from distillery.errors import DistilleryError
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
+from distillery.records.files import lock
 
 AT = Layout("small")
 
@@ -46,6 +49,113 @@ def test_init_refuses_the_checkout_and_an_unknown_study(tmp_path: Path) -> None:
     with pytest.raises(DistilleryError, match="no ready-made study 'digit': did you mean 'digits'"):
         project.start(tmp_path, "digit")
     assert list(tmp_path.iterdir()) == []
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """All that is in a folder, and what its files say."""
+    return {str(p.relative_to(folder)): p.read_text() if p.is_file() else "" for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("there", "to", "sentence"),
+    [
+        ("mine", "mine", "mine is no folder, and a project needs one there: move it away"),
+        ("mine", "mine/sub", "mine is no folder"),
+        ("mine/profiles", "mine", "mine/profiles is no folder"),
+        ("mine/Snakefile/", "mine", "mine/Snakefile is a folder, and a project has a file of this name"),
+        ("mine/params.yaml/", "mine", "mine/params.yaml is a folder"),
+    ],
+)
+def test_init_makes_no_half_of_a_project(
+    there: str, to: str, sentence: str, force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there.endswith("/"):
+        Path(there).mkdir(parents=True)
+    else:
+        Path(there).parent.mkdir(exist_ok=True)
+        Path(there).write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises(DistilleryError, match=sentence):
+        project.start(Path(to), "digits", force)
+    assert tree(tmp_path) == before
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A file of this name gets half of what it should."""
+    write = Path.write_bytes
+
+    def half(path: Path, content: bytes) -> int:
+        if f".{name}." not in str(path):
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+
+
+def test_init_and_study_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    project.start(Path("old"), "digits")
+    Path("old/Snakefile").write_text("mine")
+    before = tree(tmp_path)
+    full_disk(monkeypatch, "params.yaml")
+    for folder in ("old", "new/er"):
+        with pytest.raises(DistilleryError, match=r"cannot write .*params\.yaml: the disk is full"):
+            project.start(Path(folder), "cifar100-small", force=True)
+    monkeypatch.chdir("old")
+    assert "cannot write params.yaml: the disk is full" in str(call("study", "cifar100-small").exception)
+    assert tree(tmp_path) == before
+
+
+def test_init_where_slurm_leads_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slurm").symlink_to("nowhere")
+    assert project.start(tmp_path, "digits").kept == ["slurm"]
+    assert project.start(tmp_path, "digits", force=True) == project.Started(["slurm"], [])
+    assert (tmp_path / "slurm" / "config.yaml").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert "next: cd 'my study'; distillery check" in call("init", "my study").stdout, "to be pasted"
+
+
+def test_a_study_is_put_in_the_place_of_a_link_and_not_of_what_it_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("workflow/studies").mkdir(parents=True)
+    own = Path("workflow/studies/own.yaml")
+    write(STUDY, str(own))
+    content, params = own.read_bytes(), Path("params.yaml")
+    params.symlink_to(own)
+    assert call("study", "own").exit_code == 0 and params.is_symlink(), "it is that study already"
+    assert call("study", "digits").exit_code == 0 and own.read_bytes() == content
+    assert not params.is_symlink() and params.read_bytes() == project.study("digits").read_bytes()
+    own.rename("elsewhere.yaml")
+    for target in ("elsewhere.yaml", "nowhere.yaml"):
+        params.unlink()
+        params.symlink_to(target)
+        assert "was edited" in str(call("study", "digits").exception) and params.is_symlink()
+        assert call("study", "digits", "--force").exit_code == 0 and not params.is_symlink()
+    assert Path("elsewhere.yaml").read_bytes() == content
+    params.unlink()
+    params.mkdir()
+    assert "params.yaml is a folder here" in str(call("study", "digits", "--force").exception)
+
+
+def test_studies_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("workflow/studies")
+    (folder / "folder.yaml").mkdir(parents=True)
+    (folder / "link.yaml").symlink_to("nowhere")
+    (folder / "latin.yaml").write_bytes("# caf\u00e9\n".encode("latin-1"))
+    assert call("study", "digits").exit_code == 0, "others are none of its business"
+    before, listed = Path("params.yaml").read_bytes(), call("study").stdout
+    assert "real 8x8 scans" in listed
+    for name, why in (("folder", "Is a directory"), ("link", "No such file"), ("latin", "UTF-8")):
+        assert re.search(rf"^{name} +{folder}/{name}.yaml cannot be read \(.*{why}", listed, re.MULTILINE), listed
+        error = call("study", name).exception
+        assert isinstance(error, DistilleryError) and f"{name}.yaml" in str(error) and why in str(error)
+    assert Path("params.yaml").read_bytes() == before
 
 
 def test_a_wheel_carries_all_that_a_project_needs() -> None:
@@ -92,6 +202,23 @@ def test_clean_names_the_study_and_asks(tmp_path: Path, monkeypatch: pytest.Monk
     assert "removed" in call("clean", answer="y\n").stdout
     assert not AT.artifacts.exists() and AT.results.exists() and Layout("other").artifacts.exists()
     assert "results/small" in call("clean", "--yes", "--results").stdout and not AT.results.exists()
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_clean_leaves_a_job_at_work_alone(planned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(STUDY)
+    if planned:
+        current(Path("params.yaml"), write=True)
+    weights = AT.teacher("t")
+    with lock(weights):
+        AT.arrays.parent.mkdir()
+        AT.arrays.write_text("x")
+        said = call("clean", "--yes").exception
+        assert isinstance(said, DistilleryError) and AT.arrays.exists()
+        assert str(said).startswith("the job teacher t is running" if planned else f"the job that makes {weights}")
+    (left := weights.with_name(f".{weights.name}.lock")).write_text(f"process 999999999 on {socket.gethostname()}")
+    assert left.exists() and "removed" in call("clean", "--yes").stdout, "it was killed"
 
 
 @pytest.mark.slow

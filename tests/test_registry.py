@@ -243,6 +243,11 @@ def test_an_installed_module_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
 MISTAKES = {
     "unknown class": (ORDINARY["two classes"][0], "Mne", "{}", "mine.py has no 'Mne': did you mean 'Mine'?"),
     "raises": ("\nx = 1\nx.nothing\n", "Mine", "{}", "raises AttributeError: 'int' object has no attribute 'nothing'"),
+    "ends the program": ("\nimport sys\nsys.exit()\n", "Mine", "{}", "mine.py ends the program (line 11): put"),
+    "reads arguments": (
+        '\nfrom argparse import ArgumentParser as P\np = P()\np.add_argument("x", type=complex)\np.parse_args(["x"])\n',
+        *("Mine", "{}", "mine.py ends the program (line 13): put"),
+    ),
     "no objective": ("\nclass Mine: pass\n", "Mine", "{}", "mine.py:Mine is no objective: derive it from"),
     "no class": ("\nMine = 3\n", "Mine", "{}", "mine.py:Mine is no objective: derive it from"),
     "unknown need": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def recipe(**changes: Any) -> dict[str, Any]:
 
 
 KD: dict[str, Any] = {"objective": "kd"}
+PLAIN = {"t": {"architecture": "resnet8_w4", "recipe": {"validation": 0.0, "augmentation": {"pad": 0, "flip": False}}}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a plug-in for logits on a method that compares none": (
         study({"objective": "at", "plugins": {"standardise": {}}}),
@@ -145,6 +147,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "pairs.t-s: with batch_size 89 the last batch of 179 images holds one, and shufflenet_v2 normalises over a "
         "single value there: choose another batch_size",
     ),
+    "nothing to train on": (
+        study(KD, teachers=PLAIN, **recipe(validation=0.99999)),
+        "pairs.t-s: recipe.validation 0.99999 leaves no image to train on",
+    ),
+    "padding without end": (
+        study(KD, teachers=PLAIN, **recipe(augmentation={"pad": 100_000, "flip": False})),
+        "pairs.t-s: recipe.augmentation.pad is 100,000, wider than the images (8 pixels)",
+    ),
+    "seeds without end": (study(KD, seeds=["0-9999999999"]), "'0-9999999999' has 10,000,000,000 seeds, and 10,000 is"),
+    "a name longer than a file's": (study(KD, study="x" * 101), "study: "),
     "milestones beyond the last epoch": (
         study(KD, **recipe(milestones=[12, 30])),
         "recipe.milestones: 30 is beyond the last epoch, 20",
@@ -212,7 +224,9 @@ def test_every_ready_made_study_passes(path: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     found = load(path)
     if here := found.data.source in ("folder", "streamed_folder"):
-        photos(tmp_path / found.data.options["root"], 40, ("train", "val"))
+        root = photos(tmp_path / found.data.options["root"], 40, ("train", "val"))
+        for split in ("train", "val"):  # logit standardisation wants three classes
+            shutil.copytree(root / split / "warm", root / split / "warmer")
     known = found.data.source in ("digits", "cifar100") and found.task["name"] == "classification"
     rehearse(found, images=here or known)
 

@@ -236,14 +236,36 @@ def test_an_export_of_what_is_not_there_is_one_sentence(capsys: pytest.CaptureFi
 
 def test_a_folder_that_is_there_stays(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     kd = ("--method", "kd", "--seed", "0")
-    command(*kd, capsys=capsys)
-    (marked := Path("exports/small-t-s-kd-0/mark")).write_text("")
-    assert "--force" in command(*kd, capsys=capsys, code=1) and marked.exists()
+    command(*kd, "--torch-export", capsys=capsys)
+    folder = Path("exports/small-t-s-kd-0")
+    for mark in ("notes.txt", ".git/config"):
+        (folder / mark).parent.mkdir(exist_ok=True)
+        (folder / mark).write_text("mine")
+    (folder / "README.md").write_text("old")
+
+    assert "--force" in command(*kd, capsys=capsys, code=1)
+    said = command(*kd, "--force", capsys=capsys, code=1)
+    assert "model.pt2 is of the student that was exported there before: give --torch-export" in said
+    assert (folder / "README.md").read_text() == "old"
+    (folder / "model.pt2").rename(folder / "kept.pt2")
     command(*kd, "--force", capsys=capsys)
-    assert not marked.exists() and [p.name for p in Path("exports").iterdir()] == ["small-t-s-kd-0"]
-    (tmp_path / "thesis.tex").write_text("")
-    assert "no exported student" in command(*kd, "--force", "--to", str(tmp_path), capsys=capsys, code=1)
-    assert (tmp_path / "thesis.tex").exists()
+    assert "mine" not in (folder / "README.md").read_text() != "old"
+    assert (folder / "notes.txt").read_text() == (folder / ".git/config").read_text() == "mine"
+    assert {p.name for p in folder.iterdir()} == FILES | {"kept.pt2", "notes.txt", ".git"}
+    assert [p.name for p in Path("exports").iterdir()] == [folder.name]
+
+    (folder / "README.md").unlink()
+    (folder / "README.md").mkdir()
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert "README.md is a folder, and the export has" in command(*kd, "--force", capsys=capsys, code=1)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("strange", ["thesis.tex", "config.json"])
+def test_a_folder_that_is_no_export_stays(strange: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / strange).write_text("{}")
+    said = command("--method", "kd", "--seed", "0", "--force", "--to", str(tmp_path), capsys=capsys, code=1)
+    assert "no exported student" in said and [p.name for p in tmp_path.iterdir()] == [strange]
 
 
 def test_a_failed_export_leaves_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

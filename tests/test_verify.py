@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from distillery.cli import app
 from distillery.errors import DistilleryError
+from distillery.pipeline import kept
+from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.planner import current
 from distillery.records.io import load_tensors, md5_file, save_tensors, sha256_file
 from distillery.verify.compare import DIFFERENT, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification, compare
@@ -103,6 +105,26 @@ class TestAgainstAFolder:
         assert verdicts(same) == dict.fromkeys(("teacher", "ce", "kd"), SAME)
         assert {cell.parted for cell in same.cells} == {""} and same.machines == same.asked == ()
         assert verdict(same) == f"reproduced against {copies}: all 3 cells, bit for bit"
+
+    def test_a_clone_has_nothing_to_compare(self, copies: Path) -> None:
+        shutil.rmtree("artifacts")
+        with pytest.raises(DistilleryError, match="nothing of small was measured here, and git's tables would be"):
+            app(["verify", str(copies)], standalone_mode=False)
+
+    def test_tables_that_were_edited_are_told(self, copies: Path) -> None:
+        """Also where nothing else is there, and though engines, who look at sizes, find nothing to do."""
+        plan = current()[1]
+        assert fault_of_tables(plan) == ""
+        edit(plan.job("tables").record, lambda record: record["table"].update(title="better"))
+        for _ in ("with what was measured", "in a clone"):
+            assert "table.json was changed after it was made, which engines" in fault_of_tables(plan)
+            shutil.rmtree("artifacts", ignore_errors=True)
+
+    def test_runs_that_are_kept_make_no_other_study(self, copies: Path) -> None:
+        kept.keep(current()[1])
+        assert "results/small/kept changed" in fault_of_tables(current(write=True)[1])
+        app(["tables"], standalone_mode=False)
+        assert found(copies).asked == ()
 
     def test_another_machine_gave_other_bits(self, copies: Path) -> None:
         """Only what comes after the first job that differs is not the same, and the reader is told which machine."""

@@ -5,8 +5,10 @@ A checkout has these files at its root; a wheel carries them inside the package 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,14 @@ def study(name: str) -> Path:
     return known[name]
 
 
+def content(path: Path) -> bytes:
+    """What is in a ready-made study. Raises DistilleryError if it cannot be read: a link to nothing, a folder."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DistilleryError(f"{path} cannot be read ({error.strerror}): put a study there, or remove it") from None
+
+
 def chosen(config: Mapping[str, Any]) -> Path:
     """The study that `snakemake --config study=NAME` or `--config params=PATH` names; params.yaml without either.
 
@@ -105,25 +115,44 @@ def start(folder: Path, name: str, force: bool = False) -> Started:
         raise DistilleryError(
             f"{folder} is the checkout of Distillery, which is a project already: name another folder"
         )
-    contents = {"Snakefile": _SNAKEFILE.encode(), "params.yaml": chosen.read_bytes(), ".gitignore": _IGNORED.encode()}
+    contents = {"Snakefile": _SNAKEFILE.encode(), "params.yaml": content(chosen), ".gitignore": _IGNORED.encode()}
     contents |= {path: (source / path).read_bytes() for path in _COPIED}
     for name in ("default", "slurm"):  # where Snakemake looks for them: beside the Snakefile
         contents[f"profiles/{name}/config.yaml"] = (source / PROFILES / name / "config.yaml").read_bytes()
-    for path, content in contents.items():
+    for path, text in contents.items():
         target = folder / path
-        if target.exists() and target.read_bytes() == content:
-            continue
-        if target.exists() and not force:
-            did.kept.append(path)
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(content)
-        did.written.append(path)
-    if not (link := folder / "slurm").exists():  # so that `snakemake --profile slurm` works in the folder
+        _room_for(target)
+        if not target.is_file() or target.read_bytes() != text:
+            (did.kept if os.path.lexists(target) and not force else did.written).append(path)
+    new = {parent for path in did.written for parent in (folder / path).parents if not parent.exists()}
+    try:
+        with ExitStack() as all_or_none:
+            for path in did.written:
+                all_or_none.enter_context(atomic_path(folder / path)).write_bytes(contents[path])
+    except BaseException:
+        for parent in sorted(new, reverse=True):
+            with suppress(OSError):  # not even made
+                parent.rmdir()
+        raise
+    link = folder / "slurm"  # so that `snakemake --profile slurm` works in the folder
+    if link.is_symlink() and not link.exists():  # to nothing
+        if force:
+            link.unlink()
+        else:
+            did.kept.append("slurm")
+    if not os.path.lexists(link):
         try:
             link.symlink_to(Path("profiles/slurm"), target_is_directory=True)
         except OSError:  # a file system without links
             shutil.copytree(folder / "profiles" / "slurm", link)
         did.written.append("slurm")
     return did
+
+
+def _room_for(target: Path) -> None:
+    """Refuse a folder where a file of the project belongs, and a file where a folder does."""
+    if target.is_dir():
+        raise DistilleryError(f"{target} is a folder, and a project has a file of this name: move it away")
+    for parent in target.parents:
+        if os.path.lexists(parent) and not parent.is_dir():
+            raise DistilleryError(f"{parent} is no folder, and a project needs one there: move it away")

@@ -90,6 +90,13 @@ class Component:
             raise
         except Exception as error:  # whatever the author's code raises
             raise self.fault(f"importing {self.module}", error) from error
+        except SystemExit as error:
+            if type(error) is not SystemExit:  # a signal to this program
+                raise
+            raise DistilleryError(
+                f"{self.kind} {self.name!r}: importing {self.module} ends the program{_line_in(error, self.module)}: "
+                "put what calls sys.exit or reads arguments under `if __name__ == '__main__':`"
+            ) from None
 
     def fault(self, doing: str, error: Exception) -> DistilleryError:
         """The sentence for an exception that the author's code raised."""

@@ -5,6 +5,7 @@ Torch is imported only by the stages that need it: `distillery --help` answers a
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from distillery.cli import bench, components, results, stages, studies  # commands, in no order: their panels group them
 from distillery.cli.base import app
 from distillery.errors import DistilleryError
+from distillery.records.faults import refused
 
 __all__ = ["app", "bench", "components", "main", "results", "stages", "studies"]
 
@@ -35,9 +37,31 @@ def _options(
 
 
 def main(argv: list[str] | None = None) -> Any:
-    """Run the command line; a user's mistake is one sentence on stderr and exit code 1, never a traceback."""
+    """Run the command line; a user's mistake is one sentence on stderr and exit code 1, never a traceback.
+
+    So is what the operating system refuses; a closed pipe is no mistake.
+    """
     try:
-        return app(argv, prog_name="distillery")
+        try:
+            return app(argv, prog_name="distillery")
+        except SystemExit:
+            _flush()  # while a full disk can still be told
+            raise
     except DistilleryError as error:
-        print(f"distillery: {error}", file=sys.stderr)
-        sys.exit(1)
+        said = str(error)
+    except BrokenPipeError:
+        said = ""
+    except OSError as error:
+        said = refused(error)
+    try:
+        _flush()
+    except OSError:  # Python tries once more at its end, and would say in its own words that it cannot
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if said:
+        print(f"distillery: {said}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _flush() -> None:
+    if sys.stdout:  # None where a shell closed it
+        sys.stdout.flush()

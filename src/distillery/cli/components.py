@@ -84,8 +84,10 @@ def methods(
     console, parts = Console(), _parts()
     if name is not None:
         found = [(title, registry[name]) for title, registry in parts.items() if name in registry]
-        if ":" in name and found:
-            found = found[:1]  # named by its place: an objective
+        if not found and ":" in name:  # named by its place
+            placed = [(title, registry[name]) for title, registry in parts.items()]
+            placed[0][1].get()  # there is no such file, or it has a mistake: said here
+            found = [(title, component) for title, component in placed if _fits(component)] or placed[:1]
         if not found:
             known = [n for registry in parts.values() for n in registry.names]
             raise DistilleryError(f"no method, plug-in or part of a recipe {name!r}: {nearest(name, known)}")
@@ -100,6 +102,14 @@ def methods(
             table.add_row(*map(Text, (known_as, _source(kind), ", ".join(sorted(getattr(kind, "needs", ()))), keys)))
         console.print(table)
     console.print("`distillery methods NAME` says what each key means, and its range.", style="dim", highlight=False)
+
+
+def _fits(component: Component) -> bool:
+    try:
+        component.load()
+    except DistilleryError:
+        return False
+    return True
 
 
 def _source(kind: type) -> str:

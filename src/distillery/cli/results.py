@@ -66,6 +66,11 @@ def verify(
     from distillery.verify.show import show as print_verdict
 
     _, plan = current(params)
+    if not plan.layout.all_metrics.exists():
+        raise DistilleryError(
+            f"nothing of {plan.layout.study} was measured here, and git's tables would be compared with themselves: "
+            "run the study (`snakemake --cores all`), then verify"
+        )
     ours, theirs = here(plan), recorded(against, plan)
     if fault := fault_of_tables(plan):
         raise DistilleryError(fault.replace("the table below", f"{plan.layout.result_files()['markdown']}"))
@@ -120,10 +125,12 @@ def export(
     pair: Pair,
     method: MethodName,
     seed: Annotated[int, typer.Option(help="The seed of the student.")],
-    to: Annotated[Path | None, typer.Option(help="The folder [default: exports/STUDY-PAIR-METHOD-SEED].")] = None,
+    to: Annotated[Path | None, typer.Option(help="The folder; exports/STUDY-PAIR-METHOD-SEED by default.")] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
     torch_export: Annotated[bool, typer.Option("--torch-export", help="Also write model.pt2 (torch.export).")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an exported student in that folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the student that was exported there; other files stay.")
+    ] = False,
     params: Params = PARAMS,
 ) -> None:
     """Write a student as a folder that stands alone: weights, configuration, model card; ONNX if asked for."""

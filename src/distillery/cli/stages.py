@@ -20,10 +20,14 @@ def _stage(name: str, params: Path, **keys: str) -> None:
     """Plan the study as it is now, then run one of its jobs."""
     from distillery.pipeline.planner import current
     from distillery.registry import nearest
+    from distillery.study.model import expand_seeds
 
     study, plan = current(params, write=True)
     for key, value in keys.items():
         known = [str(s) for s in study.seeds] if key == "seed" else list(getattr(study, f"{key}s"))
+        blocks = [block for block in known if key == "seed" and value.isdigit() and int(value) in expand_seeds(block)]
+        if value not in known and blocks:
+            raise DistilleryError(f"--seed {value} is one of a block that is trained together: give --seed {blocks[0]}")
         if value not in known:
             raise DistilleryError(f"--{key} {value}: not in {params}: {nearest(value, known)}")
     run(plan.job(name, **keys).path)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distillery.cli.base import DAILY, PARAMS, Params, StudyName, app
 from distillery.errors import DistilleryError
+
+if TYPE_CHECKING:
+    from distillery.pipeline.layout import Layout
 
 
 @app.command(rich_help_panel=DAILY)
@@ -25,7 +32,7 @@ def init(
     if did.kept:
         print(f"kept, as they were edited (--force replaces them): {', '.join(did.kept)}")
     print(f"{folder}: {len(did.written)} files written" + (f" ({', '.join(did.written)})" if did.written else ""))
-    there = "" if folder.resolve() == Path.cwd() else f"cd {folder}; "
+    there = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))}; "
     print(f"next: {there}distillery check; snakemake --cores all; distillery show")
 
 
@@ -36,6 +43,8 @@ def study(
 ) -> None:
     """Put a ready-made study in place as params.yaml, or list the ready-made studies."""
     from distillery import project
+    from distillery.records.files import atomic_path
+    from distillery.study.reader import read_params
 
     known = project.studies()
     if name is None:
@@ -44,19 +53,37 @@ def study(
             print(f"{stem:{width}}  {_first_comment(path)}")
         return
     chosen = project.study(name)
-    edited = PARAMS.exists() and PARAMS.read_bytes() not in {p.read_bytes() for p in known.values()}
-    if edited and not force:
-        raise DistilleryError(
-            "params.yaml was edited and is in no ready-made study: save it elsewhere, or give --force"
-        )
-    shutil.copyfile(chosen, PARAMS)
+    wanted = project.content(chosen)
+    read_params(chosen)  # what is no text at all replaces nothing
+    if PARAMS.is_dir():
+        raise DistilleryError("params.yaml is a folder here: move it away")
+    if not PARAMS.exists() or PARAMS.read_bytes() != wanted:
+        if os.path.lexists(PARAMS) and not force and not _ready_made(PARAMS, known.values()):
+            raise DistilleryError(
+                "params.yaml was edited and is in no ready-made study: save it elsewhere, or give --force"
+            )
+        with atomic_path(PARAMS) as temporary:  # a link is replaced, never what it leads to
+            temporary.write_bytes(wanted)
     check(PARAMS)
     if not Path("Snakefile").exists():
         print("note: there is no Snakefile here; `distillery init` makes this folder one that the study can be run in")
 
 
+def _ready_made(params: Path, known: Iterable[Path]) -> bool:
+    """Whether it is a copy of a ready-made study: then nothing is lost if it is replaced."""
+    return params.exists() and params.read_bytes() in [path.read_bytes() for path in known if path.is_file()]
+
+
 def _first_comment(path: Path) -> str:
-    line = path.read_text().partition("\n")[0]
+    """What a study says of itself in its first line, or why it cannot be read."""
+    from distillery.project import content
+
+    try:
+        line = content(path).decode().partition("\n")[0]
+    except DistilleryError as error:
+        return str(error)
+    except UnicodeDecodeError:
+        return f"{path} cannot be read (it is not UTF-8): save it as UTF-8"
     return line.removeprefix("#").strip().removeprefix(f"{path.stem}:").strip()
 
 
@@ -111,6 +138,8 @@ def clean(
             "Snakemake is running here, or was killed here: wait until it has finished, or remove its lock with "
             "`snakemake --unlock --cores 1`"
         )
+    if busy := _at_work(layout):
+        raise DistilleryError(f"{busy} is running: wait until it has finished, or stop it (`distillery status`)")
     files = [path for folder in found for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     what = f"study {name!r}: {len(files)} files, {size:,.1f} MB in {' and '.join(map(str, found))}"
@@ -120,3 +149,23 @@ def clean(
     for folder in found:
         folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
     print(f"removed {what}")
+
+
+def _at_work(layout: Layout) -> str:
+    """The name of a job of this study that somebody runs, engine or not; "" if there is none.
+
+    First by the plan as it was last written. A lock in the folder that is no planned job's, as after an edit of
+    params.yaml, is named by the file that is being made.
+    """
+    from distillery.pipeline.job import Plan
+    from distillery.status.locks import holder
+    from distillery.status.states import RUNNING, look
+
+    with suppress(DistilleryError):  # never planned
+        if running := look(Plan.read(layout.study)).of(RUNNING):
+            return f"the job {running[0].job.name}"
+    for lock in layout.artifacts.rglob(".*.lock"):
+        output = lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))
+        if (held := holder(output)) and held.alive:
+            return f"the job that makes {output}"
+    return ""

@@ -162,7 +162,9 @@ class Loss:
                 selector = kind(context, config)
                 continue
             if context.num_classes < kind.least_classes:
-                raise Incompatible(f"plug-in {name} leaves nothing of {context.num_classes} classes to compare")
+                raise Incompatible(
+                    f"plug-in {name} leaves nothing of {context.num_classes} classes to compare: drop it"
+                )
             transforms.append((kind.order, name, kind(config)))
         plugins: list[Plugin] = [transform for _, _, transform in sorted(transforms, key=lambda found: found[:2])]
         for objective in (main, *(partner for _, partner in partners.values())):

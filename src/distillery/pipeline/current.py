@@ -19,6 +19,7 @@ from distillery.records.schema import KINDS, Record, ResultRecord, Sealed, read,
 
 CURRENT, MISSING, STALE = "current", "missing", "stale"
 _FROM_STALE = "made from a stale"
+_UNSEEN = "which engines, who look at sizes, do not see: delete it first"
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Judge:
             if not path.exists() or path.stat().st_size != content.bytes:
                 return f"{path} is not the file that {job.record} describes"
             if self.thorough and sha256_file(path) != content.sha256:
-                return f"{path} is not the file that {job.record} describes"
+                return f"{path} is not the file that {job.record} describes, {_UNSEEN}"
             self._content[path] = content.sha256
         sealed = not isinstance(record, Sealed) or seal(record.model_dump(exclude_none=True)) == record.seal
         if self.thorough and not sealed:
-            return f"{job.record} was changed after it was made"
+            return f"{job.record} was changed after it was made, {_UNSEEN}"
         return ""
 
     def _changed_input(self, job: Job, record: Record) -> Verdict:
@@ -98,19 +99,21 @@ class Judge:
 def fault_of_tables(plan: Plan) -> str:
     """Say in one sentence why the written tables are not those of the study as it is now; "" if they are.
 
-    Where no artefact lies (a clone: git holds the tables only), the tables' own record must do.
+    Where no artefact lies (a clone: git holds the tables only), the tables' own record must do. The tables themselves
+    are looked at by content: they are small, and somebody may have edited them.
     """
-    job = plan.job("tables")
+    job, thorough = plan.job("tables"), Judge(plan, thorough=True)
     if plan.layout.all_metrics.exists():
         judge = Judge(plan)
         why = judge.verdict(job).why
         if why.startswith(_FROM_STALE):  # what is wrong with the first of those that it was made from
             first = judge.due()[0]
             why = f"{first.name}: {judge.verdict(first).why}"
+        why = why or thorough.changed_output(job, read(job.record, ResultRecord))
     elif job.record.exists():
         try:
             record = read(job.record, ResultRecord)
-            why = difference(record.spec, job) or Judge(plan).changed_output(job, record)
+            why = difference(record.spec, job) or thorough.changed_output(job, record)
         except DistilleryError:
             why = "it was made by an earlier version of Distillery"
     else:
@@ -146,6 +149,8 @@ def _spoken(key: str, job: Job) -> str:
             return f"pairs.{job.wildcards['pair']}"
         case "teacher", "recipe":
             return key
+        case "tables", "kept":
+            return str(job.layout.kept)
         case "teacher" | "cache", _:
             return f"teachers.{job.keys[0]}.{key}" if job.stage == "teacher" else f"cache.{key}"
         case "data", _:

@@ -46,6 +46,11 @@ def is_submitted(workflow: Any) -> bool:
     return bool(workflow.remote_exec)
 
 
+def is_silent(workflow: Any) -> bool:
+    """Whether this Snakemake was told `--quiet all`, and so prints no error either."""
+    return "ALL" in {getattr(level, "name", "") for level in workflow.output_settings.quiet or ()}
+
+
 def obey_sigterm() -> None:
     """Let SIGTERM end this Snakemake as Ctrl-C does, jobs included. By itself it would wait until they have finished.
 

@@ -20,7 +20,7 @@ from distillery.errors import DistilleryError, StaleInput
 __all__ = ["DistilleryError", "StaleInput", "atomic_path", "lock", "scratch"]
 
 # What the operating system says when the place is the problem and not the program.
-_PLACE = {
+PLACE = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EFBIG: "the file grew over the allowed size; raise the limit",
@@ -41,7 +41,7 @@ def _blame(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        said = _PLACE.get(error.errno or 0)
+        said = PLACE.get(error.errno or 0)
         file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None  # None: a write()
         if said and (file is None or file == path or file in path.parents or _belongs(file, path)):
             raise DistilleryError(f"cannot write {path}: {said} and run the command again") from error
@@ -176,8 +176,12 @@ def _acquire(name: Path, path: Path, wait: bool) -> tuple[int, bool]:
                 warnings.warn(f"{path.parent} cannot lock files: see that no two commands make {path}", stacklevel=5)
             with suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == name.stat().st_ino:
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, _myself().encode(), 0)
+                    try:
+                        os.ftruncate(descriptor, 0)
+                        os.pwrite(descriptor, _myself().encode(), 0)
+                    except OSError:  # the disk is full; an empty file would look as if somebody were about to begin
+                        name.unlink(missing_ok=True)
+                        raise
                     return descriptor, waited
         except BaseException:
             os.close(descriptor)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillery.records.environment import environment, revision
+from distillery.records.faults import damaged, unreadable
 from distillery.records.files import DistilleryError, StaleInput, atomic_path, lock, scratch
 
 if TYPE_CHECKING:
@@ -69,19 +70,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise _damaged(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> DistilleryError:
-    if isinstance(error, FileNotFoundError):
-        return DistilleryError(f"{path} is missing; run the stage that makes it first")
-    return DistilleryError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions")
-
-
-def _damaged(path: Path, error: Exception) -> DistilleryError:
-    return DistilleryError(f"{path} is damaged or cut short ({error}); delete it and run its stage again")
+        raise damaged(path, error, "JSON file") from error
 
 
 # safetensors' names of the types, by the name that torch and numpy share.
@@ -132,9 +123,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error, "safetensors file") from error
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
@@ -145,9 +136,9 @@ def load_arrays(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error, "safetensors file") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -158,9 +149,9 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error, "safetensors file") from error
 
 
 def sha256_array(array: Any) -> str:
@@ -174,7 +165,7 @@ def sha256_file(path: Path) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def md5_file(path: Path) -> str:

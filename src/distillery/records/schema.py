@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from distillery.records.faults import again
 from distillery.records.io import DistilleryError, read_json, sha256_json
 
 VERSION: Literal[1] = 1
@@ -178,6 +179,4 @@ def read(path: Path, kind: type[R]) -> R:
     try:
         return kind.model_validate(read_json(path))
     except ValidationError:
-        raise DistilleryError(
-            f"{path} was written by another version of Distillery: delete it and run its stage again"
-        ) from None
+        raise DistilleryError(f"{path} was written by another version of Distillery: {again(path)}") from None

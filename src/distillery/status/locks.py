@@ -14,11 +14,13 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+_MOMENT = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def holder(output: Path) -> Holder | None:
     except OSError:
         return None
     match = re.match(r"process (\d+) on ([^\s,]+)(?:, Slurm job (\d+))?", said)
-    if not match:  # the lock file is created, but its owner is not yet written
-        return Holder(0, socket.gethostname(), "", since, True)
+    if not match:  # the lock file is created, but its owner is not yet written: a matter of moments
+        return Holder(0, socket.gethostname(), "", since, time.time() - since < _MOMENT)
     pid, host, job = int(match[1]), match[2], match[3] or ""
     return Holder(pid, host, job, since, _has_open(pid, name) if host == socket.gethostname() else None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,20 +91,20 @@ def export(
         )
     record, weights = read(trained.record, RunRecord), trained.outputs["weights"]
     if artifacts.sha256_file(weights) != record.sha256(weights):
-        raise StaleInput(f"{weights} is not the file that its record describes: run the engine again")
+        raise StaleInput(f"{weights} is not the file that its record describes: delete it, then run the engine")
     folder = to or Path("exports") / "-".join((study.study, pair, method, str(seed)))
-    _free(folder, force)
+    asked = [name for name, wanted in ((formats.ONNX, onnx), (formats.TORCH, torch_export)) if wanted]
+    _free(folder, force, asked)
     recipe = Recipe.model_validate(record.recipe)
     set_up(recipe)  # as it was measured
     if "export" in (task := task_of(study.task)).parts:
         [run] = [run for run in read(measured.record, Metrics).runs if run["seed"] == seed]
-        asked = [name for name, wanted in ((formats.ONNX, onnx), (formats.TORCH, torch_export)) if wanted]
         with artifacts.scratch(folder) as temporary:
             new = temporary / "new"
             new.mkdir(parents=True)
             reached = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new, asked)
             _same(next(iter(reached)), reached, run["last"][task.main.name], task.main)
-            _swap(new, folder, temporary)
+            _put(new, folder)
         return folder, reached
     if not (task.main.name == "top1" and issubclass(task.part("training"), ClassTraining)):
         raise DistilleryError(f"students of the task {task.name} cannot be exported: their weights are in {weights}")
@@ -126,7 +126,7 @@ def export(
         for name in checked:
             _same(name, checked, facts.measured, task.main)
         (new / CARD).write_text(card(facts), encoding="utf-8")
-        _swap(new, folder, temporary)
+        _put(new, folder)
     return folder, checked
 
 
@@ -140,11 +140,17 @@ def _same(file: str, reached: Mapping[str, float], said: float, measure: Measure
         )
 
 
-def _swap(new: Path, folder: Path, temporary: Path) -> None:
-    """Put a folder in the place of another one, if there is one."""
-    if folder.exists():
-        folder.replace(temporary / "old")
-    new.replace(folder)
+def _put(new: Path, folder: Path) -> None:
+    """Put an export into its folder: each file in the place of its earlier self. Whatever else is there stays."""
+    if not folder.exists():
+        new.replace(folder)
+        return
+    files = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]
+    if taken := next((folder / file for file in files if (folder / file).is_dir()), None):
+        raise DistilleryError(f"{taken} is a folder, and the export has a file of this name: move it away")
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (new / file).replace(folder / file)
 
 
 def _block(study: Study, pair: str, method: str, seed: int) -> str:
@@ -157,14 +163,28 @@ def _block(study: Study, pair: str, method: str, seed: int) -> str:
     return seeds[seed]
 
 
-def _free(folder: Path, force: bool) -> None:
-    """Refuse a folder that is there, or with `force` one that is no export."""
+def _free(folder: Path, force: bool, asked: Sequence[str]) -> None:
+    """Refuse a folder that is there, or with `force` one that is no export, or whose programs would be another's."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not force:
         raise DistilleryError(f"{folder} is there already: name another folder by --to, or give --force to replace it")
-    if folder.is_symlink() or not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).exists()):
+    if folder.is_symlink() or not folder.is_dir() or (any(folder.iterdir()) and not _ours(folder / CONFIG)):
         raise DistilleryError(f"{folder} is no exported student, so --force does not replace it: name another folder")
+    for name, option in ((formats.ONNX, "--onnx"), (formats.TORCH, "--torch-export")):
+        if name not in asked and (folder / name).exists():
+            raise DistilleryError(
+                f"{folder / name} is of the student that was exported there before: give {option} to replace it too, "
+                "or move it away"
+            )
+
+
+def _ours(config: Path) -> bool:
+    """Whether `export` wrote this file."""
+    try:
+        return KEY in artifacts.read_json(config)
+    except (DistilleryError, TypeError):
+        return False
 
 
 def _write(student: Student, folder: Path) -> None:

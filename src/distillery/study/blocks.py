@@ -23,7 +23,8 @@ from distillery.config import Problems
 from distillery.errors import DistilleryError
 from distillery.recipe import AUGMENTATIONS, PARTS
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
+# Files and folders are called like it, which have at most 255 letters.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$", max_length=100)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 

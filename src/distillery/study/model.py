@@ -87,6 +87,9 @@ class Teacher(Block):
     method: Name | None = None
 
 
+MOST_SEEDS = 10_000  # of a block: more were never meant
+
+
 class Pair(Block):
     """Teacher (or teachers, for ensemble distillation) and student architecture."""
 
@@ -163,4 +166,6 @@ def expand_seeds(block: int | str) -> tuple[int, ...]:
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if first > last:
         raise DistilleryError(f"seeds: {block!r} is neither a seed (0) nor a block of seeds (0-4)")
+    if (count := last - first + 1) > MOST_SEEDS:
+        raise DistilleryError(f"seeds: {block!r} has {count:,} seeds, and {MOST_SEEDS:,} is the most")
     return tuple(range(first, last + 1))

@@ -185,10 +185,11 @@ def _told(job: Job, theirs: Recorded) -> str:
 
 
 def _asked(ours: Recorded, theirs: Recorded) -> Iterator[str]:
-    """Parameters that differ, but for labels and how the table is laid out."""
+    """Parameters that differ, but for labels, how the table is laid out, and which runs are kept in git."""
     mine, other = (_flat(side.tables.spec.get("values", {})) for side in (ours, theirs))
     for key in sorted({*mine, *other}):
-        if key.endswith(".label") or key.startswith("tables.") or mine.get(key) == other.get(key):
+        shown = key.endswith(".label") or key.startswith("tables.") or key == "kept"
+        if shown or mine.get(key) == other.get(key):
             continue
         yield f"{key} is {mine.get(key, 'not set')} here and {other.get(key, 'not set')} there"
 

@@ -85,6 +85,11 @@ class Trial:
             yield f"{where}: {why}"
             return
         images = self.shape.train_images - round(self.shape.train_images * recipe.validation)
+        if images < 1:
+            yield f"{where}: recipe.validation {recipe.validation:g} leaves no image to train on"
+            return
+        if (pad := recipe.augmentation.pad) > (side := max(self.shape.height, self.shape.width)):
+            yield f"{where}: recipe.augmentation.pad is {pad:,}, wider than the images ({side} pixels)"
         last = images % recipe.batch_size
         if last == 1 and self.trains_on(role, 1):
             yield (

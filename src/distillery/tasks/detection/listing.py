@@ -209,6 +209,8 @@ def yolo_names(path: Path) -> list[str]:
     """The classes' names in a YOLO data file: a list, or a mapping of numbers from 0 to names."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DistilleryError(f"there is no file {path}: `data.names` names the file of the classes' names") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DistilleryError(
             f"{path} cannot be read as YAML ({type(error).__name__}): `data.names` names the file"
