@@ -142,6 +142,7 @@ def test_a_study_is_refused_for_what_its_augmentations_cannot_do(
 
 ONE_CLASS = {"crd", "dkd", "ensemble", "label_revision", "mlkd", "rc", "rld", "staged"} | {
     "kd with revise",
+    "kd with select",
     "kd with swap",
 }
 BLOCKS: dict[str, dict[str, Any]] = {name: {"objective": name} for name in OBJECTIVES}
@@ -157,7 +158,10 @@ def test_methods_that_ask_for_one_class_are_refused_where_images_are_mixed(name:
     if name not in ONE_CLASS:
         rehearse(check(mixing))
         return
-    with pytest.raises(DistilleryError, match=r"methods.m for t-s: it asks for one class per image, .* override"):
+    with pytest.raises(
+        DistilleryError,
+        match=r"methods.m for t-s: (it asks for one class per image|a data selection chooses images), .* override",
+    ):
         rehearse(check(mixing))
     rehearse(check(mixing | {"methods": {"m": BLOCKS[name] | {"recipe": {"augmentation": {"pad": 1}}}}}))
 

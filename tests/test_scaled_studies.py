@@ -94,7 +94,7 @@ def killed(step: int) -> None:
 @pytest.mark.parametrize(
     ("name", "replayed", "live"),
     [
-        ("scaled_imagenet_r34-r18", "kd_ls", "mlkd"),
+        ("scaled_imagenet_r34-r18", "kd", "mlkd"),
         ("scaled_vkd_deit", "kd", "vkd"),
         ("scaled_ls_vit", "kd_ls", None),
     ],
