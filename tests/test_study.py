@@ -75,6 +75,9 @@ def test_unknown_names_are_refused(params: dict[str, Any]) -> None:
     assert "plus: unknown objective 'crdd'" in refuse(params)
     params["methods"]["kd"] = {"objective": "kd", "pairs": {"nobody-nothing": {"temperature": 2}}}
     assert "unknown pair 'nobody-nothing'" in refuse(params)
+    params["methods"] = {"a": {"objective": "kd", "label": "KD  1"}, "b": {"objective": "ce", "label": "KD 1"}}
+    params["tables"] = {}
+    assert "methods.b.label: 'KD 1' is what a is called, too; tell their rows apart" in refuse(params)
 
 
 def test_wrong_values_are_refused(params: dict[str, Any]) -> None:
