@@ -139,6 +139,7 @@ class Transform(Plugin):
     order: ClassVar[int] = 1
     reads_labels: ClassVar[bool] = True  # False: it works on mixed images too, which have no single class
     least_classes: ClassVar[int] = 2  # with fewer classes nothing is left of the logits
+    corrects: ClassVar[bool] = False  # True: it puts a wrong teacher right, and a second such one finds nothing to do
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C) student and teacher logits to the pair that the distillation term compares."""

@@ -96,8 +96,12 @@ class Loss:
             for each in (kind, *(read[0] for _, read in self.plus.values())):
                 if why := each.refuses.get(name):
                     yield f"plugins.{name}: {why}"
-        if {"revise", "swap"} <= self.plugins.keys():
-            yield "plugins: revise and swap both put the teacher right, and the second finds nothing to do: keep one"
+        correcting = sorted(
+            name for name, (each, _) in self.plugins.items() if issubclass(each, Transform) and each.corrects
+        )
+        if len(correcting) > 1:
+            both = f"{' and '.join(correcting)} both put the teacher right"
+            yield f"plugins: {both}, and the second finds nothing to do: keep one"
         selectors = [name for name, (each, _) in self.plugins.items() if issubclass(each, Selector)]
         if len(selectors) > 1:
             yield f"plugins: {' and '.join(selectors)} both choose the images that the teacher supervises: keep one"

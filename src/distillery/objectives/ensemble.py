@@ -120,7 +120,7 @@ class Ensemble(Objective):
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         pairs = [self.logits(batch.student.logits, teacher.logits, batch.targets) for teacher in batch.teachers]
         teachers = torch.stack([teacher for _, teacher in pairs])
-        judged = torch.stack([teacher.logits for teacher in batch.teachers])
+        judged = torch.stack([teacher.logits for teacher in batch.teachers]) if self.plugins else teachers
         c = self.config
         options = (c.temperature, c.correctness, c.weighting, c.scaling, c.disagreement)
         return {"kd": c.kd_weight * ensemble_loss(pairs[0][0], teachers, batch.labels, *options, judged)}

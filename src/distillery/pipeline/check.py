@@ -144,8 +144,7 @@ def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
 def _methods(study: Study) -> Iterable[str]:
     called: dict[str, str] = {}
     for name, method in study.methods.items():
-        label = " ".join((method.label or name).split())
-        if (other := called.setdefault(label, name)) != name:
+        if (other := called.setdefault(label := study.label(name), name)) != name:
             yield f"methods.{name}.label: {label!r} is what {other} is called, too; tell their rows apart"
         if name == "teacher":
             yield "methods.teacher: the teacher's row of every table has this name: take another one"

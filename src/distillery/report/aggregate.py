@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distillery.evaluation.statistics import SMALLEST, bootstrap, interquartile_mean, probability_of_improvement
-from distillery.report.results import Results, label_of_method
+from distillery.report.results import Results
 
 Interval = tuple[float, float]
 
@@ -45,7 +45,7 @@ def across_pairs(results: Results) -> list[Aggregate]:
         found.append(
             Aggregate(
                 method,
-                label_of_method(study, method),
+                study.label(method),
                 float(interquartile_mean(runs)),
                 bootstrap(interquartile_mean, runs) if enough else None,
                 chance,

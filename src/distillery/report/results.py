@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,12 +49,6 @@ class Cell:
 
     def summary(self, convention: str) -> Summary:
         return summarise(list(self.scores(convention).values()))
-
-
-def label_of_method(study: Study, method: str) -> str:
-    """A method's label on one line, without control characters: they would end a table's row or spoil a figure."""
-    text = " ".join((study.methods[method].label or method).split())
-    return "".join(c for c in text if unicodedata.category(c) != "Cc")
 
 
 # By convention, what records call the scores of the epoch that it chooses.

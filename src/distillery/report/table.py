@@ -13,7 +13,7 @@ from distillery.report.aggregate import Aggregate, across_pairs
 from distillery.report.classwise import ClassEffect, effects
 from distillery.report.ledger import Comparison, ledger
 from distillery.report.published import Published
-from distillery.report.results import Cell, Results, label_of_method, score
+from distillery.report.results import Cell, Results, score
 from distillery.report.verdicts import Verdict, against_baseline, best_of_columns, resolution
 from distillery.task import TOP1, Measure
 
@@ -139,7 +139,7 @@ def build(results: Results) -> Table:
             for pair in study.pairs
         }
         kind = "alone" if method in alone else "method"
-        rows.append(Row(method, label_of_method(study, method), kind, entries, letters.get(method, "") + signs[method]))
+        rows.append(Row(method, study.label(method), kind, entries, letters.get(method, "") + signs[method]))
     return Table(
         title=f"{study.study}: {results.task.main.title}, {CONVENTIONS[convention].partition(' (')[0]}",
         study=study.study,
@@ -208,8 +208,8 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
     if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
         notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
     if tables.baseline:
-        notes += _about_differences(label_of_method(study, tables.baseline), resolution(results), verdicts, main)
-    if kept := [f"{label_of_method(study, c.method)} ({_numbers(c.kept)})" for c in results if c.kept]:
+        notes += _about_differences(study.label(tables.baseline), resolution(results), verdicts, main)
+    if kept := [f"{study.label(c.method)} ({_numbers(c.kept)})" for c in results if c.kept]:
         notes.append(f"Measured earlier, by the code of their records, and kept without weights: {', '.join(kept)}.")
     if max(len(cell.runs) for cell in results) >= SMALLEST:
         notes.append(BOLD)

@@ -6,6 +6,7 @@ Unknown keys are refused with the nearest known name (`check.py`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -150,6 +151,11 @@ class Study(Block):
     def recipe_for(self, pair: str, method: str) -> Recipe:
         """The student's recipe: study, then pair, then method, then the method's block for this pair."""
         return self.recipe.updated(self.pairs[pair].recipe, self.methods[method].for_pair(pair).recipe)
+
+    def label(self, method: str) -> str:
+        """A method's label on one line, without control characters: they would end a table's row or spoil a figure."""
+        text = " ".join((self.methods[method].label or method).split())
+        return "".join(c for c in text if unicodedata.category(c) != "Cc")
 
     def cells(self) -> list[tuple[str, str, str]]:
         """All (pair, method, seeds) jobs, in the order of params.yaml. One job trains one block of seeds."""

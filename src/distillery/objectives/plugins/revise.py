@@ -49,6 +49,8 @@ class Revise(Transform):
     Runs before `standardise`.
     """
 
+    corrects = True
+
     class Config(Transform.Config):
         eta: Eta = 0.8
         """Below 1 the label wins; what the code of RLD (zju-SWJ/RLD) fixes."""

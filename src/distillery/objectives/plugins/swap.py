@@ -27,5 +27,7 @@ def swap_top_and_label(teacher: Tensor, labels: Tensor) -> Tensor:
 class Swap(Transform):
     """The teacher's logits with the right class on top, for any logit objective; runs before `standardise`."""
 
+    corrects = True
+
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return student, swap_top_and_label(teacher, labels)

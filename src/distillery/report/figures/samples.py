@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from distillery.evaluation.samples import shown_classes
 from distillery.report.figures.style import STYLE, title_of
-from distillery.report.results import Results, label_of_method
+from distillery.report.results import Results
 from distillery.report.table import Table
 
 TILE, BETWEEN, BESIDE, ABOVE = 0.32, 0.15, 0.85, 0.45  # an image; between panels; for class names; for titles: inches
@@ -53,6 +53,6 @@ def draw(results: Results, table: Table) -> Figure | None:
             named = [names[c] for c in classes] if j == 0 else []
             axis.set_yticks([(k + 0.5) * len(grid) / rows for k in range(len(named))], named, fontsize=6)
             axis.tick_params(length=0)
-            label = label_of_method(results.study, method).replace("$", r"\$")
+            label = results.study.label(method).replace("$", r"\$")
             axis.set_title(label + (f"\n{title_of(table, pair)}" if len(pairs) > 1 else ""), fontsize=8)
     return figure

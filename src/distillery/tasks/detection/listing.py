@@ -1,9 +1,8 @@
-"""Which images there are and what is in them, as three formats of files say it. Nothing is decoded here."""
+"""Which images there are and what is in them, as COCO and YOLO say it (Pascal VOC: voc.py). Nothing is decoded here."""
 
 from __future__ import annotations
 
 import math
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +117,7 @@ def _categories(document: dict[str, Any], path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for entry in document["categories"]:
         try:
-            category, name = _whole(entry["id"]), str(entry["name"])
+            category, name = whole_number(entry["id"]), str(entry["name"])
         except _MALFORMED:
             raise DistilleryError(
                 f"{path}: {_shown(entry)} is no category: give it a whole `id` and a `name`"
@@ -135,7 +134,7 @@ def _of_document(document: dict[str, Any], folder: Path, prefix: str, number: di
         try:
             known, name, (width, height) = entry["id"], entry["file_name"], map(entry.get, ("width", "height"))
             twice = known in items
-            size = (_whole(width), _whole(height)) if width and height else None
+            size = (whole_number(width), whole_number(height)) if width and height else None
             items[known] = Item(inside(folder, name, path), f"{prefix}/{name}", [], size=size)
         except _MALFORMED:
             raise DistilleryError(f"{path}: {_shown(entry)} is no image: give it an `id` and a `file_name`") from None
@@ -144,11 +143,11 @@ def _of_document(document: dict[str, Any], folder: Path, prefix: str, number: di
     for entry in document["annotations"]:
         try:
             x, y, w, h = map(float, entry["bbox"])
-            crowd, area = ("0", "1").index(str(_whole(entry.get("iscrowd", 0)))), entry.get("area")
+            crowd, area = ("0", "1").index(str(whole_number(entry.get("iscrowd", 0)))), entry.get("area")
             area = None if area is None else float(area)
             if not all(map(math.isfinite, (x, y, w, h, area or 0))):
                 raise ValueError
-            found = Object((x, y, w, h), number[_whole(entry["category_id"])], bool(crowd), area)
+            found = Object((x, y, w, h), number[whole_number(entry["category_id"])], bool(crowd), area)
             items[entry["image_id"]].objects.append(found)
         except _MALFORMED:
             raise DistilleryError(
@@ -158,7 +157,7 @@ def _of_document(document: dict[str, Any], folder: Path, prefix: str, number: di
     return sorted(items.values(), key=lambda item: item.name)
 
 
-def _whole(value: Any) -> int:
+def whole_number(value: Any) -> int:
     """A whole number, or a text of one. Raises ValueError, OverflowError or TypeError."""
     found = int(value)
     if not isinstance(value, str) and found != value:
@@ -251,93 +250,3 @@ def _object(line: str, classes: int) -> Object:
     if not all(-MARGIN <= v <= 1 + MARGIN for v in at) or w <= 0 or h <= 0:  # not a number is not between, either
         raise ValueError
     return Object((left, top, w, h), int(label))
-
-
-# --- Pascal VOC
-
-
-def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: bool) -> Listing:
-    """Pascal VOC's layout: `JPEGImages`, `Annotations/x.xml`, and the names of a split in `ImageSets/Main/SPLIT.txt`.
-
-    Args:
-        names: of the classes, in order; None: those that occur, in alphabetical order.
-        one_based: pixels count from 1 and both ends belong to the box, as VOC itself has it.
-    """
-    folder = root / "JPEGImages"
-    pictures: dict[str, list[str]] = {}  # names of the files by what they are called without their suffix
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in SUFFIXES:
-            pictures.setdefault(path.stem, []).append(path.name)
-    read: dict[str, list[tuple[Item, list[_Annotated]]]] = {}
-    for split, name in splits.items():
-        path = root / "ImageSets" / "Main" / f"{name}.txt"
-        if not path.is_file():
-            raise DistilleryError(f"there is no file {path}: `data.{split}` names a list of {path.parent}")
-        stems = sorted({line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()})
-        read[split] = [_annotation(root, stem, path, pictures) for stem in stems]
-    seen = {kind for images in read.values() for _, objects in images for kind, _, _ in objects}
-    if names is not None and (unknown := sorted(seen - set(names))):
-        raise DistilleryError(f"{root}: the class {unknown[0]!r} is not among `data.classes`: add it")
-    class_names = names if names is not None else sorted(seen)
-    items = {
-        split: [
-            item._replace(objects=[Object(_box(c, one_based), class_names.index(k), d) for k, c, d in objects])
-            for item, objects in images
-        ]
-        for split, images in read.items()
-    }
-    return Listing(class_names, items)
-
-
-def _box(at: tuple[float, ...], one_based: bool) -> tuple[float, float, float, float]:
-    left, top, right, bottom = at
-    if right <= left or bottom <= top:  # nothing in either convention
-        return left, top, 0.0, 0.0
-    start = 1.0 if one_based else 0.0
-    return left - start, top - start, right - left + start, bottom - top + start
-
-
-class _Annotated(NamedTuple):
-    """A class's name, the corners of a box as written, and whether it is difficult."""
-
-    kind: str
-    corners: tuple[float, ...]
-    difficult: bool
-
-
-def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str]]) -> tuple[Item, list[_Annotated]]:
-    path = inside(root / "Annotations", f"{stem}.xml", where)
-    try:
-        text = path.read_bytes()
-        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-            raise DistilleryError(f"{path} declares a document type, which annotations have no need of: take it out")
-        tree = ElementTree.fromstring(text)
-        width, height = (_whole(float(tree.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
-        objects = []
-        for node in tree.iterfind("object"):
-            corners = tuple(float(node.findtext(f"bndbox/{key}") or "nan") for key in ("xmin", "ymin", "xmax", "ymax"))
-            if not all(map(math.isfinite, corners)) or not (kind := (node.findtext("name") or "").strip()):
-                raise ValueError
-            objects.append(_Annotated(kind, corners, (node.findtext("difficult") or "0").strip() == "1"))
-    except OSError as error:
-        raise DistilleryError(f"{path} cannot be read ({error.strerror}): {where} names it") from None
-    except (ElementTree.ParseError, ValueError, OverflowError):
-        raise DistilleryError(f"{path} is no annotation of Pascal VOC: objects with a name and a bndbox") from None
-    named = Path((tree.findtext("filename") or "").strip()).name
-    picture = root / "JPEGImages" / _picture(root / "JPEGImages", stem, named, pictures.get(stem, []))
-    size = (width, height) if width and height else None
-    return Item(picture, f"JPEGImages/{picture.name}", [], size=size), objects
-
-
-def _picture(folder: Path, stem: str, named: str, mine: list[str]) -> str:
-    """The file of an annotation: the one that is called like it, and only without one the one that it names.
-
-    Files are renamed and annotations copied, and then the names in them are those of other images.
-    """
-    if named in mine:
-        return named
-    if len(mine) > 1:
-        raise DistilleryError(f"{folder} holds {' and '.join(mine)}: keep one picture for each annotation")
-    if mine:
-        return mine[0]
-    return named if named and (folder / named).is_file() else f"{stem}.jpg"

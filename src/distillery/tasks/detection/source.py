@@ -20,6 +20,7 @@ from distillery.errors import DistilleryError
 from distillery.records.io import save_tensors, sha256_array, sha256_json
 from distillery.tasks.detection import listing
 from distillery.tasks.detection.listing import Item, Listing
+from distillery.tasks.detection.voc import voc
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as every detector of the lineage has it
 PER_CHANNEL = Field(min_length=3, max_length=3)
@@ -272,4 +273,4 @@ class Voc(Boxed):
 
     def listing(self) -> Listing:
         classes = None if self.config.classes is None else list(self.config.classes)
-        return listing.voc(self.root, self.splits(), classes, self.config.one_based)
+        return voc(self.root, self.splits(), classes, self.config.one_based)
