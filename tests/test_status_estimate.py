@@ -188,8 +188,11 @@ def test_two_thousand_runs_at_a_glance(tmp_path: Path, monkeypatch: pytest.Monke
     teacher = next(iter(params["teachers"]))
     params["pairs"] = {f"p{i}": {"teacher": teacher, "student": "resnet8_w4"} for i in range(20)}
     names = list(params["methods"])
-    params["methods"] = {f"{names[i % len(names)]}_{i}": params["methods"][names[i % len(names)]] for i in range(20)}
-    params["seeds"], params["tables"]["baseline"] = [0, 1, 2, 3, 4], f"{names[0]}_0"
+    # a label each: two rows of one name are refused
+    params["methods"] = {
+        f"m{i}": params["methods"][names[i % len(names)]] | {"label": f"method {i}"} for i in range(20)
+    }
+    params["seeds"], params["tables"]["baseline"] = [0, 1, 2, 3, 4], "m0"
     Path("params.yaml").write_text(yaml.safe_dump(params))
     _, plan = current(write=True)
     for job in plan:
