@@ -18,7 +18,8 @@ from vision_golden import agrees
 
 from distillery.tasks.detection import Attack
 from distillery.tasks.detection.attack import difgsm
-from distillery.tasks.detection.augment import of_small, part_of
+from distillery.tasks.detection.augment import SizeGated, of_small, part_of
+from distillery.tasks.detection.gating import gate
 from distillery.tasks.detection.objectives.ikd import twin_gap
 from distillery.tasks.detection.objectives.maps import FGDTerm, FGDWeights, MGDTerm, MGDWeights, attention
 from distillery.tasks.detection.views import Gate, View, corners_in
@@ -171,3 +172,19 @@ def test_augmentation_is_gated_by_size(case: Case) -> None:
         kept, at = corners_in(view, size, boxes)
         assert kept.nonzero()[:, 0].tolist() == want["crop_labels"].tolist()
         agrees(at[kept], want["crop_boxes"], 1e-5)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        View(False, None, None, (800, 1066)),
+        View(True, (400, 533), (0, 100, 384, 384), (800, 800)),  # a part of it
+    ],
+)
+def test_an_area_as_seen_is_that_in_the_view(view: View) -> None:
+    size, boxes = (480, 640), torch.tensor([[200.0, 50.0, 225.0, 75.0]])
+    [[left, top, right, bottom]] = corners_in(view, size, boxes)[1].tolist()
+    area = (right - left) * (bottom - top)
+    for small, noisy in ((1.01 * area, True), (0.99 * area, False)):
+        found = gate(view, SizeGated.Config(measured="seen", prob=1.0, small=small), boxes, size, 1).gate
+        assert found is not None and (found.noise is not None) == noisy

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from conftest import ROOT
 
 from distillery.objectives.build import Loss
-from distillery.pipeline import check
+from distillery.pipeline import check, planner
+from distillery.study.blocks import Method
 from distillery.study.model import Study
 from distillery.task import task_of
 
@@ -46,3 +50,42 @@ def test_published_settings() -> None:
     assert (fgd.temperature, fgd.objects, fgd.background, fgd.attentions, fgd.relation) == (0.5, 1e-3, 5e-4, 5e-4, 5e-6)
     [gated] = ikd.recipe_for("rx101-r50", "mgd_ikd").augmentations()
     assert (gated.config.prob, gated.config.small, gated.config.crop, gated.config.until) == (0.3, 1024.0, 0.8, 16)
+
+
+@pytest.mark.parametrize(
+    ("objective", "partner", "fits"),
+    [
+        ("vkd_detection", "kd", False),
+        ("detect", "ce", False),
+        ("vkd_detection", "detect", False),
+        ("detect", "vkd_detection", True),
+    ],
+)
+def test_partners_distil_into_detectors(objective: str, partner: str, fits: bool) -> None:
+    """Others would compare classes with boxes, or add nothing, without a word."""
+    methods = {"m": Method(objective=objective, plus={partner: {}})}
+    study = load("bccd").model_copy(update={"methods": methods})
+    said = task_of(study.task).part("rehearsal")(study, False)
+    wrong = f"methods.m: plus.{partner}: distils nothing into a detector: take one that does, such as fgd"
+    assert said == ([] if fits else [wrong])
+
+
+def test_the_file_that_a_body_starts_from_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In what trains a network of that architecture, by its content; a study without such a file says nothing of it."""
+    study = load("vidt_coco")
+    monkeypatch.chdir(tmp_path)
+    start = study.task["start"]["vidt_nano"]["path"]
+
+    def told() -> dict[str, dict[str, Any]]:
+        return {job.name: job.values for job in planner.resolve(study)}
+
+    before = told()
+    Path(start).parent.mkdir(parents=True)
+    Path(start).write_text("weights")
+    after = told()
+    due = {name for name in after if after[name] != before[name]}
+    nano = {
+        job.name for job in planner.resolve(study) if job.stage == "distill" and job.values["student"] == "vidt_nano"
+    }
+    assert due == nano and Path(start) in planner.named_files(study)
+    assert not any("start" in values for values in (job.values for job in planner.resolve(load("bccd"))))

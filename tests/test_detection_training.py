@@ -27,6 +27,7 @@ from distillery.pipeline.check import check
 from distillery.pipeline.current import Judge
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
+from distillery.records.io import save_tensors
 from distillery.report import results, table
 from distillery.report.figures import detections
 from distillery.students.export import export
@@ -34,8 +35,9 @@ from distillery.study.blocks import Method, Recipe
 from distillery.tasks.detection import Attack, Detection, Start
 from distillery.tasks.detection.attack import attacked
 from distillery.tasks.detection.criterion import anchor_losses
-from distillery.tasks.detection.data import BoxData
+from distillery.tasks.detection.data import BoxData, Split
 from distillery.tasks.detection.detector import load_detector
+from distillery.tasks.detection.export import export as export_detector
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.rehearsal import rehearse
 from distillery.tasks.detection.source import Cropped
@@ -356,6 +358,16 @@ def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest
         load_detector(at.students("r-r", "alone", "0"), 7)
 
 
+@pytest.mark.parametrize("architecture", ["retinanet_r10_w64", "vidt_w24"])
+def test_a_detector_of_float64_is_exported(tmp_path: Path, architecture: str) -> None:
+    d, path, recipe = data(tmp_path), tmp_path / "t.safetensors", Recipe(**RECIPE, precision="float64")
+    named = {"kind": "teacher", "study": "s", "teacher": "t", "seeds": (0,), "settings_sha256": ""}
+    header = BoxTraining(Detection()).header(d, architecture=architecture, **named)
+    save_tensors(path, build(architecture, d.num_classes).double().state_dict(), header.metadata())
+    reached = export_detector(path, 0, tmp_path / "data/index.safetensors", recipe, tmp_path / "shipped", ["model.pt2"])
+    assert set(reached) == {"model.safetensors", "model.pt2"} and (tmp_path / "shipped/README.md").is_file()
+
+
 def test_crops_are_checked() -> None:
     with pytest.raises(DistilleryError, match=r"crop\.least is above"):
         from distillery.data import open_source
@@ -402,6 +414,22 @@ def test_what_is_held_out_changes_no_view(tmp_path: Path) -> None:
         assert part.view(0, 1, row) == whole.view(0, 1, before)
         assert torch.equal(held.train.objects(row)[1], d.train.objects(before)[1])
     assert set(part.splits()) == {"test", "val"}
+
+
+def test_objects_are_held_out(tmp_path: Path) -> None:
+    d = data(tmp_path)
+    with pytest.raises(
+        DistilleryError, match=r"recipe\.validation 0\.05 holds out 0 of 8 images, in which is no object"
+    ):
+        d.hold_out(0.05)
+    nothing = {k: d.train.columns[k][:0] for k in ("boxes", "labels", "crowd", "area")} | {
+        "starts": torch.zeros(9).numpy()
+    }
+    empty = dataclasses.replace(d, train=Split(d.train.columns | nothing))
+    with pytest.raises(
+        DistilleryError, match=r"holds out 2 of 8 images, in which is no object: raise it, or set it to 0"
+    ):
+        empty.hold_out(0.25)
 
 
 def test_the_page_about_detectors_shows_a_valid_study() -> None:

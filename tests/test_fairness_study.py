@@ -105,6 +105,24 @@ def test_a_trend_is_found_where_there_is_one() -> None:
     assert trends(task, falling[:4]) == []  # one block
 
 
+def test_a_block_is_a_teacher_and_a_family_has_one_student() -> None:
+    task, temperatures = task_of({"name": "fairness"}), (1.0, 2.0, 4.0)
+
+    def of(teachers: list[str], students: list[str]) -> list[SimpleNamespace]:
+        return [
+            cell(f"{t}-{s}-{i}", degree, [0.1 * j + i], architecture=s, teachers={t: {}})
+            for t in teachers
+            for i, s in enumerate(students)
+            for j, degree in enumerate(temperatures)
+        ]
+
+    assert trends(task, of(["t0"], ["a", "b", "c"])) == trends(task, of(["t0"], ["a", "a", "a"])) == []
+    alone, several = trends(task, of(["t0", "t1"], ["a", "a"])), trends(task, of(["t0", "t1"], ["a", "b"]))
+    assert [s.title.rpartition(": ")[2] for s in alone] == ["kd"]
+    assert [s.title.rpartition(": ")[2] for s in several] == ["kd, a", "kd, b"]
+    assert all("in 2 blocks: a block is a teacher" in s.note for s in (*alone, *several))
+
+
 def test_students_without_a_teacher_count_once() -> None:
     task = task_of({"name": "fairness"})
     cells = [cell(p, t, [1.0, 3.0]) for p in ("p0", "p1") for t in (None, 4.0)]

@@ -27,6 +27,7 @@ from distillery.tasks.generation.clip import CLIP
 from distillery.tasks.generation.distance import (
     ClassifierFeatures,
     InceptionFeatures,
+    Judge,
     frechet,
     inception_score,
     moments,
@@ -168,6 +169,15 @@ def test_features_come_from_the_named_file_alone(tmp_path: Path) -> None:
         DistilleryError, match=r"task\.inception: the sha256 of .*other\.pth is .*: take the other file"
     ):
         InceptionFeatures(Inception(weights=str(other), sha256="0" * 64), CPU)
+
+
+def test_only_a_classifier_of_the_same_classes_says_how_many_are_of_theirs(tmp_path: Path) -> None:
+    data = small_generation.digits(tmp_path)
+    task = task_of({"name": "generation", "classifier": small_generation.judge(tmp_path, data)})
+    images, labels = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8), torch.arange(20) % 5
+    for names, known in ((data.class_names, True), (tuple("abcdefghij"), False), (data.class_names[:5], False)):
+        _, more = Judge(task, images, names, CPU)(images, labels)
+        assert (more["conditional"] is not None) == known
 
 
 def test_of_one_image_there_is_no_covariance() -> None:

@@ -19,7 +19,7 @@ from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check, load
 from distillery.pipeline.layout import Layout
 from distillery.records.header import Header
-from distillery.records.io import load_arrays, read_json, save_tensors
+from distillery.records.io import load_arrays, read_json, save_tensors, sha256_file
 from distillery.task import task_of
 from distillery.tasks.generation import Generation
 
@@ -97,6 +97,7 @@ TRAINED_ELSEWHERE = {"t": {"architecture": "resnet8_w4", "source": "fetch", "wei
         ("teachers", {"t": {"architecture": "clip_vit_b32"}}, "CLIP is not trained here: say `source: fetch`"),
         ("teachers", TRAINED_ELSEWHERE, "it may have seen what is withheld: say in `task.trained_on`"),
         ("recipe", {"batch_size": 32}, "the last batch of 449 images holds one, which has no statistics"),
+        ("recipe", {"batch_size": 1}, "the last batch of 449 images holds one, which has no statistics"),
         ("recipe", {"label_smoothing": 0.1}, "recipe.label_smoothing: no class is predicted: leave it out"),
         ("recipe", {"ema": {"decay": 0.9}}, "recipe.ema: the average is the generator's"),
         ("recipe", {"precision": "bfloat16"}, "generators train in float32, tf32 or float64"),
@@ -116,6 +117,26 @@ def test_what_would_fail_is_said(study: dict[str, Any], block: str, change: dict
     study[block] = {k: v for k, v in (study[block] | change).items() if v is not None}
     found = problems(study)
     assert found and re.search(re.escape(says), "\n".join(found)), found
+
+
+def test_a_file_that_is_not_the_named_classifier_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    study["methods"] = {"gan": study["methods"]["gan"]}
+    named = study["task"]["classifier"]
+    study["task"]["classifier"] = named | {"architecture": "resnet20"}
+    (said,) = problems(study)
+    assert "is the teacher resnet8_w4, and not a teacher that is a resnet20" in said
+    path, header = tmp_path / "other.safetensors", Header.read(Path(named["weights"]))
+    for metadata, why in (
+        ({"format": "pt"}, "does not say which network and which classes it holds"),
+        (
+            header.model_copy(update={"image": (3, 8, 8)}).metadata(),
+            "sees images of 3 channel(s), and those of the data",
+        ),
+    ):
+        save_tensors(path, load_arrays(Path(named["weights"])), metadata)
+        study["task"]["classifier"] = named | {"weights": str(path), "sha256": sha256_file(path)}
+        (said,) = problems(study)
+        assert why in said
 
 
 def test_a_teacher_that_has_seen_what_is_withheld_is_refused(study: dict[str, Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distillery.data import open_source
 from distillery.errors import DistilleryError
 from distillery.tasks.ranking.files import filtered, read_ratings, read_users, split
 
@@ -105,3 +106,16 @@ def test_a_user_without_training_items_is_refused() -> None:
     user, item = np.array([0, 0, 1, 1, 1, 1, 1]), np.array([0, 1, 0, 1, 2, 3, 4])
     with pytest.raises(DistilleryError, match="none to train on"):
         split(user, item, 0.6, 0.2, seed=0)
+
+
+def test_every_user_keeps_ten_items_to_recommend_and_some_users_test(tmp_path: Path) -> None:
+    few = [list(range(10 + user)) for user in range(10)]
+    for every, trains in ((few, 15), ([*few, list(range(40))], 32)):  # 19 items; 40, nearly all of one user's
+        path = written(tmp_path / "users.dat", "".join(f"{len(u)} {' '.join(map(str, u))}\n" for u in every))
+        options = {"path": str(path), "format": "users", "least": 5}
+        with pytest.raises(DistilleryError, match=f"users.dat: a user trains on {trains} of all .* leaves fewer than"):
+            open_source("interactions", options).load()
+    assert open_source("interactions", options | {"test_fraction": 0.25}).load().items == 40
+    for source in ("interactions", "citeulike"):
+        with pytest.raises(DistilleryError, match="val_users: less than 1"):
+            open_source(source, {"path": "users.dat", "val_users": 1.0})

@@ -84,6 +84,9 @@ def test_what_is_not_a_number_ranks_last() -> None:
     assert recommend(lambda u: scores[u], torch.tensor([0]), train, 3).tolist() == [[2, 1, 0]]
     lists, _ = candidate_lists(lambda u: scores[u], train, torch.zeros(4, dtype=torch.int64))
     assert lists.tolist() == [[[2, 1, 0, -1]]]
+    scores = torch.tensor([[math.nan, 9.0, -math.inf, 2.0, math.nan]])  # but before items that the user has
+    train = Pairs.of(torch.tensor([0, 0]), torch.tensor([0, 1]), 1)
+    assert recommend(lambda u: scores[u], torch.tensor([0]), train, 3).tolist() == [[3, 2, 4]]
 
 
 def test_candidates_are_the_unseen_items_of_a_group_by_score(data: tuple[Pairs, Pairs, torch.Tensor]) -> None:

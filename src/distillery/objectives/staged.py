@@ -12,8 +12,8 @@ design, for any network with stages:
     labels       cross-entropy with m * onehot(y) + (1 - m) * p_t, p_t = softmax(z_t), m = p_t[y] / max p_t: the
                  teacher's confidence in the label against that in its own class. A label that the teacher shares stays
     cascade      over `cascade_epochs` = E the stages are added one by one: stage s learns by its two terms from epoch
-                 1 + (s - 1) * E / S on, and labels and logits count after epoch E. A stage that is not yet added, and
-                 the classifier, have a gradient of zero (weight decay acts on them as always)
+                 1 + floor((s - 1) * E / S) on, and labels and logits count after epoch E. A stage that is not yet
+                 added, and the classifier, have a gradient of zero (weight decay acts on them as always)
 """
 
 from __future__ import annotations

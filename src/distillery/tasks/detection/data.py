@@ -17,7 +17,7 @@ from torch import Tensor
 from distillery.data.blob import UPRIGHT, Blob
 from distillery.data.pictures import Unreadable, quietly, whole
 from distillery.data.views import seed_for
-from distillery.errors import StaleInput
+from distillery.errors import DistilleryError, StaleInput
 from distillery.records.io import load_arrays, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
 from distillery.tasks.detection.source import Cropped
@@ -152,14 +152,22 @@ class BoxData:
         return dataclasses.replace(self, device=device)
 
     def hold_out(self, fraction: float) -> BoxData:
-        """Move a share of the training images to validation, the same ones always."""
+        """Move a share of the training images to validation, the same ones always.
+
+        Raises DistilleryError if no object is in them.
+        """
         if not fraction:
             return self
         generator = torch.Generator().manual_seed(seed_for("detection", "validation"))
         order = torch.randperm(len(self.train), generator=generator).numpy()
         held = np.sort(order[: round(len(order) * fraction)])
-        kept = np.setdiff1d(np.arange(len(self.train)), held)
-        return dataclasses.replace(self, train=self.train.rows(kept), val=self.train.rows(held), rows=self.rows[kept])
+        kept, val = np.setdiff1d(np.arange(len(self.train)), held), self.train.rows(held)
+        if val.columns["crowd"].all():
+            raise DistilleryError(
+                f"recipe.validation {fraction:g} holds out {len(val)} of {len(self.train)} images, in which is no "
+                "object: raise it, or set it to 0"
+            )
+        return dataclasses.replace(self, train=self.train.rows(kept), val=val, rows=self.rows[kept])
 
     def image(self, blob: Blob, split: Split, row: int) -> Tensor:
         """Decode an image, (3, H, W) uint8 on the CPU. Raises StaleInput if it cannot be decoded."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from distillery.data.precision import dtype_of
 from distillery.records import io as artifacts
 from distillery.records.header import KEY
 from distillery.study.blocks import Recipe
@@ -85,7 +86,8 @@ def export(
     }
     artifacts.write_json(folder / "config.json", config)
     data, written = BoxData.load(arrays), load_detector(folder)
-    found = detect(written.network, BoxLoader(data, recipe).splits()["test"], recipe).numpy()
+    network = written.network.to(dtype_of(recipe))  # measured as it was tested
+    found = detect(network, BoxLoader(data, recipe).splits()["test"], recipe).numpy()
     main, _, _ = average_precision(found, data.test, data.class_names)
     Image.fromarray(_abreast(drawn(found, data, SURE))).save(folder / "examples.png")
     reached = {WEIGHTS: main["ap"]}

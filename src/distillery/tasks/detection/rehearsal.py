@@ -63,14 +63,18 @@ def _cell(study: Study, twins: bool, where: str, method: str, pair: str, loss: L
         return
     if loss.plugins:
         yield f"{where}: plug-ins act on the logits of classes, not on boxes: leave them out"
-    if kind.needs and len(teachers) > 1:
+    for partner, (_, (each, _)) in loss.plus.items():
+        if not issubclass(each, Detect) or each is Detect:
+            yield f"{where}: plus.{partner}: distils nothing into a detector: take one that does, such as fgd"
+            return
+    if loss.needs and len(teachers) > 1:
         yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
         return
     if "strong" in loss.needs and not twins:
         said = "task: {name: detection, adversarial: {}}"
         yield f"{where}: {name} needs adversarial images: say `{said}`"
     try:
-        known = [_outputs(architecture) for architecture in (student, *(teachers if kind.needs else []))]
+        known = [_outputs(architecture) for architecture in (student, *(teachers if loss.needs else []))]
         loss.build(Context(CLASSES, torch.zeros(0), known[0], known[1] if len(known) > 1 else None))
     except DistilleryError as error:
         yield f"{where} for {pair}: {error}"

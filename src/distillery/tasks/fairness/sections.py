@@ -66,26 +66,29 @@ def trends(task: Task, cells: Sequence[Any]) -> list[Section]:
 
 
 def _families(cells: Sequence[Any]) -> list[tuple[str, list[float], list[dict[float, dict[str, float]]]]]:
-    """(objective, temperatures, a block for every pair: measures by temperature), where three temperatures or more are.
+    """(title, temperatures, a block for every teacher: measures by temperature), where three temperatures or more are.
 
-    Only pairs that have all temperatures count.
+    A family has students of one architecture. Only teachers that have all temperatures count.
     """
-    found: dict[str, dict[str, dict[float, dict[str, float]]]] = {}
+    found: dict[str, dict[str, dict[float, list[dict[str, float]]]]] = {}
     for cell in cells:
         block = dict(cell.facts.get("objective", {}))
         temperature = block.pop("temperature", None)
         if temperature is None or not cell.runs:
             continue
-        kind = json.dumps([block, cell.facts["recipe"]], sort_keys=True)
-        lasts = [run["last"] for run in cell.runs.values()]
-        means = {name: float(np.mean([last[name] for last in lasts])) for name in lasts[0]}
-        found.setdefault(kind, {}).setdefault(cell.pair, {})[float(temperature)] = means
-    families = []
-    for kind, pairs in found.items():
-        temperatures = sorted({t for block in pairs.values() for t in block})
-        blocks = [block for block in pairs.values() if len(block) == len(temperatures)]
+        kind = json.dumps([block, cell.facts["recipe"], cell.facts["architecture"]], sort_keys=True)
+        teacher = found.setdefault(kind, {}).setdefault(" + ".join(cell.facts["teachers"]), {})
+        teacher.setdefault(float(temperature), []).extend(run["last"] for run in cell.runs.values())
+    several, families = len({cell.facts["architecture"] for cell in cells}) > 1, []
+    for kind, teachers in found.items():
+        (block, _, student), temperatures = json.loads(kind), sorted({t for of in teachers.values() for t in of})
+        blocks = [
+            {t: {name: float(np.mean([last[name] for last in lasts])) for name in lasts[0]} for t, lasts in of.items()}
+            for of in teachers.values()
+            if len(of) == len(temperatures)
+        ]
         if len(temperatures) > 2 and len(blocks) > 1:
-            families.append((json.loads(kind)[0]["objective"], temperatures, blocks))
+            families.append((block["objective"] + f", {student}" * several, temperatures, blocks))
     return families
 
 

@@ -58,17 +58,9 @@ class ClassifierFeatures:
     """
 
     def __init__(self, config: Classifier, device: torch.device) -> None:
-        path = verified(config.weights, config.sha256, "classifier")
-        header = Header.read(path)
-        if header.architecture != config.architecture or header.kind != "teacher":
-            raise DistilleryError(
-                f"task.classifier: {path} is the {header.kind} {header.architecture}, and not a teacher that is a "
-                f"{config.architecture}: name `teacher.safetensors` of a study, and its network"
-            )
-        self.header = header
-        self.network: Network = load_network(config.architecture, len(header.class_names), header.image[0], path).to(
-            device
-        )
+        path, self.header = known_classifier(config)
+        classes, channels = len(self.header.class_names), self.header.image[0]
+        self.network: Network = load_network(config.architecture, classes, channels, path).to(device)
         self.device = device
 
     @torch.no_grad()
@@ -135,15 +127,28 @@ def verified(name: str, sha256: str, key: str) -> Path:
     return path
 
 
+def known_classifier(config: Classifier) -> tuple[Path, Header]:
+    """The file of `task.classifier` and what it says of itself. Raises DistilleryError if it is no such classifier."""
+    path = verified(config.weights, config.sha256, "classifier")
+    header = Header.read(path)
+    if header.architecture != config.architecture or header.kind != "teacher":
+        raise DistilleryError(
+            f"task.classifier: {path} is the {header.kind} {header.architecture}, and not a teacher that is a "
+            f"{config.architecture}: name a teacher's `model.safetensors` of a study, and its network"
+        )
+    return path, header
+
+
 class Judge:
     """Compares generated images with the real ones of a data set, by the networks that the task names.
 
     Args:
         real: (N, C, H, W) uint8, of full brightness 255.
+        class_names: of the data set.
     """
 
-    def __init__(self, task: Generation, real: Tensor, device: torch.device) -> None:
-        config = task.config
+    def __init__(self, task: Generation, real: Tensor, class_names: tuple[str, ...], device: torch.device) -> None:
+        config, self.class_names = task.config, class_names
         self.by: dict[str, ClassifierFeatures | InceptionFeatures] = {}
         if config.inception:
             self.by["fid"] = InceptionFeatures(config.inception, device)
@@ -168,6 +173,6 @@ class Judge:
             more["spread"] = float(of_images[1].trace() / self.real[name][1].trace())
             if isinstance(extract, InceptionFeatures):
                 found["is"] = inception_score(features.logits)
-            elif features.logits.shape[1] > int(labels.max()):
+            elif extract.header.class_names == self.class_names:
                 more["conditional"] = 100 * (features.logits.argmax(1) == labels).double().mean().item()
         return found, more

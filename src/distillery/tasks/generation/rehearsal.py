@@ -22,11 +22,11 @@ from distillery.records.header import Header
 from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study, Teacher
 from distillery.task import task_of
-from distillery.tasks.generation import Generation
+from distillery.tasks.generation import Generation, Inception
 from distillery.tasks.generation.biggan import AT_A_TIME, Discriminator
 from distillery.tasks.generation.clip import CLIP
 from distillery.tasks.generation.data import said_of
-from distillery.tasks.generation.distance import verified
+from distillery.tasks.generation.distance import known_classifier, verified
 from distillery.tasks.generation.objectives.base import GAN
 from distillery.tasks.generation.teaching import ShownTeachers
 from distillery.tasks.generation.training import GenTraining, kind_of
@@ -51,13 +51,13 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
     if source.streamed:
         yield f"data.source: {study.data.source} is streamed, and generators train on arrays: take cifar100 or folder"
         return
-    yield from _of_task(task, images)
     try:
         shape = source.shape()
     except DistilleryError as error:
         shape = None
         if images:
             yield f"data: {error}"
+    yield from _of_task(task, shape, images)
     for name, teacher in study.teachers.items():
         if issubclass(kind_of(teacher.architecture), Discriminator):
             yield f"teachers.{name}: {teacher.architecture} is a discriminator: take a classifier, or clip_vit_b32"
@@ -85,22 +85,28 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 )
 
 
-def _of_task(task: Generation, images: bool) -> Iterator[str]:
+def _of_task(task: Generation, shape: Shape | None, images: bool) -> Iterator[str]:
     config = task.config
-    named = {"classifier": config.classifier, "inception": config.inception}
-    if not any(named.values()):
+    if not config.classifier and not config.inception:
         yield "task: nothing says how images are compared: name `classifier` or `inception`"
     if config.sampling == "batch" and config.samples % AT_A_TIME:
         yield (
             f"task.samples: {config.samples % AT_A_TIME} of {config.samples} images would be normalised apart from the "
             f"others, which are made {AT_A_TIME} at a time: take {-(-config.samples // AT_A_TIME) * AT_A_TIME}"
         )
-    for key, found in named.items():
-        if images and found:
-            try:
-                verified(found.weights, found.sha256, key)
-            except DistilleryError as error:
-                yield str(error)
+    for named in (config.classifier, config.inception) if images else ():
+        try:
+            if isinstance(named, Inception):
+                verified(named.weights, named.sha256, "inception")
+            elif named:
+                path, header = known_classifier(named)
+                if shape and header.image[0] != shape.channels:
+                    yield (
+                        f"task.classifier: {path} sees images of {header.image[0]} channel(s), and those of the data "
+                        f"have {shape.channels}: name a classifier of such images"
+                    )
+        except DistilleryError as error:
+            yield str(error)
 
 
 def _of_teacher(where: str, task: Generation, teacher: Teacher, data: str, source: Source) -> Iterator[str]:
@@ -151,7 +157,7 @@ def _of_recipe(where: str, recipe: Recipe, shape: Shape | None, task: Generation
         yield f"{where}: recipe.precision: generators train in float32, tf32 or float64"
     if shape:
         count = int(shape.train_images * task.config.fraction)
-        if count % recipe.batch_size == 1:
+        if min(count, recipe.batch_size) == 1 or count % recipe.batch_size == 1:
             yield f"{where}: the last batch of {count:,} images holds one, which has no statistics: change batch_size"
         if shape.height != shape.width or shape.height % 8:
             yield f"{where}: images of {shape.height}x{shape.width}: BigGAN needs squares whose side is a multiple of 8"

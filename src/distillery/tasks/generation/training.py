@@ -90,7 +90,7 @@ class GenTraining(Training):
         """What compares images with the real ones of the data."""
         if self._judge is None:
             real = data.train_images if self.task.config.reference == "train" else data.test_images
-            self._judge = Judge(self.task, bright(real, data.scale).cpu(), real.device)
+            self._judge = Judge(self.task, bright(real, data.scale).cpu(), data.class_names, real.device)
         return self._judge
 
     # --- asked by the stages

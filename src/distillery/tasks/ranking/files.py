@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from distillery.errors import DistilleryError
 
 Ints = NDArray[np.int64]
+BEST = 10  # items recommended to a user, which the training must leave unseen
 _BETWEEN = re.compile(r"::|[\t,;]|\s+")
 
 

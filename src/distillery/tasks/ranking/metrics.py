@@ -37,7 +37,8 @@ def recommend(score: Callable[[Tensor], Tensor], users: Tensor, train: Pairs, k:
     """
     found = []
     for part in users.split(rows):
-        scores = score(part).float().nan_to_num(nan=-torch.inf)
+        # The lowest number is below all others, and above what the user has already.
+        scores = score(part).float().nan_to_num(nan=torch.finfo(torch.float32).min)
         found.append(top_items(scores.masked_fill(train.mask(part, scores.shape[1]), -torch.inf), k))
     return torch.cat(found)
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from distillery.config import Count, Share
+from distillery.config import Count, Fraction
 from distillery.data.arrays import Source
 from distillery.errors import DistilleryError
-from distillery.tasks.ranking.files import filtered, read_ratings, read_users, split
+from distillery.tasks.ranking.files import BEST, filtered, read_ratings, read_users, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Interactions(Source):
         """Items of a user who stays."""
         test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
         """Of each user's items."""
-        val_users: Share = 0.5
+        val_users: Fraction = 0.5
         """Of the users: whose held-out items validate."""
         split: Annotated[int, Field(ge=0)] = 0
         """Seed of what is held out and who validates."""
@@ -72,8 +72,15 @@ class Interactions(Source):
         read = read_users if self.config.format == "users" else read_ratings
         user, item = filtered(*read(self.files()[0]), self.config.least)
         parts = split(user, item, self.config.test_fraction, self.config.val_users, self.config.split)
+        users, items = int(user.max()) + 1, int(item.max()) + 1
+        seen = int(np.bincount(parts["train_user"]).max())
+        if items - seen < BEST:
+            raise DistilleryError(
+                f"{self.files()[0]}: a user trains on {seen} of all {items} items, which leaves fewer than the {BEST} "
+                "that are recommended: take data of more items, or raise `data.test_fraction`"
+            )
         arrays = {name: part.astype(np.int32) for name, part in parts.items()}
-        return PairArrays(arrays, int(user.max()) + 1, int(item.max()) + 1, self.selection())
+        return PairArrays(arrays, users, items, self.selection())
 
 
 class CiteULike(Interactions):
@@ -91,7 +98,7 @@ class CiteULike(Interactions):
         format: Literal["users", "ratings"] = "users"
         least: Count = 5
         test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-        val_users: Share = 0.2
+        val_users: Fraction = 0.2
 
     config: Config
 

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from distillery.tasks.ranking.data import RankData
+from distillery.tasks.ranking.files import BEST
 from distillery.tasks.ranking.interactions import Pairs
 from distillery.tasks.ranking.metrics import Ranking, measure, recommend
 from distillery.tasks.ranking.models import Recommender
-
-BEST = 10
 
 
 @torch.no_grad()
