@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,19 @@ def test_hold_out_is_stratified_and_deterministic(digits: Dataset) -> None:
     assert not torch.equal(held.rows, digits.hold_out(0.2, seed=4).rows)
     assert held.evaluation_splits().keys() == {"test", "val"}
     assert digits.hold_out(0.0, seed=3) is digits and digits.evaluation_splits().keys() == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("fraction", "sentence"),
+    [(0.003, "holds out no image: .* the largest has 13"), (0.97, "holds out all 10 image")],
+)
+def test_a_share_that_leaves_one_side_empty_is_refused(digits: Dataset, fraction: float, sentence: str) -> None:
+    few = torch.cat([(digits.train_labels == label).nonzero()[: 10 + label // 3, 0] for label in range(10)])
+    part = dataclasses.replace(
+        digits, train_images=digits.train_images[few], train_labels=digits.train_labels[few], rows=digits.rows[few]
+    )
+    with pytest.raises(DistilleryError, match=f"recipe.validation {fraction} {sentence}"):
+        part.hold_out(fraction)
 
 
 def test_to_moves_every_tensor_but_the_rows_of_tables(digits: Dataset) -> None:

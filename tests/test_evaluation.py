@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,15 @@ def test_accuracy_agrees_with_scikit_learn(sample: tuple[torch.Tensor, torch.Ten
     recall = metrics.recall_score(labels, predicted, average=None)
     assert found["per_class"] == pytest.approx(100 * recall, abs=1e-5)
     assert np.array_equal(found["predictions"], predicted)
+
+
+def test_of_equal_logits_the_prediction_is_the_one_that_counts() -> None:
+    """bfloat16 has many; torch's topk of one and of five do not take the same."""
+    logits = torch.randn(4000, 100, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    labels = torch.arange(4000) % 100
+    assert (logits.topk(1).indices[:, 0] != logits.topk(5).indices[:, 0]).any()
+    found = accuracy(logits, labels)
+    assert 100 * (found["predictions"] == labels.numpy()).mean() == pytest.approx(found["top1"])
 
 
 def test_a_class_without_test_images_has_no_accuracy() -> None:
@@ -173,7 +184,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["recipe"] |= {"epochs": 2, "milestones": [1], "validation": 0.2, "test_every": 1}
     params["teachers"] = {"resnet8_w2": {"architecture": "resnet8_w2", "recipe": {"validation": 0.0}}}
     params["pairs"] = {PAIR: {"teacher": "resnet8_w2", "student": "resnet8_w2"}}
-    params["methods"] = {"ce": {"objective": "ce"}, "simkd": {"objective": "simkd"}}
+    params["methods"] = {"ce": {"objective": "ce"}, "simkd": {"objective": "simkd", "plus": {"crd": {}}}}
     params["seeds"], params["tables"] = [3], {"convention": "last"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     with pytest.MonkeyPatch.context() as patch:
@@ -228,6 +239,17 @@ def test_a_second_evaluation_writes_the_same_bytes(trained: Path, monkeypatch: p
         path.unlink()
     run("evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3")
     assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_so_the_compiler_is_not_imported(trained: Path) -> None:
+    """It takes more time than the evaluation of a small network."""
+    (trained / Layout("digits").metrics(PAIR, "ce", "3")).unlink()
+    program = "import sys; from distillery.cli import app; app(sys.argv[1:], standalone_mode=False); "
+    program += "sys.exit('torch._dynamo' in sys.modules)"
+    command = ["evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3"]
+    subprocess.run([sys.executable, "-c", program, *command], cwd=trained, check=True)
+    assert (trained / Layout("digits").metrics(PAIR, "ce", "3")).exists()
 
 
 def test_weights_of_another_network_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

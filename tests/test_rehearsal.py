@@ -147,6 +147,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "pairs.t-s: with batch_size 89 the last batch of 179 images holds one, and shufflenet_v2 normalises over a "
         "single value there: choose another batch_size",
     ),
+    "a strong view of levels that are none": (
+        study({"objective": "mlkd"}),
+        "methods.m for t-s: the strong view of mlkd works on 1 or 3 channels of grey levels 0 to 255, and these images "
+        "have 1 of 0 to 16: take another objective (mlkd_single has none)",
+    ),
     "nothing to train on": (
         study(KD, teachers=PLAIN, **recipe(validation=0.99999)),
         "pairs.t-s: recipe.validation 0.99999 leaves no image to train on",
@@ -240,6 +245,13 @@ def test_a_study_of_350_cells_is_checked() -> None:
     teachers = {name: {"architecture": name} for name in names}
     found = said(study({}, teachers=teachers, pairs=pairs, methods=methods)).splitlines()
     assert len(found) == 14 and all("at compares no logits" in line for line in found)
+
+
+@pytest.mark.parametrize(("size", "where"), [(31, recipe(validation=0.3, batch_size=31)), (44, recipe(batch_size=44))])
+def test_a_last_batch_that_nobody_can_count_is_not_refused(size: int, where: dict[str, Any]) -> None:
+    """What is held out or hidden is a share of each class: 129 images of 179, and not 125; 89, and not 90."""
+    data: dict[str, Any] = {"source": "digits", "test_fraction": 0.9} | ({"labelled": 0.5} if size == 44 else {})
+    assert said(study(KD, student="mobilenet_v2", data=data, **where)) == ""
 
 
 def test_a_rehearsal_draws_nothing_from_the_run() -> None:

@@ -23,7 +23,10 @@ from distillery.errors import DistilleryError, StaleInput
 from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Context
 from distillery.objectives.build import build as build_objective
+from distillery.pipeline import fingerprint as code
+from distillery.pipeline.job import Job
 from distillery.study.blocks import Method, Recipe
+from distillery.tasks.classification import training
 from distillery.tasks.classification.training import ClassTraining
 from distillery.teachers import replay
 from distillery.teachers.replay import (
@@ -37,6 +40,7 @@ from distillery.teachers.replay import (
     file_of,
     size_in_bytes,
 )
+from distillery.teachers.replayed import Replayed
 from distillery.teachers.source import LiveTeachers
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit
@@ -265,6 +269,23 @@ def replayed(data: PhotoSet, table: ReplayTable, seed: int = SEED, epoch: int = 
         laid_out.batch(slice(start, min(start + 7, 24)))
 
 
+def test_files_are_opened_once_by_each_run_and_made_again_if_deleted(
+    data: PhotoSet, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two students in turn, as `at_once` trains them; then either half of a file is gone."""
+    source = Replayed([teacher], [tmp_path], [PLAN], lambda: loader(data), RECIPE)
+    opened: list[Path] = []
+    monkeypatch.setattr(replay, "sha256_file", lambda path: opened.append(path) or "")
+    index, no_view = torch.arange(3), torch.full((3,), -1)
+    first = [source.rows(index, no_view, 1, seed)[0] for _ in range(3) for seed in (0, 1)][:2]
+    assert len(opened) == 4, "each file once as it is built, and once as it is opened"
+    for name in ("*.bin", "*.json"):
+        for path in tmp_path.rglob(name):
+            path.unlink()
+        again = Replayed([teacher], [tmp_path], [PLAN], lambda: loader(data), RECIPE)
+        assert all(torch.equal(again.rows(index, no_view, 1, seed)[0], first[seed]) for seed in (0, 1))
+
+
 def test_other_views_are_noticed(data: PhotoSet, teacher: Network, tmp_path: Path) -> None:
     """Of another seed; or of other pixels in the same boxes, as another decoder or size would give."""
     table = made(data, teacher, tmp_path, epochs=1)
@@ -304,3 +325,39 @@ def test_wrong_files_are_noticed(data: PhotoSet, teacher: Network, tmp_path: Pat
 def test_numpy_rows_have_no_padding() -> None:
     for kind, size in (("float32", 40), ("int16", 28)):
         assert np.zeros(3, replay.row_type(kind, 10)).nbytes == 3 * size  # type: ignore[arg-type]
+
+
+def test_a_table_is_of_the_code_and_the_packages_that_make_the_outputs(
+    data: PhotoSet, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Released weights stay the same when the code of their network, or of what it sees, does not."""
+    network, part = tmp_path / "network.py", tmp_path / "part.py"
+    network.write_text("class Net: scale = 1")
+    part.write_text("class Dark: level = 1")
+    values: dict[str, Any] = {"task": {"name": "classification"}, "cached": {"dtype": "float32", "pooled": False}}
+    values |= {"recipe": {"augmentation": {"then": [{"name": f"{part}:Dark"}]}}}
+    values |= {"teachers": {"other": {"architecture": "resnet8"}, "mine": {"architecture": f"{network}:Net"}}}
+    described = {"mine": {"weights": "of mine"}, "other": {"weights": "of other"}}  # by name, as files have them
+
+    def keys() -> list[str]:
+        for cached in (code._module, code._closure):
+            cached.cache_clear()
+        job, needs = Job("s", "distill", ("p", "kd", "0"), values, "", {}, {}), frozenset({"logits"})
+        source, _ = ClassTraining()._replayed(job, described, [teacher, teacher], RECIPE, data, needs, None)
+        assert isinstance(source, Replayed)
+        return [plan.key for plan in source.plans]
+
+    before = keys()
+    network.write_text("class Net: scale = 1  # the same")
+    assert keys() == before
+    network.write_text("class Net: scale = 9")
+    after = keys()
+    assert after[0] == before[0] and after[1] != before[1]
+    part.write_text("class Dark: level = 2")
+    assert not {*keys()} & {*before, *after}
+    after = keys()
+    monkeypatch.setattr(training, "environment", lambda _: {"torch": "another"})
+    before, after = after, keys()
+    assert not {*before} & {*after}
+    described["other"]["weights"] = "others"
+    assert keys()[0] != after[0] and keys()[1] == after[1], "each of its own teacher's weights"

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import small_study
 import torch
+from own_images import photos
 from torch import Tensor
 
 from distillery.api import DistilleryError, Network, Student, Teacher, load_student, load_teacher
 from distillery.cli import main
 from distillery.data.dataset import Dataset
+from distillery.evaluation.accuracy import ranked
 from distillery.records.io import load_arrays, load_tensors, read_json, read_metadata, save_tensors
 
 pytestmark = pytest.mark.slow
@@ -72,7 +74,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def classes(logits: Tensor) -> Tensor:
     """The predicted classes; of equal logits, frequent in bfloat16, the one that the evaluation takes."""
-    return logits.topk(1).indices[:, 0]
+    return ranked(logits)[:, 0]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -211,6 +213,31 @@ def test_the_folder_describes_itself(capsys: pytest.CaptureFixture[str]) -> None
     assert f"| teacher t (resnet8_w8) | {teacher:.2f} % |" in card
     record = read_json(FOLDER / "kd" / "0-1" / "runs.json")
     assert record["spec_sha256"] in card and "distillery distill --pair t-s --method kd --seed 0-1" in card
+
+
+def test_a_student_of_streamed_images(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "photos", 8, ("train", "val"))
+    small_study.write(
+        small_study.STUDY
+        | {
+            "data": {"source": "streamed_folder", "root": "photos", "size": 16},
+            "recipe": {"epochs": 1, "batch_size": 8, "lr": 0.02, "milestones": []},
+            "methods": {"ce": {"objective": "ce"}},
+            "tables": {},
+        }
+    )
+    small_study.make()
+    capsys.readouterr()
+    said = command("--method", "ce", "--seed", "0", capsys=capsys)
+    folder = Path("exports/small-t-s-ce-0")
+    expected = read_json(Path("artifacts/small/metrics/t-s/ce/0.json"))["runs"][0]["last"]["top1"]
+    assert said.startswith(f"{folder}: model.safetensors {expected:.2f} %")
+    cut = read_json(folder / "preprocessor_config.json")
+    assert cut["size"] == {"shortest_edge": 18} and cut["crop_size"] == {"height": 16, "width": 16}
+    assert cut["do_center_crop"] and cut["resample"] == 2
 
 
 def test_the_usage_block_runs_when_pasted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from distillery.pipeline import check
 from distillery.pipeline.planner import resolve
 from distillery.study.model import Study
 from distillery.task import task_of
+from distillery.training.history import load_history
 
 ENSEMBLE: dict[str, Any] = STUDY | {
     "data": {"source": "digits", "labelled": 0.1},
@@ -160,6 +161,8 @@ def test_images_without_a_label_help_the_student(tmp_path: Path, monkeypatch: py
         for method in ("ce", "ens")
     }
     assert scores["ens"] > scores["ce"] + 5
+    shown = load_history(tmp_path / "artifacts/small/runs/two/ens/0/history.safetensors")["0"][-1]["train_top1"]
+    assert shown > 10, "of the tenth that has labels, not of all"
     write(ENSEMBLE | {"data": {"source": "digits", "labelled": 0.2}})
     assert {job.split()[0] for job in due()} == {"teacher", "cache", "pair", "distill", "evaluate"}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from photographs import photographs
 from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views
+from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.study.blocks import Cache
 from distillery.teachers.view_table import ViewTable, build, columns, effect
@@ -43,6 +46,21 @@ def live(teacher: Network, data: Dataset, index: torch.Tensor, view: torch.Tenso
     images = VIEWS.take(VIEWS.pad(data.train_images), index, view)
     with torch.no_grad():
         return teacher(data.normalise(images))
+
+
+def test_a_full_disk_is_said_before_anything_is_computed(
+    photos: Dataset, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing into a map of a file with holes would end the process."""
+
+    def full(file: int, start: int, size: int) -> None:
+        assert size == 25 * 162 * 100 * 4
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DistilleryError, match=r"cannot write the view table .*No space left.*free space"):
+        build(teacher, photos, VIEWS, Cache(), tmp_path / "table.bin", "key")
+    assert not (tmp_path / "table.bin").exists()
 
 
 @pytest.mark.slow

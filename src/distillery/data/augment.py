@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distillery.data.views import seed_for
 from distillery.errors import DistilleryError
+from distillery.imaging.colour import no_levels
 from distillery.imaging.draw import Draw
 from distillery.imaging.mixing import soft_targets
 from distillery.recipe.base import Augment
@@ -42,11 +43,8 @@ class Augmentations:
         ]
         self.classes, self.normalise, self.smoothing = classes, normalise, recipe.label_smoothing
         for name, part in self.parts:
-            if part.stage == "image" and (scale != 255 or channels not in (1, 3)):
-                raise DistilleryError(
-                    f"recipe.augmentation: {name} works on 1 or 3 channels of grey levels 0 to 255, and these images "
-                    f"have {channels} of 0 to {scale:g}: drop it"
-                )
+            if part.stage == "image" and (why := no_levels(channels, scale)):
+                raise DistilleryError(f"recipe.augmentation: {name} {why}: drop it")
 
     @property
     def soft(self) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from distillery.data.arrays import described
 from distillery.data.resident import Resident
 from distillery.data.views import normalise, seed_for
-from distillery.records.io import StaleInput, load_tensors, read_metadata, sha256_array
+from distillery.records.io import DistilleryError, StaleInput, load_tensors, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
 from distillery.study.blocks import Recipe
 
@@ -125,7 +125,7 @@ class Dataset:
         """Move `fraction` of each class from the training to the validation images; the same ones for the same seed."""
         if fraction == 0:
             return self
-        keep = ~held_out(self.train_labels.cpu(), self.num_classes, fraction, seed)
+        keep = ~validation_rows(self.train_labels.cpu(), self.num_classes, fraction, seed)
         rows, keep = self.rows[keep], keep.to(self.train_labels.device)
         return dataclasses.replace(
             self,
@@ -161,6 +161,23 @@ def held_out(labels: Tensor, classes: int, fraction: float, seed: int, purpose: 
         members = (labels == label).nonzero().squeeze(1)
         order = torch.randperm(len(members), generator=generator)
         held[members[order[: round(len(members) * fraction)]]] = True
+    return held
+
+
+def validation_rows(labels: Tensor, classes: int, fraction: float, seed: int) -> Tensor:
+    """Mark what is held out, (N,) bool. Raises DistilleryError if that is nothing, or all that there is of a class."""
+    held = held_out(labels, classes, fraction, seed)
+    of_class, left = labels.bincount(minlength=classes), labels[~held].bincount(minlength=classes)
+    if not held.any():
+        raise DistilleryError(
+            f"recipe.validation {fraction:g} holds out no image: it is a share of each class, of which the largest has "
+            f"{int(of_class.max())}; raise it, or set it to 0"
+        )
+    if gone := ((of_class > 0) & (left == 0)).nonzero().flatten().tolist():
+        raise DistilleryError(
+            f"recipe.validation {fraction:g} holds out all {int(of_class[gone[0]])} image(s) of class {gone[0]}: "
+            "lower it"
+        )
     return held
 
 

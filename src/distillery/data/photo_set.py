@@ -18,7 +18,7 @@ from distillery.data.arrays import Bytes, described
 from distillery.data.blob import Blob
 from distillery.data.crops import centre_geometry
 from distillery.data.cutting import INTERPOLATIONS, Cuts, cut
-from distillery.data.dataset import held_out
+from distillery.data.dataset import validation_rows
 from distillery.data.stream import Stream
 from distillery.data.views import normalise
 from distillery.errors import StaleInput
@@ -181,7 +181,7 @@ class PhotoSet:
         """Move `fraction` of each class from training to validation; the same images for the same seed."""
         if fraction == 0:
             return self
-        held = held_out(self.train_labels, self.num_classes, fraction, seed)
+        held = validation_rows(self.train_labels, self.num_classes, fraction, seed)
         return dataclasses.replace(self, rows=self.rows[~held], val_rows=self.rows[held])
 
     def seen_by(self, own: Preprocessing) -> PhotoSet:

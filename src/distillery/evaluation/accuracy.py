@@ -11,6 +11,11 @@ import torch
 from torch import Tensor
 
 
+def ranked(logits: Tensor) -> Tensor:
+    """The five best classes of (N, C) logits, (N, 5), or all if they are fewer. topk(1) breaks ties in another way."""
+    return logits.topk(min(5, logits.shape[1])).indices
+
+
 def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """Accuracy in percent of (N, C) logits for (N,) labels, ties as in training (`topk`).
 
@@ -18,8 +23,8 @@ def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         `top1`, `top5` (of at most C classes), `per_class` (C numbers, null for a class without images) and
         `predictions` (the N predicted classes).
     """
-    hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    predicted = logits.topk(1).indices[:, 0]
+    best = ranked(logits)
+    hits = best == labels[:, None]
     counts = torch.bincount(labels, minlength=logits.shape[1])
     right = torch.bincount(labels[hits[:, 0]], minlength=logits.shape[1])
     per_class = [round(100 * r / n, 6) if n else None for r, n in zip(right.tolist(), counts.tolist(), strict=True)]
@@ -28,5 +33,5 @@ def accuracy(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         "top1": int(hits[:, 0].sum()) / percent,
         "top5": int(hits.sum()) / percent,
         "per_class": per_class,
-        "predictions": predicted.numpy(),
+        "predictions": best[:, 0].numpy(),
     }

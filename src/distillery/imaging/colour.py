@@ -10,6 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+
+def no_levels(channels: int, scale: float) -> str:
+    """Say why images of so many channels, of 0 to `scale`, cannot be changed as Pillow changes them; "" if they can."""
+    if scale == 255 and channels in (1, 3):
+        return ""
+    return f"works on 1 or 3 channels of grey levels 0 to 255, and these images have {channels} of 0 to {scale:g}"
+
+
 # --- mixtures with a degenerate image
 
 

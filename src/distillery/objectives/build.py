@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -15,6 +15,18 @@ from distillery.objectives.base import NEEDS, Batch, Context, Incompatible, Obje
 from distillery.objectives.plugins import PLUGINS
 from distillery.registry import nearest
 from distillery.study.blocks import Method
+
+
+def main_alone(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of an objective, without its partners and plug-ins: its main part alone predicts."""
+    return {key: value for key, value in objective.items() if key not in ("plugins", "plus")}
+
+
+def of_main(weights: Mapping[str, Tensor], objective: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Of an objective's stored weights those of its main part. A partner's or selection's are of the data's size."""
+    prefix = "main." if objective.get("plus") else ""
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return {k: v for k, v in own.items() if not k.startswith(("plugins.", "selector."))}
 
 
 class Partner(Objective.Config):

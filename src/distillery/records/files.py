@@ -35,6 +35,15 @@ PLACE = {
 _FOREIGN_AGE = 24 * 3600.0  # seconds; how long another machine's temporary file is taken for one still being written
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make a file of `size` zeros whose space is on the disk. Raises OSError if that is full.
+
+    A process that writes into a map of a file with holes is killed by SIGBUS then, and says nothing.
+    """
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size) if hasattr(os, "posix_fallocate") else file.truncate(size)
+
+
 @contextmanager
 def _blame(path: Path) -> Iterator[None]:
     """Turn an OSError about writing `path` into one sentence; an error about any other file passes unchanged."""

@@ -13,6 +13,7 @@ from distillery.data.precision import dtype_of
 from distillery.evaluation import conventions
 from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
+from distillery.objectives.build import main_alone, of_main
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
@@ -92,9 +93,10 @@ def _student(
         network = training.network(values["student"], data)
         _fill(network, student, seed)
         return evaluation.outputs(network, data, recipe)
-    trainee = training.assemble(values["student"], Method.model_validate(values["objective"]), data, teachers, seed)
+    main = Method.model_validate(main_alone(values["objective"]))
+    trainee = training.assemble(values["student"], main, data, teachers, seed)
     _fill(trainee.student, student, seed)
-    _fill(trainee.objective, objective, seed)
+    _fill(trainee.objective, of_main(objective, values["objective"]), seed)
     trainee.objective.to(training.loader(data, recipe).device, dtype_of(recipe)).eval()
     return evaluation.outputs(trainee.student, data, recipe, trainee.objective.predict)
 

@@ -16,7 +16,7 @@ from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.models.seeing import see
 from distillery.objectives.base import Context, Objective
-from distillery.objectives.build import build
+from distillery.objectives.build import build, main_alone, of_main
 from distillery.records.header import Header
 from distillery.records.io import load_tensors
 from distillery.study.blocks import Method
@@ -145,7 +145,8 @@ def load_student(path: str | Path, seed: int | None = None) -> Student:
         name, architecture = next(iter(header.teachers.items()))
         teacher = _filled(architecture, header, parts["teacher"], file, name)
     objective = _objective(header, network, teacher, tensors["example"])
-    _fill(objective, _main(parts["objective"], header), file)
+    stored = parts["objective"]
+    _fill(objective, of_main(stored, header.objective) if header.kind == "students" else stored, file)
     return Student(network, header, objective.eval(), teacher, tensors["example"])
 
 
@@ -216,21 +217,13 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
         raise DistilleryError(f"{file} does not hold the weights that it describes: {reason}") from None
 
 
-def _main(weights: Mapping[str, Tensor], header: Header) -> dict[str, Tensor]:
-    """The weights of the objective that predicts, without its partners' and without a data selection's."""
-    combined = header.objective.get("plus") and header.kind == "students"  # an export has left them out already
-    own = part(weights, "main.") if combined else dict(weights)
-    return {k: v for k, v in own.items() if not k.startswith(("plugins.", "selector."))}
-
-
 @torch.no_grad()
 def _objective(header: Header, network: Network, teacher: Network | None, example: Tensor) -> Objective:
     """Rebuild the objective as its run did: by the shapes that networks give for the example image."""
-    said = {k: v for k, v in header.objective.items() if k not in ("plugins", "plus")}
     gain, offset = gain_and_offset(header.mean, header.std, header.scale, _dtype(header))
     image = example.to(gain.dtype) * gain + offset
     outputs = teacher(image, preacts=True) if teacher is not None else None
     classes = len(header.class_names)
     labels = torch.arange(header.train_images) % classes
     context = Context(classes, labels, network(image, preacts=True), outputs, teacher)
-    return build(Method.model_validate(said), context).to(_dtype(header))
+    return build(Method.model_validate(main_alone(header.objective)), context).to(_dtype(header))

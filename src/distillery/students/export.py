@@ -6,12 +6,16 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from distillery.data.dataset import Dataset
+from distillery.data.photo_set import PhotoSet
+from distillery.data.pictured import Pictured, open_pictured
 from distillery.errors import DistilleryError, StaleInput
+from distillery.evaluation.accuracy import ranked
 from distillery.evaluation.statistics import Summary, summarise
 from distillery.pipeline.current import MISSING, Judge
 from distillery.pipeline.job import Job
@@ -112,7 +116,8 @@ def export(
     with artifacts.scratch(folder) as temporary:
         new = temporary / "new"
         new.mkdir(parents=True)
-        _write(student, new)
+        data = open_pictured(trained.reads["arrays"])
+        _write(student, new, data)
         programs: dict[str, Program] = {WEIGHTS: load_student(new)}
         if onnx:
             formats.write_onnx(student, new / formats.ONNX)
@@ -120,7 +125,6 @@ def export(
         if torch_export:
             formats.write_torch(student, new / formats.TORCH)
             programs[formats.TORCH] = formats.open_torch(new / formats.TORCH)
-        data = Dataset.load(trained.reads["arrays"])
         checked = {name: _accuracy(program, data, name == WEIGHTS) for name, program in programs.items()}
         facts = _facts(study, judge, measured, student.metadata, checked, params)
         for name in checked:
@@ -187,8 +191,8 @@ def _ours(config: Path) -> bool:
         return False
 
 
-def _write(student: Student, folder: Path) -> None:
-    """Write weights and configuration."""
+def _write(student: Student, folder: Path, data: Pictured) -> None:
+    """Write weights and configuration, which says too how `data` are cut for a test."""
     header = student.metadata.model_copy(update={"kind": "student"})
     tensors = dict(student.network.state_dict())
     if student.objective is not None:
@@ -209,9 +213,14 @@ def _write(student: Student, folder: Path) -> None:
     }
     artifacts.write_json(folder / CONFIG, config)
     # For programs that feed the bare network; a student loaded by load_student, model.onnx and model.pt2 do all this.
+    whole = {"height": height, "width": width}
+    cut: dict[str, Any] = {"size": whole}
+    if isinstance(data, PhotoSet):
+        cut = {"size": {"shortest_edge": data.short_side}, "do_center_crop": True, "crop_size": whole}
+        cut["resample"] = Image.Resampling[data.interpolation.upper()].value
     preprocessing = {
         "do_resize": True,
-        "size": {"height": height, "width": width},
+        **cut,
         "do_rescale": True,
         "rescale_factor": 1 / header.scale,
         "do_normalize": True,
@@ -222,12 +231,12 @@ def _write(student: Student, folder: Path) -> None:
 
 
 @torch.no_grad()
-def _accuracy(program: Program, data: Dataset, raw: bool) -> float:
+def _accuracy(program: Program, data: Pictured, raw: bool) -> float:
     """Test accuracy in percent; `raw` images are uint8, others float in [0, 1]. Batches are those of the evaluation."""
     hits = 0
     for images, labels in data.plain("test"):
         logits = program(images if raw else images / data.scale)
-        hits += int((logits.topk(1).indices[:, 0] == labels).sum())
+        hits += int((ranked(logits)[:, 0] == labels).sum())
     return hits / (len(data.test_labels) / 100)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from distillery.data.loader import Loader
 from distillery.models.base import Network, Outputs
+from distillery.records.files import reserve
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
 from distillery.study.blocks import Recipe
 from distillery.teachers.source import LiveTeachers
@@ -127,8 +128,9 @@ def build(
             (outputs,) = teachers.teach(samples.inputs, [])
             values, kept = _columns(outputs, plan), str(outputs.logits.dtype).removeprefix("torch.")
             if table is None:
-                mode: Literal["r+", "w+"] = "r+" if done else "w+"
-                table = _mapped(partial, plan, values.shape[1], mode)
+                if not done:
+                    reserve(partial, size_in_bytes(plan.images, values.shape[1], plan.kind, 1))
+                table = _mapped(partial, plan, values.shape[1], "r+")
             places, views = samples.cached[0].cpu().unbind(1)
             table[places.numpy()] = encode(values, plan.kind)
             sums |= {str(p): v for p, v in zip(places.tolist(), views.tolist(), strict=True) if v >= 0}
@@ -159,7 +161,7 @@ def _columns(outputs: Outputs, plan: Plan) -> Tensor:
     return torch.cat([outputs.logits, outputs.pooled], 1)
 
 
-def _mapped(path: Path, plan: Plan, columns: int, mode: Literal["r", "r+", "w+"]) -> np.memmap[Any, np.dtype[Any]]:
+def _mapped(path: Path, plan: Plan, columns: int, mode: Literal["r", "r+"]) -> np.memmap[Any, np.dtype[Any]]:
     """The file as `images` rows, memory-mapped."""
     kind = row_type(plan.kind, columns)
     base, inner = (kind.base, kind.shape) if kind.subdtype else (kind, ())

@@ -21,6 +21,7 @@ from distillery.teachers.replay import Plan, ReplayTable, build, file_of
 
 # What of a recipe decides a view or the last bit of a teacher's output for it.
 DECIDES = ("augmentation", "batch_size", "precision", "channels_last", "validation", "label_smoothing")
+MOST = 16  # runs whose files stay open; a study has at most as many students `at_once`
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
@@ -56,7 +57,9 @@ class Replayed:
 
     def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
         if seed not in self.tables:
-            self.tables = {seed: [ReplayTable(*self._of_run(i, seed)) for i in range(len(self.networks))]}
+            self.tables[seed] = [ReplayTable(*self._of_run(i, seed)) for i in range(len(self.networks))]
+            if len(self.tables) > MOST:
+                del self.tables[next(iter(self.tables))]
         self.current = self.tables[seed]
         for network, table in zip(self.networks, self.current, strict=True):
             if table.epoch != epoch:
@@ -73,7 +76,8 @@ class Replayed:
 
     def _build(self, network: Network, table: ReplayTable, epoch: int, seed: int) -> None:
         with lock(file_of(table.folder, epoch), wait=True):
-            if not file_of(table.folder, epoch).with_suffix(".json").exists():
+            file = file_of(table.folder, epoch)
+            if not (file.exists() and file.with_suffix(".json").exists()):  # either may have been deleted
                 loader = self.loader()
                 build(network, loader, seed, epoch, self.recipe, table.plan, table.folder)
                 if close := getattr(loader, "close", None):

@@ -7,6 +7,7 @@ Caches keyed by the image alone are wrong under augmentation.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.pictured import Pictured
 from distillery.data.views import Views, copied, draw
 from distillery.models.base import Network, Outputs
+from distillery.records.files import reserve
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
 from distillery.records.node_cache import nearby, sha256_once
 from distillery.study.blocks import Cache, Recipe
@@ -121,7 +123,9 @@ def build(
     every = torch.arange(views.count, device=images.device)
     block, layout = block_and_layout(cache, views.count, images.device)
     try:
-        table = np.memmap(partial, cache.dtype, "r+" if done else "w+", shape=shape)
+        if not done:
+            reserve(partial, math.prod(shape) * np.dtype(cache.dtype).itemsize)
+        table = np.memmap(partial, cache.dtype, "r+", shape=shape)
         since = 0
         for start in range(done, count, block):
             index = torch.arange(start, min(start + block, count), device=images.device)

@@ -38,7 +38,10 @@ def set_up(recipe: Recipe, ranks: Ranks | None = None) -> torch.device:
     if recipe.deterministic and device.type == "cuda":
         # cuBLAS is deterministic only with a fixed workspace
         settings.set_default("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(recipe.deterministic)
+    if recipe.compile:
+        torch.use_deterministic_algorithms(recipe.deterministic)  # tells torch's compiler too, and so imports it
+    else:
+        torch.set_deterministic_debug_mode("error" if recipe.deterministic else "default")
     # Or torch would first fill every new tensor with NaN, to expose programs that read what they never wrote: a tenth
     # of a CPU step (benchmarks/deterministic.py).
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

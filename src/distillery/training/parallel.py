@@ -9,8 +9,8 @@ here does anything. The result is that of one process with the same batch size, 
 * Batch normalisation takes its statistics over the whole batch (norm.py).
 * The student's gradients are summed over the shares; those of the objective's own modules are equal everywhere.
 
-What networks draw while they train (drop path, dropout) each process draws for its own rows: other numbers than those
-of one process. What the objective draws is the same everywhere.
+What networks draw while they train (drop path, dropout) each process draws for its own rows, and mixup and cutmix mix
+its own images: other numbers than those of one process. What the objective draws is the same everywhere.
 """
 
 from __future__ import annotations

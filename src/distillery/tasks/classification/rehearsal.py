@@ -61,7 +61,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
     except DistilleryError as error:
         if images:
             yield f"data: {error}"
-    trial = Trial(shape) if shape else None
+    trial = Trial(shape, whole=not study.data.hidden) if shape else None
     streamed = SOURCES[study.data.source].load().streamed
     yield from _of_cache(study, streamed)
     recipes = {f"teachers.{t}": study.recipe_for_teacher(t) for t in study.teachers}

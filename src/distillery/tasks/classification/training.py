@@ -18,6 +18,8 @@ from distillery.data.pictured import Pictured, open_pictured
 from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.objectives.build import needs as needs_of
+from distillery.pipeline.fingerprint import fingerprint
+from distillery.records.environment import environment
 from distillery.records.header import Header
 from distillery.records.io import sha256_json
 from distillery.study.blocks import Method, Recipe
@@ -41,9 +43,12 @@ if TYPE_CHECKING:
 class ClassTraining(Training):
     """Networks give logits (B, C); targets are classes (B,), or soft ones (B, C) while images are mixed."""
 
+    unlabelled = False  # whether some samples that are trained on have no label
+
     def seen(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
         classes = targets if targets.ndim == 1 else targets.argmax(1)
-        return {"top1": (prediction.argmax(1) == classes).sum()}
+        hits = {"top1": (prediction.argmax(1) == classes).sum()}
+        return hits | {"labelled": (classes >= 0).sum()} if self.unlabelled else hits
 
     def counted(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
         logits = prediction.float()
@@ -52,7 +57,10 @@ class ClassTraining(Training):
         return {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss}
 
     def scores(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
-        return {name: value / count if name == "loss" else value / (count / 100) for name, value in sums.items()}
+        hits, percent = dict(sums), count / 100
+        if self.unlabelled and "labelled" in hits:
+            percent = hits.pop("labelled") / 100
+        return {name: value / count if name == "loss" else value / percent for name, value in hits.items()}
 
     def test(self, trainee: Trainee, loader: Loader, recipe: Recipe, ranks: Ranks = ALONE) -> dict[str, float]:
         """Top-1 and top-5 accuracy in percent and cross-entropy in nats."""
@@ -64,6 +72,7 @@ class ClassTraining(Training):
     def hidden(self, data: Pictured, labelled: float, unlabelled: bool) -> Pictured:
         if not isinstance(data, Dataset):
             raise DistilleryError("data.labelled: the labels of a streamed source cannot be hidden: take arrays")
+        self.unlabelled = unlabelled
         return data.hide_labels(labelled, leave_out=not unlabelled)
 
     def loader(self, data: Pictured, recipe: Recipe) -> Loader:
@@ -118,7 +127,10 @@ class ClassTraining(Training):
         needs: frozenset[str],
         why: str | None,
     ) -> tuple[TeacherSource, str]:
-        """Replay tables of streamed images, unless the method needs what they do not hold."""
+        """Replay tables of streamed images, unless the method needs what they do not hold.
+
+        A table is of the code and the packages that make a teacher's outputs: where these are others it is built anew.
+        """
         cached = job.values["cached"]
         if taken := needs & {"maps", "preacts", "tokens"}:
             why = f"the method needs {' and '.join(sorted(taken))}"
@@ -130,12 +142,14 @@ class ClassTraining(Training):
             return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
         kind: Kind = "int16" if cached["dtype"] == "int16" else "float32"
         decisive = [decisive_of(recipe), data.blob_bytes, data.facts, list(data.mean), list(data.std), data.size]
-        plans = [
-            Plan(
-                sha256_json([teacher["weights"], *decisive]), len(data.train), data.num_classes, kind, cached["pooled"]
-            )
-            for teacher in described.values()
-        ]
+        seen = {"augmentation": job.values["recipe"]["augmentation"]}
+        decisive += [v for k, v in environment(("timm",)).items() if k in ("torch", "torchvision", "timm", "pillow")]
+        plans = []
+        for name, teacher in job.values["teachers"].items():
+            made = {"task": job.values["task"], "architecture": teacher["architecture"], "recipe": seen}
+            code = fingerprint("teacher", made)
+            key = sha256_json([described[name]["weights"], code, *decisive])
+            plans.append(Plan(key, len(data.train), data.num_classes, kind, cached["pooled"]))
         folders = [job.layout.replayed(name) for name in job.values["teachers"]]
         return Replayed(networks, folders, plans, lambda: data.loader(recipe), recipe), "replay table"
 

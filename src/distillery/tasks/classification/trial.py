@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distillery import models
 from distillery.data.arrays import Shape
+from distillery.imaging.colour import no_levels
 from distillery.models.base import Network, Outputs
 from distillery.models.drop_path import set_drop_path
 from distillery.models.seeing import see
@@ -34,10 +35,10 @@ class Role:
 
 
 class Trial:
-    """Untrained networks and batches of one data set, on the CPU."""
+    """Untrained networks and batches of one data set, on the CPU; `whole` if training is to see all its labels."""
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
+    def __init__(self, shape: Shape, whole: bool = True) -> None:
+        self.shape, self.whole = shape, whole
         self.network = cache(self._network)
         self.outputs = cache(self._outputs)
         self.trains_on = cache(self._trains_on)
@@ -84,14 +85,15 @@ class Trial:
         if why := self.trains_on(role, ROWS):
             yield f"{where}: {why}"
             return
-        images = self.shape.train_images - round(self.shape.train_images * recipe.validation)
-        if images < 1:
+        if round(self.shape.train_images * (1 - recipe.validation)) < 1:
             yield f"{where}: recipe.validation {recipe.validation:g} leaves no image to train on"
             return
         if (pad := recipe.augmentation.pad) > (side := max(self.shape.height, self.shape.width)):
             yield f"{where}: recipe.augmentation.pad is {pad:,}, wider than the images ({side} pixels)"
-        last = images % recipe.batch_size
-        if last == 1 and self.trains_on(role, 1):
+        # What is held out or hidden is a share of each class, whose sizes nobody knows yet: then the job says it.
+        images = self.shape.train_images
+        counted = self.whole and not recipe.validation
+        if counted and images % recipe.batch_size == 1 and self.trains_on(role, 1):
             yield (
                 f"{where}: with batch_size {recipe.batch_size} the last batch of {images:,} images holds one, and "
                 f"{role.architecture} normalises over a single value there: choose another batch_size"
@@ -121,6 +123,9 @@ class Trial:
         self, method: Method, loss: Loss, student: Role, teachers: tuple[Role, ...], soft: bool, epoch: int
     ) -> Iterator[str]:
         names = teachers if loss.needs else ()
+        if "strong" in loss.needs and (why := no_levels(self.shape.channels, self.shape.scale)):
+            yield f"the strong view of {method.objective} {why}: take another objective (mlkd_single has none)"
+            return
         if self.outputs(student, 1).distilled is not None and "distilled" not in loss.needs:
             yield (
                 f"{method.objective} does not train the distillation head of {student.architecture}, half of whose "
