@@ -123,7 +123,7 @@ def study_of(name: str, methods: list[str], folder: Path, out: Path, clock: Time
     cells = [cell for cell in study.cells() if cell[1] in wanted]
     cells.sort(key=lambda cell: (blocks.index(str(cell[2])), wanted.index(cell[1])))
     keys = [{"pair": pair, "method": method, "seed": str(block)} for pair, method, block in cells]
-    todo = [key for key in keys if not kept.find(plan.job("evaluate", **key))]
+    todo = [key for key in keys if not kept.find(plan, plan.job("evaluate", **key))]
     before = [job for job in Judge(plan).due() if todo and job.stage in ("data", "teacher", "cache", "pair")]
     ready = all(enough() and run([job], clock.left - RESERVE) for job in before)
     judge, trained = Judge(plan), []

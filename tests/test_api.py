@@ -12,10 +12,13 @@ from typing import Any
 
 import api_page
 import pytest
+import torch
+import yaml
 from conftest import ROOT
 
 from distillery import api
-from distillery.pipeline import fingerprint
+from distillery.objectives import OBJECTIVES
+from distillery.pipeline import check, fingerprint, planner
 
 PAGE = ROOT / "docs" / "api.md"
 METHOD = """
@@ -65,7 +68,7 @@ def test_the_package_itself_does_not_use_it() -> None:
 def test_a_method_depends_on_what_it_uses_and_not_on_all(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(METHOD)
-    _, imported = fingerprint._parsed(file)
+    _, imported = fingerprint._parsed(file, str(file))
     used = {"distillery.objectives.base", "distillery.objectives.soft", "distillery.config"}
     assert imported == used, "and neither distillery.api nor the export of students"
 
@@ -93,3 +96,31 @@ def test_a_change_elsewhere_leaves_the_method_as_it_is(tmp_path: Path, monkeypat
     assert edited("distillery.students.export") == before != edited("distillery.objectives.soft")
     monkeypatch.undo()
     fingerprint._closure.cache_clear()
+
+
+def test_a_package_of_ones_own_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its source; of an installed package the version is what counts."""
+    package = tmp_path / "own_losses"
+    package.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    contents = {"__init__.py": "", "mine.py": f"from .parts import weight\n{METHOD}", "parts.py": "weight = 1.0\n"}
+    for name, text in contents.items():
+        (package / name).write_text(text)
+
+    def code() -> str:
+        for cached in (fingerprint._module, fingerprint._closure):
+            cached.cache_clear()
+        return fingerprint.fingerprint("evaluate", values(Path("own_losses.mine")))
+
+    before = code()
+    (package / "parts.py").write_text("weight = 1.0  # the same\n")
+    assert code() == before
+    (package / "parts.py").write_text("weight = 7.0\n")
+    assert code() != before
+    study = yaml.safe_load((ROOT / "params.yaml").read_text())
+    study["methods"] = {"mine": {"objective": "own_losses.mine:Mine"}}
+    assert package in planner.named_files(check.check(study | {"tables": {}}))
+
+    installed = OBJECTIVES["torch.nn:Module"]
+    assert fingerprint.own_source(installed) is None and fingerprint.own_source(OBJECTIVES["kd"]) is None
+    assert fingerprint._version("torch") == f"torch {torch.__version__.partition('+')[0]}"

@@ -206,7 +206,7 @@ def test_a_lent_machine_trains_and_keeps_what_the_time_allows(
     assert said[1].index("distill big-small other") < said[1].index("distill big-small ce")
     assert "tiny: 0 more runs kept, 0 jobs left" in said[2]
     kept = tmp_path / "device-out" / "results" / "tiny" / "kept" / "big-small" / "ce"
-    assert sorted(path.name for path in kept.iterdir()) == ["0-1.json", "0-1.safetensors"]
+    assert sorted(path.name for path in kept.iterdir()) == ["0-1.json", "0-1.origin.json", "0-1.safetensors"]
     with pytest.raises(SystemExit, match="tiny has no 'kd'; it has ce, other"):
         bench("device").main(["--parts", "", *study[:2], "--methods", "kd"])
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from synthetic_study import Synthetic, params
 
 from distillery.cli import app
 from distillery.pipeline import kept
 from distillery.pipeline.layout import Layout
+from distillery.pipeline.planner import resolve
 from distillery.records.io import DistilleryError
 from distillery.report import table
 
@@ -76,6 +78,45 @@ def test_runs_of_other_parameters_do_not_count_those_of_other_code_do(made: Synt
     record["spec"]["code"] = "other"
     PLACE.write_text(json.dumps(record))
     assert row(cloned(made, params()), "kd").n == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("data.labelled", 0.5),
+        ("data.test_fraction", 0.8),
+        ("teachers.resnet20_w8.seed", 7),
+        ("teachers.resnet20_w8.recipe", {"epochs": 50}),
+        ("cache.dtype", "float16"),
+    ],
+)
+def test_runs_of_other_data_labels_teachers_or_tables_do_not_count(made: Synthetic, path: str, value: Any) -> None:
+    content = params()
+    *parents, last = path.split(".")
+    block: Any = content
+    for key in parents:
+        block = block[key]
+    block[last] = value
+    assert row(cloned(made, content), "kd").n == 0
+
+
+def test_own_images_are_compared_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path("scans", name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("L", (8, 8), 60 * index).save(Path("scans", name, f"{index}.png"))
+    made = Synthetic(tmp_path, params(data={"source": "folder", "root": "scans", "size": 8}))
+    made.cell("a-b", "kd", "0-2", [80.0, 81.0, 82.0])
+    kept.keep(made.plan)
+    assert row(cloned(made), "kd").n == 3
+    shutil.rmtree("scans/b")
+    Path("scans/a").rename("scans/b")
+    made.write_params(made.content)
+    assert row(made, "kd").n == 0
+    shutil.rmtree("scans")
+    made.plan = resolve(made.study)
+    assert row(made, "kd").n == 3, "a clone without the images"
 
 
 def test_tables_are_due_when_something_is_kept(made: Synthetic) -> None:

@@ -16,10 +16,13 @@ from typer.testing import CliRunner, Result
 
 from distillery import project
 from distillery.cli import app
+from distillery.cli.logged import outcome
 from distillery.errors import DistilleryError
+from distillery.pipeline.job import Job
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
 from distillery.records.files import lock
+from distillery.training.history import save_history
 
 AT = Layout("small")
 
@@ -203,6 +206,13 @@ def test_clean_names_the_study_and_asks(tmp_path: Path, monkeypatch: pytest.Monk
     assert not AT.artifacts.exists() and AT.results.exists() and Layout("other").artifacts.exists()
     assert "results/small" in call("clean", "--yes", "--results").stdout and not AT.results.exists()
 
+    elsewhere = tmp_path / "large"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("x")
+    AT.artifacts.symlink_to(elsewhere)
+    assert f"1 files, 0.0 MB in artifacts/small, a link to {elsewhere}" in call("clean", "--yes").stdout
+    assert not elsewhere.exists() and not AT.artifacts.is_symlink()
+
 
 @pytest.mark.parametrize("planned", [True, False])
 def test_clean_leaves_a_job_at_work_alone(planned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +241,13 @@ def test_check_says_what_will_be_trained_and_what_it_costs(tmp_path: Path, monke
     # 2 methods x 3 seeds x 5 epochs x 899 images x 49,568 multiply-accumulates x 2 operations x 3 passes
     assert "30 epochs in all, 8.0 GFLOP" in lines[3]
     assert lines[4].strip().startswith("time: not known yet")
+
+
+@pytest.mark.parametrize(("source", "said"), [("fetch", "fetched"), ("student", "fetched"), ("train", "trained")])
+def test_a_teacher_without_a_history_was_fetched_or_is_a_formula(source: str, said: str, tmp_path: Path) -> None:
+    save_history(tmp_path / "history", {"teacher": []})
+    values = {"task": {"name": "classification"}, "source": source}
+    assert outcome(Job("small", "teacher", ("t",), values, "", {}, {"history": tmp_path / "history"})) == said
 
 
 @pytest.mark.slow

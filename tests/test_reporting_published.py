@@ -327,6 +327,14 @@ def test_the_published_file_is_read_where_it_is_installed() -> None:
     assert published.FILE.is_relative_to(ROOT / "src")
 
 
+@pytest.mark.parametrize("dataset", ["cifar100", "imagenet"])
+def test_every_own_number_of_ttm_has_its_setting(dataset: str) -> None:
+    """Its weights are chosen for every pair: no default is the published one."""
+    found = [e for (*_, method), es in numbers(dataset, "top1").items() if method in ("ttm", "wttm") for e in es]
+    found = [e for e in found if e.kind == "own" and e.lineage in PROTOCOLS[dataset].lineages]
+    assert found and not [e for e in found if not {"gamma", "beta"} <= settings(dataset, e)[0].keys()]
+
+
 @pytest.mark.parametrize(("study", "lineage"), [("ttm", "repdistiller"), ("ls_rld", "mdistiller")])
 def test_the_papers_studies_use_the_published_settings(study: str, lineage: str) -> None:
     """No cell of the ready-made studies is "not comparable" for its hyper-parameters."""
@@ -344,9 +352,10 @@ def test_the_papers_studies_use_the_published_settings(study: str, lineage: str)
     assert compared > 100
 
 
-@pytest.mark.parametrize(("study", "methods"), [("imagenet_r34-r18", 6), ("imagenet_r50-mobilenet", 6)])
+@pytest.mark.parametrize(("study", "methods"), [("imagenet_r34-r18", 8), ("imagenet_r50-mobilenet", 8)])
 def test_the_studies_of_imagenet_use_the_published_settings(study: str, methods: int) -> None:
-    """Hyper-parameters, batch size and rate of every method of which mdistiller or a fork of it prints a number."""
+    """Hyper-parameters and recipe of every method that mdistiller, a fork of it or its authors' own code prints."""
+    own = {"wttm": "torchdistill", "dist": "image_classification_sota"}
     loaded, compared = check.load(ROOT / "workflow" / "studies" / f"{study}.yaml"), set()
     ((pair, spec),) = loaded.pairs.items()
     teacher = loaded.teachers[spec.teachers[0]].architecture
@@ -354,10 +363,11 @@ def test_the_studies_of_imagenet_use_the_published_settings(study: str, methods:
         name = method_name(method)
         for entry in published.of_pair("imagenet", "top1", teacher, spec.student, name or ""):
             values, recipe = settings("imagenet", entry)
-            if entry.lineage == "mdistiller" and (values or recipe):
+            if entry.lineage == own.get(name or "", "mdistiller") and (values or recipe):
                 theirs = hyper_parameters({"objective": method.objective} | values)
                 assert differences(hyper_parameters(method.model_dump()), theirs) == [], (name, entry.table)
                 ours, expected = loaded.recipe_for(pair, label), PROTOCOLS["imagenet"].of(entry) | recipe
-                assert (ours.batch_size, ours.lr) == (expected["batch_size"], expected["lr"]), (name, entry.table)
+                for key in ("batch_size", "lr", "nesterov", "decay"):
+                    assert getattr(ours, key) == expected.get(key, getattr(Recipe(), key)), (name, entry.table)
                 compared.add(name)
     assert len(compared) >= methods

@@ -33,6 +33,7 @@ READ = {
     "DISTILLERY_WORKERS": settings.workers,
     "XDG_CACHE_HOME": settings.cache,
     "SLURM_JOB_ID": settings.slurm_job,
+    "SLURM_PROCID": settings.slurm_task,
     "TORCHELASTIC_RUN_ID": Ranks.launched,
 }
 

@@ -27,7 +27,8 @@ def job(stage: str) -> Job:
 
 def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str) -> None:
     """A machine whose `nvidia-smi -L` prints this."""
-    for name in ("CUDA_VISIBLE_DEVICES", "DISTILLERY_DEVICE", "DISTILLERY_PER_GPU", "SLURM_JOB_ID"):
+    slurm = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
+    for name in ("CUDA_VISIBLE_DEVICES", "DISTILLERY_DEVICE", "DISTILLERY_PER_GPU", *slurm):
         monkeypatch.setenv(name, "")  # which counts as unset, and is put back after the test
     program = folder / "bin" / "nvidia-smi"
     program.parent.mkdir()
@@ -85,9 +86,34 @@ def test_a_divided_gpu_counts_by_its_parts(tmp_path: Path, monkeypatch: pytest.M
     assert gpus() == ["3", "5"]
 
 
+def test_an_allocation_shares_its_own_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has GPUs 0, 1, ... of its own: jobs of one wait for each other, never for those of another."""
+    machine(tmp_path, monkeypatch, TWO)
+
+    def given(job_id: str, step: str, devices: str) -> None:
+        for name, value in (("JOB_ID", job_id), ("STEP_ID", step), ("PROCID", "0")):
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+
+    given("7", "", "0,1")
+    with gpu_for(job("distill")) as one:
+        given("7", "", "0,1")
+        with gpu_for(job("distill")) as two:
+            assert (one, two, os.environ["CUDA_VISIBLE_DEVICES"]) == ("0", "1", "1")
+            for other in (("8", "", "0"), ("7", "1", "0")):
+                given(*other)
+                with gpu_for(job("distill")) as alone:
+                    assert alone == "0"
+            given("7", "", "0")
+            third = holding()
+            assert third.stdout and third.stdout.readline() == "waiting for one of 1 GPU(s), which other jobs use\n"
+            third.kill()
+            third.communicate()
+
+
 @pytest.mark.parametrize(
     ("stage", "name", "value"),
-    [("data", "SLURM_JOB_ID", ""), ("distill", "SLURM_JOB_ID", "7"), ("distill", "DISTILLERY_DEVICE", "cuda:1")],
+    [("data", "SLURM_JOB_ID", ""), ("distill", "DISTILLERY_DEVICE", "cuda:1")],
 )
 def test_no_gpu_is_held_where_none_is_needed_or_somebody_else_gives_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str, value: str
@@ -136,6 +162,53 @@ def test_a_second_study_takes_over_what_is_the_same(
     assert "epoch 1/1" in made("teacher", "same"), "a file that is not what its record says is not taken over"
 
 
+@pytest.mark.slow
+def test_a_grown_block_takes_over_whole_files_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = STUDY | {
+        "recipe": STUDY["recipe"] | {"epochs": 1, "milestones": []},
+        "methods": {"ce": {"objective": "ce"}},
+    }
+    write(short | {"tables": {}})
+    make()
+    folder = Path("artifacts/small/runs/t-s/ce")
+    for name in ("nothing", "students.safetensors", "history.safetensors"):
+        kept = (folder / "0" / name).read_bytes() if name != "nothing" else b""
+        if kept:
+            (folder / "0" / name).write_bytes(kept[:-1] + bytes([kept[-1] ^ 0x80]))
+        write(short | {"tables": {}, "seeds": ["0-1"]})
+        capsys.readouterr()
+        make()
+        assert ("seed 0: finished before" in capsys.readouterr().out) == (name == "nothing"), name
+        if kept:
+            (folder / "0" / name).write_bytes(kept)
+        shutil.rmtree(folder / "0-1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("theirs", "ours"), [(1e-6, 16), (16, 1e-6)])
+def test_a_table_is_taken_over_within_this_studys_budget(
+    theirs: float, ours: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = STUDY | {"recipe": STUDY["recipe"] | {"epochs": 1, "milestones": []}}
+
+    def live(study: str, budget: float) -> str | None:
+        write(short | {"study": study, "cache": {"budget_gb": budget}}, f"{study}.yaml")
+        plan = current(Path(f"{study}.yaml"), write=True)[1]
+        for stage in ("data", "teacher", "cache"):
+            run(plan.job(stage, teacher="t").path)
+        return json.loads(plan.job("cache", teacher="t").record.read_text()).get("live")
+
+    for study, budget in (("first", theirs), ("second", ours)):
+        assert bool(live(study, budget)) == (budget < 1)
+    capsys.readouterr()
+    live("third", ours)
+    assert "the same as artifacts/second/cache/t/cache.json" in capsys.readouterr().out
+
+
 def test_a_machine_that_is_too_small_or_not_exact_is_told_in_one_sentence() -> None:
     """What torch itself raises for it, but for CUDA's: there is no such device here."""
     before = torch.are_deterministic_algorithms_enabled()
@@ -150,7 +223,11 @@ def test_a_machine_that_is_too_small_or_not_exact_is_told_in_one_sentence() -> N
     def full() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
+    def single() -> None:
+        torch.nn.BatchNorm1d(3)(torch.ones(1, 3))
+
     cases = (
+        (single, "the last batch holds one image.*recipe.batch_size"),
         (too_large, "run fewer jobs"),
         (not_exact, "recipe.deterministic: false.*put_"),
         (full, "at_once.*20.00 GiB"),

@@ -16,6 +16,7 @@ from distillery.models.base import Outputs
 from distillery.objectives.base import Batch, Context, Incompatible
 from distillery.objectives.build import build
 from distillery.objectives.kd import KD
+from distillery.pipeline import fingerprint as code
 from distillery.pipeline.check import check, rehearse
 from distillery.report import table
 from distillery.report.table import Table
@@ -23,6 +24,7 @@ from distillery.report.text import score_text
 from distillery.study.blocks import Method
 from distillery.task import TASKS, Column, Measure, task_of
 from distillery.tasks.classification import Classification
+from distillery.tasks.fairness import Fairness
 
 LESS = Measure("top1", "a distance", higher_is_better=False, digits=1)
 
@@ -120,3 +122,51 @@ def test_lower_may_be_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (alone.best, kd.best, alone_lower.best, kd_lower.best) == (False, True, True, False)
     assert lower.title == "digits: a distance, the last epoch" and "lower is better" in lower.notes[0]
     assert score_text(kd_lower) == "75.5 ± 0.4" and Table.from_json(lower.to_json()) == lower
+
+
+OWN = """
+from distillery.api import Classification, Column
+
+class Mine(Classification):
+    columns = (Column("margin", "a margin", "margin"),)
+"""
+
+
+def codes(task: str) -> dict[str, str]:
+    """Fingerprints of jobs of a task, from the files as they are now."""
+    for cached in (code._module, code._closure):
+        cached.cache_clear()
+    told = {"task": {"name": task}, "student": "resnet8_w2", "teachers": {}, "objective": {"objective": "kd"}}
+    return {stage: code.fingerprint(stage, told | {"recipe": {}}) for stage in ("distill", "evaluate", "tables")}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    return [stage for stage in before if after[stage] != before[stage]]
+
+
+def test_a_declaration_of_ones_own_counts_in_the_tables(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    before = codes(f"{file}:Mine")
+    file.write_text(OWN.replace("a margin", "the margin"))
+    assert changed(before, codes(f"{file}:Mine")) == ["tables"]
+
+
+@pytest.mark.parametrize("file", ["task.py", "tasks/fairness/__init__.py", "tasks/fairness/sections.py"])
+def test_declarations_and_sections_count_in_the_tables(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, parsed, edited = codes("fairness"), code._parsed, code.PACKAGE / file
+
+    def changed_there(path: Path, name: str) -> tuple[str, frozenset[str]]:
+        digest, imported = parsed(path, name)
+        return "edited" if path == edited else digest, imported
+
+    with monkeypatch.context() as patch:
+        patch.setattr(code, "_parsed", changed_there)
+        assert changed(before, codes("fairness")) == ["tables"]
+    assert codes("fairness") == before
+
+
+def test_which_epoch_is_best_counts_where_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = codes("fairness")
+    monkeypatch.setattr(Fairness, "measures", (LESS,))
+    assert changed(before, codes("fairness")) == ["evaluate"]

@@ -146,6 +146,11 @@ def slurm_job() -> str | None:
     return get("SLURM_JOB_ID")
 
 
+def slurm_task() -> str:
+    """The job, step and task that Slurm started this process, or the one that it comes from, as; "" without Slurm."""
+    return "-".join(filter(None, map(get, ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID"))))
+
+
 def torchrun() -> dict[str, int] | None:
     """RANK, WORLD_SIZE and LOCAL_RANK as torchrun numbers its processes; None without torchrun."""
     if get("TORCHELASTIC_RUN_ID") is None:

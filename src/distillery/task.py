@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from distillery.config import Config as BaseConfig
 from distillery.registry import Component, Registry
-
-DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 
 TASKS = Registry(
     "task",
@@ -173,6 +172,10 @@ class Task:
         """A part as the fingerprint of a job sees it."""
         module, _, attribute = self.parts[part].rpartition(":")
         return Component("part of task", self.name, module, attribute, "distillery.task:Task")
+
+    def files(self, architecture: str) -> list[Path]:
+        """The user's own files that a network of this architecture begins its training from."""
+        return []
 
     def values(self) -> dict[str, Any]:
         """What the spec of a job says about its task."""

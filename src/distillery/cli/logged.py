@@ -67,4 +67,5 @@ def outcome(job: Job) -> str:
     histories = load_history(job.outputs["history"]).values()
     tested = [[row[f"test_{measure.name}"] for row in rows if f"test_{measure.name}" in row] for rows in histories]
     last = "  ".join(f"{values[-1]:.{measure.digits}f}" for values in tested if values)
-    return f"{measure.label} {last} {measure.unit}".rstrip() if last else "trained"
+    said = "trained" if job.values.get("source", "train") == "train" else "fetched"
+    return f"{measure.label} {last} {measure.unit}".rstrip() if last else said

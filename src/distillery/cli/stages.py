@@ -110,7 +110,7 @@ def _work(job: Job) -> None:
     settings.check()
     writable(job)
     work = Work(job, read_json(job.layout.settings))
-    if found := take_over(job, work.inputs):
+    if found := take_over(work):
         print(f"{job.name}: the same as {found}, which another study made here: copied", flush=True)
         return
     with gpu_for(job), explained():

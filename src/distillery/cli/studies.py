@@ -91,7 +91,7 @@ def _first_comment(path: Path) -> str:
 def check(params: Params = PARAMS) -> None:
     """Check params.yaml, build every cell once without numbers, and say what the study would train and cost."""
     from distillery.cli.cost import lines
-    from distillery.pipeline.check import load, rehearse
+    from distillery.pipeline.check import load, notes, rehearse
     from distillery.pipeline.planner import resolve
 
     study = load(params)
@@ -102,6 +102,8 @@ def check(params: Params = PARAMS) -> None:
     )
     for line in lines(study, resolve(study)):
         print(f"  {line}")
+    for note in notes(study):
+        print(f"  note: {note}")
 
 
 @app.command(rich_help_panel=DAILY)
@@ -142,12 +144,15 @@ def clean(
         raise DistilleryError(f"{busy} is running: wait until it has finished, or stop it (`distillery status`)")
     files = [path for folder in found for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
-    what = f"study {name!r}: {len(files)} files, {size:,.1f} MB in {' and '.join(map(str, found))}"
+    places = [f"{folder}, a link to {folder.resolve()}" if folder.is_symlink() else str(folder) for folder in found]
+    what = f"study {name!r}: {len(files)} files, {size:,.1f} MB in {' and '.join(places)}"
     if not yes and not typer.confirm(f"Remove {what}?"):
         print("kept")
         return
     for folder in found:
-        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+        shutil.rmtree(folder.resolve())
+        if folder.is_symlink():
+            folder.unlink()
     print(f"removed {what}")
 
 

@@ -5,7 +5,7 @@ What only the components themselves know (keys of a method, whether it fits a ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ def check(params: dict[str, Any], where: str = "params.yaml") -> Study:
     if problems:
         raise DistilleryError("\n".join(f"{where}: {p}" for p in problems))
     return study
+
+
+def notes(study: Study) -> Iterator[str]:
+    """What is no mistake, and is better known."""
+    seeds = {seed for block in study.seeds for seed in expand_seeds(block)}
+    for p, pair in study.pairs.items():
+        for t in pair.teachers:
+            teacher = study.teachers[t]
+            if teacher.source == "train" and teacher.architecture == pair.student and teacher.seed in seeds:
+                yield (
+                    f"pairs.{p}: teacher {t} and the students of seed {teacher.seed} begin with the same weights and "
+                    f"see the same images in the same order: give teachers.{t}.seed a number that no student has"
+                )
 
 
 def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:

@@ -149,6 +149,8 @@ def _spoken(key: str, job: Job) -> str:
             return f"pairs.{job.wildcards['pair']}"
         case "teacher", "recipe":
             return key
+        case "teacher" | "distill", "start":
+            return "task.start"
         case "tables", "kept":
             return str(job.layout.kept)
         case "teacher" | "cache", _:

@@ -7,10 +7,12 @@ or a file that the job does not use, changes nothing, and a change in a shared h
 
 A name that comes from `distillery.api` counts as imported from where that has it from.
 
-A module that says `DECIDES_RESULTS = False` (the progress bar) is left out, with what only it imports.
+A module that says `DECIDES_RESULTS = False` (the progress bar) is left out, with what only it imports. So is the
+declaration of a task, but for the tables, which show its measures, columns and sections.
 
-Followed are this package's modules, and files that a study names itself (`path/to/file.py:Class`). Other packages are
-not: the record of every job names their versions.
+Followed are this package's modules, and what a study names itself by its place: files (`path/to/file.py:Class`), and
+packages (`package.module:Class`) that are not installed. Of one that is, the version counts. Others are not followed:
+the record of every job names the versions of those that decide results.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+import importlib.util
+from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +35,13 @@ from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.recipe import recipe_components
 from distillery.registry import Component
-from distillery.task import task_of
+from distillery.task import TASKS, task_of
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 API = "distillery.api"
 PACKAGE = Path(distillery.__file__).parent
-_DATA = (".json", ".html", ".mplstyle", ".yaml")  # files beside a module that it names in a string
+DECLARATIONS = {"distillery.task", *(TASKS[name].module for name in TASKS)}
+_DATA = (".json", ".html", ".mplstyle", ".yaml")  # files that a module names in a string
 
 
 def fingerprint(stage: str, values: dict[str, Any]) -> str:
@@ -44,6 +50,12 @@ def fingerprint(stage: str, values: dict[str, Any]) -> str:
     for component in components(stage, values):
         roots.append(component.module)
         named.append(f"{component.module}:{component.attribute} {sorted(component.options.items())}")
+        package = component.module.partition(".")[0]
+        if not component.file and package != PACKAGE.name:
+            named.append(f"{package} {_version(package)}")
+    if stage == "evaluate":  # which chooses the best epoch
+        main = task_of(values["task"]).main
+        named.append(f"best {main.name}: the {'highest' if main.higher_is_better else 'lowest'}")
     return _closure(tuple(sorted({*roots})), tuple(sorted({*named})))
 
 
@@ -65,6 +77,8 @@ def components(stage: str, values: dict[str, Any]) -> list[Component]:
             task = task_of(values["task"])
             used += [task.component(part) for part in ("training", *(["evaluation"] if stage == "evaluate" else []))]
             return [*used, *loss_components(values["objective"]), *trained]
+        case "tables":
+            return [TASKS[values["task"]["name"]]]
     return []
 
 
@@ -80,6 +94,30 @@ def loss_components(block: dict[str, Any]) -> list[Component]:
     return losses + [PLUGINS[name] for name in block.get("plugins", {})]
 
 
+def own_source(component: Component) -> Path | None:
+    """The file of the user's, or the folder of a package, that a component's code lies in; None if it is installed."""
+    if component.file:
+        return Path(component.module)
+    package = component.module.partition(".")[0]
+    return None if package == PACKAGE.name else _own(package)
+
+
+@cache
+def _own(package: str) -> Path | None:
+    """Where a package that is not installed lies: its folder, or its one file."""
+    where = ""
+    with suppress(ImportError, ValueError):  # no such name
+        if found := importlib.util.find_spec(package):
+            where = next(iter(found.submodule_search_locations or ()), found.origin or "")
+    installed = {"site-packages", "dist-packages"} & {*Path(where).parts}
+    return Path(where) if where and Path(where).exists() and not installed else None
+
+
+def _version(package: str) -> str:
+    names = metadata.packages_distributions().get(package, ())
+    return ", ".join(f"{name} {metadata.version(name)}" for name in sorted({*names}))
+
+
 def tree_state() -> str:
     """Hash of all source files as they are, comments included: cheap, for noticing that nothing was edited at all."""
     digest = hashlib.sha256()
@@ -90,11 +128,12 @@ def tree_state() -> str:
 
 @cache
 def _closure(roots: tuple[str, ...], named: tuple[str, ...]) -> str:
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {} if "distillery.stages.tables" in roots else dict.fromkeys(DECLARATIONS, "")
     todo = [name for root in roots for name in _with_parents(root)]
+    packages = {root.partition(".")[0] for root in roots}
     while todo:
         name = todo.pop()
-        if name not in seen:
+        if name not in seen and (name.endswith(".py") or name.partition(".")[0] in packages):
             seen[name], imported = _module(name)
             todo += imported
     lines = [*named, *(f"{name} {digest}" for name, digest in sorted(seen.items()) if digest)]
@@ -108,7 +147,7 @@ def _module(name: str) -> tuple[str, list[str]]:
     if path is None:
         return "", []
     try:
-        digest, imported = _parsed(path)
+        digest, imported = _parsed(path, name)
     except (OSError, SyntaxError, ValueError) as error:
         raise DistilleryError(f"cannot read the code in {path}: {error}") from None
     return digest, [parent for module in sorted(imported) for parent in _with_parents(module)] if digest else []
@@ -127,18 +166,21 @@ def _file(module: str) -> Path | None:
     if module.endswith(".py"):
         return Path(module)
     first, *rest = module.split(".")
-    if first != PACKAGE.name:
+    if first == PACKAGE.name and not rest:
         return None
-    place = PACKAGE.joinpath(*rest)
-    return next((p for p in (place.with_suffix(".py"), place / "__init__.py") if rest and p.is_file()), None)
+    folder = PACKAGE if first == PACKAGE.name else _own(first)
+    if folder is None or folder.is_file():
+        return None if rest else folder
+    place = folder.joinpath(*rest)
+    return next((p for p in (place / "__init__.py", place.with_suffix(".py")) if p.is_file()), None)
 
 
-def _parsed(path: Path) -> tuple[str, frozenset[str]]:
+def _parsed(path: Path, name: str) -> tuple[str, frozenset[str]]:
     """Return the hash of a module's meaning, "" if it decides no result, and the names of what it may import."""
     tree = _Meaning().visit(ast.parse(path.read_bytes()))
     if any(ast.unparse(node) == "DECIDES_RESULTS = False" for node in tree.body if isinstance(node, ast.Assign)):
         return "", frozenset()
-    package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]] if path.is_relative_to(PACKAGE) else []
+    package = [] if name.endswith(".py") else name.split(".")[: None if path.name == "__init__.py" else -1]
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -154,10 +196,18 @@ def _parsed(path: Path) -> tuple[str, frozenset[str]]:
     digest = hashlib.sha256(ast.dump(tree).encode())
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(_DATA):
-            beside = path.with_name(node.value) if "/" not in node.value else path
-            if beside != path and beside.is_file():
-                digest.update(beside.read_bytes())
+            for file in _named(path, node.value):
+                digest.update(file.read_bytes())
     return digest.hexdigest(), frozenset(imported)
+
+
+def _named(module: Path, name: str) -> list[Path]:
+    """The files that a string in a module names: one beside it, or those of a pattern of paths in this package."""
+    if "/" not in name:
+        found = [module.with_name(name)]
+    else:
+        found = sorted(PACKAGE.glob(name)) if module.is_relative_to(PACKAGE) and not name.startswith("/") else []
+    return [file for file in found if file != module and file.is_file()]
 
 
 @cache

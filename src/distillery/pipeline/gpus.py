@@ -1,7 +1,8 @@
-"""A GPU for a job on a workstation without a scheduler: whoever starts more jobs than there are GPUs has them wait.
+"""A GPU for a job on a workstation, or in an allocation: whoever starts more jobs than there are GPUs has them wait.
 
 Each GPU has a few places (DISTILLERY_PER_GPU, one by default), each a locked file in the machine's temporary folder,
-which the kernel lets go of however the process ends. Nothing here imports torch: the GPU must be chosen before.
+which the kernel lets go of however the process ends. What Slurm started is for itself: it has numbered GPUs of its own,
+which its jobs share out among them. Nothing here imports torch: the GPU must be chosen before.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def gpu_for(job: Job) -> Iterator[str | None]:
     """Hold a place on a GPU while the job is made, and let the process see this GPU alone. Yields its name.
 
     None, and nothing is held or hidden: where there is no GPU, where DISTILLERY_DEVICE names the device, and where
-    Slurm or torchrun give GPUs to processes.
+    torchrun gives GPUs to processes.
     """
-    managed = settings.device() or settings.slurm_job() or settings.torchrun()
+    managed = settings.device() or settings.torchrun()
     known = [] if managed or job.stage not in STAGES else gpus()
     if not known:
         yield None
@@ -45,12 +46,14 @@ def gpu_for(job: Job) -> Iterator[str | None]:
         os.close(descriptor)
 
 
-# What torch says of a machine that cannot do a job, and what its user can do.
+# What torch says of a job that this machine, or these settings, cannot do, and what its user can do.
 _REMEDIES = {
     "out of memory": "the GPU's memory is full: lower `recipe.batch_size`, `cache.batch_size` or `at_once`, or "
     "DISTILLERY_PER_GPU where jobs share the GPU",
     "allocate memory": "this machine's memory is full: lower `recipe.batch_size` or `cache.batch_size`, or run fewer "
     "jobs at once",
+    "Expected more than 1 value per channel when training": "the last batch holds one image, and the network "
+    "normalises over a single value there: choose another `recipe.batch_size`",
     "does not have a deterministic implementation": "network or method has an operation that never gives the same bits "
     "twice on this device: set `recipe.deterministic: false` for it, or take another one",
 }
@@ -58,10 +61,10 @@ _REMEDIES = {
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Make a sentence for the user of what torch says where the machine, not the program, is at fault."""
+    """Make a sentence for the user of what torch says where machine or settings, not the program, are at fault."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         for said, remedy in _REMEDIES.items():
             if said in str(error):
                 first = str(error).strip().partition("\n")[0].partition(", but you set")[0]
@@ -83,7 +86,8 @@ def gpus() -> list[str]:
 
 def _place(known: list[str]) -> tuple[str, int]:
     """Wait for a free place; return the GPU, and the descriptor that holds the place."""
-    folder = Path(tempfile.gettempdir(), f"distillery-gpus-{os.getuid()}")
+    whose = "-".join(filter(None, (str(os.getuid()), settings.slurm_task())))
+    folder = Path(tempfile.gettempdir(), f"distillery-gpus-{whose}")
     folder.mkdir(mode=0o700, exist_ok=True)
     told = False
     while True:

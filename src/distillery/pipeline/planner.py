@@ -12,7 +12,7 @@ from typing import Any
 from distillery.data import SOURCES, open_source
 from distillery.models import NETWORKS
 from distillery.pipeline.check import check, rehearse
-from distillery.pipeline.fingerprint import fingerprint, loss_components, tree_state
+from distillery.pipeline.fingerprint import fingerprint, loss_components, own_source, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.recipe import recipe_components
@@ -67,11 +67,13 @@ def named_files(study: Study) -> list[Path]:
     ]
     components += [NETWORKS[pair.student] for pair in study.pairs.values()]
     components += [c for method in study.methods.values() for c in loss_components(method.model_dump())]
+    trained = {t.architecture for t in study.teachers.values()} | {pair.student for pair in study.pairs.values()}
+    found += [file for architecture in sorted(trained) for file in task.files(architecture)]
     recipes = [study.recipe_for_teacher(t) for t in study.teachers]
     recipes += [study.recipe_for(p, m) for p in study.pairs for m in study.methods]
     components += [c for recipe in recipes for c in recipe_components(recipe.model_dump())]
     found += [kept] if (kept := Layout(study.study).kept).exists() else []
-    return found + [Path(c.module) for c in components if c.file]
+    return found + [place for component in components if (place := own_source(component))]
 
 
 def local_files(teacher: Teacher) -> list[Path]:
@@ -147,7 +149,8 @@ def resolve(study: Study) -> Plan:
             for cell in ((p, m, str(block)) for block in study.seeds):
                 seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
                 made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
-                add("distill", cell, trained | cached | study.data.hidden, reads=read, outputs=made, seeds=seeds)
+                told = trained | cached | study.data.hidden | _start(study, pair.student, at)
+                add("distill", cell, told, reads=read, outputs=made, seeds=seeds)
                 read = read | {"teachers": at.pair_teachers(p)} | made
                 made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
                 add("evaluate", cell, trained, reads=read, outputs=made, seeds=seeds)
@@ -168,7 +171,7 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
     # How often it is tested while it trains changes no weight.
     values["recipe"] = study.recipe_for_teacher(name).effective()
     del values["recipe"]["test_every"]
-    values |= study.data.hidden
+    values |= study.data.hidden | _start(study, teacher.architecture, at)
     if teacher.source == "fetch":
         origin = source_of(teacher, study.data)
         values |= {"member": origin.member, "sha256": origin.sha256, "accuracy": origin.accuracy}
@@ -182,6 +185,12 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
         if origin.licence:
             values["licence"] = origin.licence
     return values
+
+
+def _start(study: Study, architecture: str, at: Layout) -> dict[str, Any]:
+    """What the spec of a job that trains says of the user's own files that its task has it begin from."""
+    files = task_of(study.task).files(architecture)
+    return {"start": content(files, at)} if files else {}
 
 
 def _shown(study: Study) -> dict[str, Any]:

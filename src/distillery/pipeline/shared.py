@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from distillery.pipeline.job import Job
+from distillery.pipeline.work import Work
 from distillery.records.files import DistilleryError, atomic_path
 from distillery.records.io import read_json, sha256_file, write_json
-from distillery.records.schema import KINDS, Record, Sealed, read, seal
+from distillery.records.schema import KINDS, Record, Sealed, TableRecord, read, seal
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 SHARED = ("data", "teacher", "cache")
 
 
-def take_over(job: Job, inputs: dict[str, str]) -> Path | None:
-    """Copy the outputs of the same job of another study here; return its record, None if there is none.
-
-    `inputs`: the hashes of what the job reads, by path.
-    """
+def take_over(work: Work) -> Path | None:
+    """Copy the outputs of the same job of another study here; return its record, None if there is none."""
+    job, inputs = work.job, work.inputs
     if job.stage not in SHARED:
         return None
     for path in _records(job):
         with suppress(DistilleryError, KeyError, OSError):  # unreadable, of another version, just being made
             record = read(path, KINDS[job.stage])
             theirs = Job.from_spec(record.spec)
-            if _same(theirs, record, job, inputs) and _copied(theirs, record, job, inputs):
+            same = _same(theirs, record, job, inputs) and _budgeted(record, work.settings)
+            if same and _copied(theirs, record, job, inputs):
                 return path
     return None
 
@@ -53,6 +53,14 @@ def _same(theirs: Job, record: Record, job: Job, inputs: dict[str, str]) -> bool
         return False
     read_there = {name: record.inputs[str(path)] for name, path in theirs.reads.items()}
     return read_there == {name: inputs[str(path)] for name, path in job.reads.items()}
+
+
+def _budgeted(record: Record, settings: dict[str, Any]) -> bool:
+    """Whether the budget here, which is in no spec, decides what theirs did: a view table, or none."""
+    if not isinstance(record, TableRecord):
+        return True
+    over = record.bytes > settings["cache"]["budget_gb"] * 1e9
+    return over if (record.live or "").endswith("over cache.budget_gb") else bool(record.live) or not over
 
 
 def _copied(theirs: Job, record: Record, job: Job, inputs: dict[str, str]) -> bool:

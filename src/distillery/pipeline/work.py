@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery import settings
-from distillery.pipeline.fingerprint import components, fingerprint, tree_state
+from distillery.pipeline.fingerprint import components, fingerprint, own_source, tree_state
 from distillery.pipeline.internals import members
 from distillery.pipeline.job import Job
 from distillery.records import io as artifacts
@@ -140,7 +140,7 @@ def _as_queued(job: Job) -> None:
 
 def _untouched(job: Job) -> bool:
     """Whether the code is, to the byte, that of the plan: much cheaper to see than what of it a job runs."""
-    own = any(component.file for component in components(job.stage, job.values))
+    own = any(own_source(component) for component in components(job.stage, job.values))
     noted = artifacts.read_json(job.layout.plan) if job.layout.plan.exists() else {}
     return not own and noted.get("tree") == tree_state()
 

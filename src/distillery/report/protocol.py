@@ -98,7 +98,11 @@ PROTOCOLS = {
     ),
     "imagenet": Protocol(
         IMAGENET,
-        {"mdistiller": {}, "torchdistill": {"batch_size": 256, "lr": 0.1}},
+        {
+            "mdistiller": {},
+            "torchdistill": {"batch_size": 256, "lr": 0.1},
+            "image_classification_sota": {"batch_size": 256, "lr": 0.1, "nesterov": True, "decay": "matrices"},
+        },
         {"train": 1_281_167, "test": 50_000},
     ),
     # Recall of teachers differed by half the tolerance between three splits, in trials.

@@ -106,7 +106,7 @@ def load(study: Study, judge: Judge) -> Results:
         cell, job = cells[pair, method], judge.plan.job("evaluate", pair=pair, method=method, seed=block)
         cell.expected += job.seeds
         verdict, place = judge.verdict(job), (job.record, job.outputs["predictions"])
-        if not verdict.current and (kept := find(job)):
+        if not verdict.current and (kept := find(judge.plan, job)):
             place = kept
             cell.kept += job.seeds
         elif not verdict.current:

@@ -50,11 +50,11 @@ class Finished:
                 continue
             try:
                 record = read(path, RunRecord)
-                whole = all(Path(p).stat().st_size == content.bytes for p, content in record.outputs.items())
+                same = self._determining(record.model_dump()) == self._determining(self.work.head)
+                whole = same and all(artifacts.sha256_file(Path(p)) == c.sha256 for p, c in record.outputs.items())
             except (DistilleryError, OSError):
                 continue
-            same = self._determining(record.model_dump()) == self._determining(self.work.head)
-            if same and whole and all(getattr(record, key) == value for key, value in self.hardware.items()):
+            if whole and all(getattr(record, key) == value for key, value in self.hardware.items()):
                 found[path.parent] = record
         return found
 

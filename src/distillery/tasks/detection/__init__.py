@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -11,7 +12,6 @@ from distillery.config import Config as BaseConfig
 from distillery.config import Count, Share, Weight
 from distillery.task import Column, Measure, Section, Task
 
-DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 _HERE = "distillery.tasks.detection"
 
 
@@ -78,6 +78,10 @@ class Detection(Task):
         "export": f"{_HERE}.export:export",
     }
     config: Config
+
+    def files(self, architecture: str) -> list[Path]:
+        """What `start` names for it."""
+        return [Path(self.config.start[architecture].path).expanduser()] if architecture in self.config.start else []
 
     def sections(self, cells: Iterable[Any]) -> list[Section]:
         """AP of every class."""

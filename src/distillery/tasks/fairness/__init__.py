@@ -12,7 +12,6 @@ from distillery.config import Count
 from distillery.task import TOP1, Column, Measure, Section
 from distillery.tasks.classification import Classification
 
-DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 _HERE = "distillery.tasks.fairness"
 
 

@@ -11,7 +11,6 @@ from distillery.config import Config as BaseConfig
 from distillery.config import Count
 from distillery.task import Column, Measure, Task
 
-DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 _HERE = "distillery.tasks.generation"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -31,7 +30,7 @@ class Classifier(BaseConfig):
     architecture: str
     """Names the measure too: `fd_resnet20`."""
     weights: str
-    """Path of `teacher.safetensors`, of another study."""
+    """Path of a teacher's `model.safetensors`, of another study."""
     sha256: Sha256
     """Of the file."""
 

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from distillery.task import Column, Measure, Task
 
-DECIDES_RESULTS = False  # names of parts: the parts themselves decide (see pipeline/fingerprint.py)
 _HERE = "distillery.tasks.ranking"
 
 
