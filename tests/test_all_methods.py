@@ -64,7 +64,7 @@ def run_of(name: str, teachers: list[Network], digits: Dataset) -> tuple[Trainee
     used = (teachers if "teachers" in needs else teachers[:1]) if needs else []
     student = "deit_w48_p2" if "distilled" in needs else "resnet8_w8"  # with a distillation head, or without
     trainee = assemble(student, method, digits, used, 0)
-    return trainee, LiveTeachers(used, RECIPE, preacts="preacts" in needs) if used else None
+    return trainee, LiveTeachers(used, RECIPE, needs) if used else None
 
 
 def look(trainee: Trainee, source: LiveTeachers | None, digits: Dataset) -> tuple[Tensor, dict[str, float]]:

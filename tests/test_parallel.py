@@ -24,7 +24,7 @@ METHODS = {
     # Live teachers and everything at once, each term of the loss recorded by itself: losses that couple the images of a
     # batch (dist, crd), modules and memories of the objective (crd), feature maps, the objective's own batch
     # normalisation, modules that predict in the student's place (simkd).
-    "all": {"objective": "simkd", "plus": {"kd": {}, "dist": {}, "crd": {}}},
+    "all": {"objective": "simkd", "plus": {"kd": {}, "dist": {}, "crd": {}, "cat_kd": {}}},
 }
 
 
@@ -64,7 +64,14 @@ def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str)
     assert two["teacher_outputs"].startswith("live" if method == "all" else "view table")
     for before, after in zip(alone, together, strict=True):
         if method == "all":
-            assert {"loss_simkd", "loss_kd_kd", "loss_dist_inter", "loss_dist_intra", "loss_crd_crd"} <= before.keys()
+            assert {
+                "loss_simkd",
+                "loss_kd_kd",
+                "loss_dist_inter",
+                "loss_dist_intra",
+                "loss_crd_crd",
+                "loss_cat_kd_cat",
+            } <= before.keys()
         assert after == pytest.approx(before, rel=1e-9)
     assert weights.keys() == shared.keys()
     for name, value in weights.items():

@@ -296,7 +296,7 @@ def step_fails(method: Method, teacher: str, student: str, data: Dataset) -> str
         loss = Loss(method)
         networks = [build(teacher, data.num_classes, data.channels).eval().requires_grad_(False)] if loss.needs else []
         trainee = assemble(student, method, data, networks, 0)
-        source = LiveTeachers(networks, ONE, preacts="preacts" in loss.needs) if networks else None
+        source = LiveTeachers(networks, ONE, loss.needs) if networks else None
         fit(trainee, data.loader(ONE), source, ONE, 0)
     except (DistilleryError, RuntimeError, ValueError) as error:
         return str(error)

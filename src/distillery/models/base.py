@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -21,6 +22,8 @@ class Outputs:
         tokens: of a vision transformer the (B, N, d) tokens of the patches, row by row of the image, at the end of
             every stage (there is one, unless the grid is pooled in between); without class and distillation tokens.
         distilled: (B, C) logits of the distillation head; None if there is none.
+        last: (B, d, height, width) map whose mean over positions is `pooled`; None where pooling is another one.
+        cams: (B, C, height, width) class activation maps, filled where they are asked for (`with_cams`).
     """
 
     logits: Tensor
@@ -29,6 +32,8 @@ class Outputs:
     preacts: tuple[Tensor, ...] = ()
     tokens: tuple[Tensor, ...] = ()
     distilled: Tensor | None = None
+    last: Tensor | None = None
+    cams: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -54,3 +59,13 @@ class Network(nn.Module):
     def tail(self, features: Tensor, stage: int) -> Tensor:
         """Run the rest of the network from `maps[stage]` on and return the logits (AdaIN transfer, SRRL)."""
         raise ValueError(f"{type(self).__name__} cannot be entered in the middle")
+
+
+def with_cams(network: Network, outputs: Outputs) -> Outputs:
+    """Add class activation maps: the classifier at every position of the last map, without its bias.
+
+    Their mean over positions is the logits without the bias. Outputs without a last map stay as they are.
+    """
+    if outputs.last is None:
+        return outputs
+    return replace(outputs, cams=F.conv2d(outputs.last, network.head.weight[:, :, None, None]))

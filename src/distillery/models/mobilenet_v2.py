@@ -71,9 +71,10 @@ class MobileNetV2(StagedNetwork):
             features = self.blocks[group](features)
         return features, features
 
-    def pool(self, features: Tensor) -> Tensor:
-        """The closing 1x1 convolution with normalisation and ReLU, and the mean over positions."""
-        return super().pool(self.conv2(features))
+    def last(self, features: Tensor) -> Tensor:
+        """The closing 1x1 convolution with normalisation and ReLU."""
+        features = self.conv2(features)
+        return features
 
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
         """Map (B, channels, H, W) images to `Outputs`; linear bottlenecks have no activation, so no `preacts`."""

@@ -101,9 +101,9 @@ class ShuffleNetV2(StagedNetwork):
         """The three stages."""
         return self.layer1, self.layer2, self.layer3
 
-    def pool(self, features: Tensor) -> Tensor:
-        """The closing 1x1 convolution with normalisation and ReLU, and the mean over positions."""
-        return super().pool(F.relu(self.bn2(self.conv2(features)), inplace=True))
+    def last(self, features: Tensor) -> Tensor:
+        """The closing 1x1 convolution with normalisation and ReLU."""
+        return F.relu(self.bn2(self.conv2(features)), inplace=True)
 
     @property
     def head(self) -> nn.Linear:

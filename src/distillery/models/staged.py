@@ -29,7 +29,7 @@ class Stage(nn.Sequential):
 
 
 class StagedNetwork(Network, ABC):
-    """A network made of `stem`, `stages`, `pool` and `head`; `forward` and `tail` follow from these four."""
+    """A network made of `stem`, `stages`, `last` and `head`; `forward` and `tail` follow from these four."""
 
     @abstractmethod
     def stem(self, images: Tensor) -> Tensor:
@@ -39,9 +39,13 @@ class StagedNetwork(Network, ABC):
     def stages(self) -> Sequence[Step]:
         """Return the stages in order."""
 
-    def pool(self, features: Tensor) -> Tensor:
-        """Map the last tap to the (B, d) penultimate features: the mean over positions, whatever the image size."""
-        return features.mean((2, 3))
+    def last(self, features: Tensor) -> Tensor:
+        """Map the last tap to the (B, d, height, width) map that is pooled: itself."""
+        return features
+
+    def pool(self, last: Tensor) -> Tensor:
+        """Map that map to the (B, d) penultimate features: the mean over positions, whatever the image size."""
+        return last.mean((2, 3))
 
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
         """Map (B, channels, H, W) images to `Outputs`; the first pre-activation tap is the stem map itself."""
@@ -51,8 +55,9 @@ class StagedNetwork(Network, ABC):
             features, preact = stage(features, preacts)
             maps.append(features)
             before.append(preact)
-        pooled = self.pool(features)
-        return Outputs(self.head(pooled), pooled, tuple(maps), tuple(before) if preacts else ())
+        last = self.last(features)
+        pooled = self.pool(last)
+        return Outputs(self.head(pooled), pooled, tuple(maps), tuple(before) if preacts else (), last=last)
 
     def tail(self, features: Tensor, stage: int) -> Tensor:
         """Run the rest of the network from `maps[stage]` (0 is the stem) on and return the (B, C) logits."""
@@ -61,7 +66,7 @@ class StagedNetwork(Network, ABC):
             raise ValueError(f"{type(self).__name__} has the stages 0 to {len(rest)}, so it cannot start after {stage}")
         for step in rest[stage:]:
             features, _ = step(features, False)
-        return self.head(self.pool(features))
+        return self.head(self.pool(self.last(features)))
 
 
 def norm_at(block: nn.Module, name: str) -> nn.BatchNorm2d:

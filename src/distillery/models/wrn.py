@@ -74,9 +74,9 @@ class WideResNet(StagedNetwork):
         """The three stages."""
         return self.block1, self.block2, self.block3
 
-    def pool(self, features: Tensor) -> Tensor:
-        """The closing BN-ReLU and the mean over positions."""
-        return super().pool(F.relu(self.bn1(features), inplace=True))
+    def last(self, features: Tensor) -> Tensor:
+        """The closing BN-ReLU."""
+        return F.relu(self.bn1(features), inplace=True)
 
     def forward(self, images: Tensor, preacts: bool = False) -> Outputs:
         """Map (B, channels, H, W) images to `Outputs`.

@@ -14,6 +14,7 @@ OBJECTIVES = Registry(
         for name, target in {
             "adain": "adain:AdaIN",
             "at": "at:AT",
+            "cat_kd": "cat_kd:CATKD",
             "cc": "cc:CC",
             "ce": "ce:CE",
             "clkd": "clkd:CLKD",

@@ -22,7 +22,7 @@ from distillery.models.base import Network, Outputs
 from distillery.objectives.soft import full_precision
 
 # What an objective may ask for in `needs`.
-NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers", "tokens", "distilled"})
+NEEDS = frozenset({"logits", "pooled", "maps", "preacts", "strong", "teachers", "tokens", "distilled", "cams"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class Batch:
             taps = (outputs.maps, outputs.preacts, outputs.tokens)
             maps, preacts, tokens = (tuple(m[keep] for m in each) for each in taps)
             distilled = None if outputs.distilled is None else outputs.distilled[keep]
-            return Outputs(outputs.logits[keep], pooled, maps, preacts, tokens, distilled)
+            cams = None if outputs.cams is None else outputs.cams[keep]
+            return Outputs(outputs.logits[keep], pooled, maps, preacts, tokens, distilled, cams=cams)
 
         student = cut(self.student)
         assert student is not None
@@ -173,8 +174,8 @@ class Objective(nn.Module):
 
     Attributes:
         needs: what the batch must hold: any of "logits" (the teacher's), "pooled", "maps", "preacts", "tokens"
-            (of both networks), "strong" (a second view), "teachers" (several), "distilled" (the student's distillation
-            head, where it has one, which no other method trains). Empty: no teacher at all.
+            or "cams" (of both networks), "strong" (a second view), "teachers" (several), "distilled" (the student's
+            distillation head, where it has one, which no other method trains). Empty: no teacher at all.
         unlabelled: whether it learns from images without a label (-1) too, where `data.labelled` hides some.
         static: False if a step's tensor shapes depend on the data, which rules out graph capture; a data selection
             makes them do so. A method whose own shapes do sets `static = False` in its class.

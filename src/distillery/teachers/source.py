@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distillery.models.base import Network, Outputs
+from distillery.models.base import Network, Outputs, with_cams
 from distillery.study.blocks import Recipe
 from distillery.teachers.view_table import ViewTable
 from distillery.training.device import autocast
@@ -27,11 +27,15 @@ class TableTeachers:
 
 
 class LiveTeachers:
-    """Teachers evaluated on every batch: no autograd, evaluation mode, the recipe's precision."""
+    """Teachers evaluated on every batch: no autograd, evaluation mode, the recipe's precision.
 
-    def __init__(self, networks: Sequence[Network], recipe: Recipe, preacts: bool = False) -> None:
+    Args:
+        needs: what the objective needs; of it "preacts" and "cams" are made only if they are in it.
+    """
+
+    def __init__(self, networks: Sequence[Network], recipe: Recipe, needs: frozenset[str] = frozenset()) -> None:
         self.networks = [network.eval().requires_grad_(False) for network in networks]
-        self.recipe, self.preacts = recipe, preacts
+        self.recipe, self.needs = recipe, needs
 
     def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
         return []
@@ -39,4 +43,7 @@ class LiveTeachers:
     @torch.no_grad()
     def teach(self, images: Tensor, rows: list[Tensor]) -> tuple[Outputs, ...]:
         with autocast(self.recipe, images.device):
-            return tuple(network(images, preacts=self.preacts) for network in self.networks)
+            outputs = [network(images, preacts="preacts" in self.needs) for network in self.networks]
+            if "cams" in self.needs:
+                outputs = [with_cams(network, of) for network, of in zip(self.networks, outputs, strict=True)]
+        return tuple(outputs)

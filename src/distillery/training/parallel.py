@@ -106,10 +106,12 @@ class Ranks:
             if outputs is None:
                 return None
             pooled = self._rows(outputs.pooled, count) if outputs.pooled is not None and "pooled" in needs else None
-            taps = {tap: getattr(outputs, tap) if tap in needs else () for tap in ("maps", "preacts", "tokens")}
-            joined = {tap: tuple(self._rows(m, count) for m in maps) for tap, maps in taps.items()}
+            taps = [getattr(outputs, tap) if tap in needs else () for tap in ("maps", "preacts", "tokens")]
+            joined = [tuple(self._rows(m, count) for m in maps) for maps in taps]
             distilled = None if outputs.distilled is None else self._rows(outputs.distilled, count)
-            return Outputs(self._rows(outputs.logits, count), pooled, distilled=distilled, **joined)
+            cams = None if outputs.cams is None else self._rows(outputs.cams, count)
+            maps, preacts, tokens = joined
+            return Outputs(self._rows(outputs.logits, count), pooled, maps, preacts, tokens, distilled, cams=cams)
 
         student = whole(batch.student)
         assert student is not None

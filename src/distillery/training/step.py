@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distillery.data.loader import Epoch
-from distillery.models.base import Outputs
+from distillery.models.base import Outputs, with_cams
 from distillery.objectives.base import Batch
 from distillery.records.io import DistilleryError
 from distillery.study.blocks import Recipe
@@ -71,6 +71,8 @@ class Step:
         strong_teacher = None if mine.strong is None else self.teach(mine.strong, [])[0]
         with autocast(self.recipe, self.device), self.ranks.own_draws(rows, self.device):
             student = self.see(inputs, preacts=self.preacts)
+            if "cams" in self.objective.needs:
+                student = with_cams(self.student, student)
             strong_student = None if mine.strong is None else self.see(mine.strong, preacts=self.preacts)
         batch = Batch(mine.targets, student, teachers, self.number, mine.index, strong_student, strong_teacher)
         batch = self.ranks.gather(batch, rows, self.objective.needs)

@@ -97,7 +97,7 @@ class ClassTraining(Training):
         why = next((teacher["live"] for teacher in described.values() if "live" in teacher), None)
         if not isinstance(data, Dataset):
             return self._replayed(job, described, networks, recipe, data, needs, why)
-        if needs & {"maps", "preacts", "tokens"}:
+        if needs & {"maps", "preacts", "tokens", "cams"}:
             why = "the method needs feature maps"
         elif "strong" in needs:
             why = "the strong view cannot be enumerated"
@@ -108,7 +108,7 @@ class ClassTraining(Training):
         elif recipe.augmentation.model_dump() != cached["augmentation"]:
             why = why or "the table was built for another augmentation"
         if why is not None:
-            return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
+            return LiveTeachers(networks, recipe, needs), f"live teacher: {why}"
         tables = []
         for name, teacher in job.values["teachers"].items():
             path = Path(teacher["table"])
@@ -132,14 +132,14 @@ class ClassTraining(Training):
         A table is of the code and the packages that make a teacher's outputs: where these are others it is built anew.
         """
         cached = job.values["cached"]
-        if taken := needs & {"maps", "preacts", "tokens"}:
+        if taken := needs & {"maps", "preacts", "tokens", "cams"}:
             why = f"the method needs {' and '.join(sorted(taken))}"
         elif "strong" in needs:
             why = "the strong view is in no table"
         elif "pooled" in needs and not cached["pooled"]:
             why = "the table holds no pooled features (cache.pooled)"
         if why is not None:
-            return LiveTeachers(networks, recipe, preacts="preacts" in needs), f"live teacher: {why}"
+            return LiveTeachers(networks, recipe, needs), f"live teacher: {why}"
         kind: Kind = "int16" if cached["dtype"] == "int16" else "float32"
         decisive = [decisive_of(recipe), data.blob_bytes, data.facts, list(data.mean), list(data.std), data.size]
         seen = {"augmentation": job.values["recipe"]["augmentation"]}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from distillery import models
 from distillery.data.arrays import Shape
 from distillery.imaging.colour import no_levels
-from distillery.models.base import Network, Outputs
+from distillery.models.base import Network, Outputs, with_cams
 from distillery.models.drop_path import set_drop_path
 from distillery.models.seeing import see
 from distillery.objectives.base import Batch, Context, Objective, Transform
@@ -61,8 +61,8 @@ class Trial:
 
     def _outputs(self, role: Role, rows: int) -> Outputs:
         with torch.no_grad():
-            outputs: Outputs = self.network(role).eval()(self._images(rows), preacts=True)
-        return outputs
+            network = self.network(role).eval()
+            return with_cams(network, network(self._images(rows), preacts=True))
 
     def _trains_on(self, role: Role, rows: int) -> str:
         """Say why a batch of so many images cannot be trained on; "" if it can."""
