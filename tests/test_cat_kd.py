@@ -12,7 +12,7 @@ from distillery.models.base import Outputs, with_cams
 from distillery.objectives.base import Batch, Context, Incompatible
 from distillery.objectives.cat_kd import CATKD, attention
 
-# What the functions of GzyAftermath/CAT-KD (commit 2657a68) give for `maps`: the term, its gradient's norm and one entry.
+# What the functions of GzyAftermath/CAT-KD (commit 2657a68) give for `maps`: the term, its gradient's norm, one entry.
 RELEASED = {
     (2, True): (0.45992439851178246, 0.36259312585062364, -0.0063643440526623225),
     (2, False): (0.42818083815267505, 0.06678485654765129, -0.00311254922032769),
