@@ -102,7 +102,7 @@ def step_of(block: dict[str, Any], data: Dataset) -> tuple[Trainee, GraphStep]:
     for module in trainee.objective.modules():  # frozen parts of the teacher that are not the objective's own modules
         for frozen in getattr(module, "_teacher", ()):
             frozen.to(META)
-    source = LiveTeachers([network.to(META) for network in used], RECIPE, "preacts" in needs)
+    source = LiveTeachers([network.to(META) for network in used], RECIPE, needs)
     optimizer = torch.optim.SGD(trainee.parameters(), lr=0.1, foreach=True)
     loader = data.to(META).loader(RECIPE)
     step = GraphStep(trainee, optimizer, source.teach, RECIPE, META)

@@ -48,7 +48,7 @@ def trained(block: dict[str, Any], recipe: Recipe) -> tuple[Any, dict[str, torch
     for seed in range(2 if "teachers" in needs else bool(needs)):
         torch.manual_seed(seed)
         teachers.append(models.build("resnet8_w8", 10, 1).to(device, dtype_of(recipe)).eval())
-    source = LiveTeachers(teachers, recipe, "preacts" in needs) if teachers else None
+    source = LiveTeachers(teachers, recipe, needs) if teachers else None
     trainee = assemble("deit_w48_p2" if "distilled" in needs else "resnet8_w4", method, data, teachers, 3)
     history = fit(trainee, data.loader(recipe), source, recipe, 3)
     return history, {k: v.cpu() for k, v in trainee.student.state_dict().items()}

@@ -257,7 +257,7 @@ def stepped(teacher: str, student: str, method: Method, data: Dataset) -> None:
     trainee = assemble(student, method, data, [master], 0)
     before = {k: v.clone() for k, v in trainee.student.state_dict().items()}
     kept = {k: v.clone() for k, v in master.state_dict().items()}
-    source = LiveTeachers([master], recipe, "preacts" in trainee.objective.needs)
+    source = LiveTeachers([master], recipe, trainee.objective.needs)
     history = fit(trainee, data.loader(recipe), source, recipe, 0)
     assert len(history[-1]) > 5
     assert sum(not torch.equal(v, before[k]) for k, v in trainee.student.state_dict().items()) > 20
