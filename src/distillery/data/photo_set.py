@@ -22,7 +22,7 @@ from distillery.data.dataset import validation_rows
 from distillery.data.stream import Stream
 from distillery.data.views import normalise
 from distillery.errors import StaleInput
-from distillery.records.io import load_arrays, read_metadata, sha256_array
+from distillery.records.io import below, load_arrays, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Recipe
@@ -105,7 +105,7 @@ class PhotoSet:
         opened = Blob(blob, facts["blob"]["bytes"])
         splits = {}
         for split in ("train", "test"):
-            part = {k.removeprefix(f"{split}_"): v for k, v in columns.items() if k.startswith(f"{split}_")}
+            part = below(columns, f"{split}_")
             part["labels"] = part["labels"].astype(np.int64)
             splits[split] = Images(**part)
             opened.verify(splits[split].offset, splits[split].length, splits[split].sha256, verify)

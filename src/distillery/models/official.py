@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distillery.models import NETWORKS, build
 from distillery.models.base import Network
+from distillery.records.io import below
 
 SHOWN = 3  # keys named in an error message before the rest is only counted
 COUNTER = ".num_batches_tracked"
@@ -65,7 +66,7 @@ def without_prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) 
         prefix = next((p for p in PREFIXES if any(key.startswith(p) for key in given)), None)
         if prefix is None:
             break
-        given = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+        given = below(given, prefix)
     return given
 
 

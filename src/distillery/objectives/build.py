@@ -13,6 +13,7 @@ from distillery.models.base import Outputs
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import NEEDS, Batch, Context, Incompatible, Objective, Plugin, Selector, Transform
 from distillery.objectives.plugins import PLUGINS
+from distillery.records.io import below
 from distillery.registry import nearest
 from distillery.study.blocks import Method
 
@@ -25,8 +26,7 @@ def main_alone(objective: Mapping[str, Any]) -> dict[str, Any]:
 def of_main(weights: Mapping[str, Tensor], objective: Mapping[str, Any]) -> dict[str, Tensor]:
     """Of an objective's stored weights those of its main part. A partner's or selection's are of the data's size."""
     prefix = "main." if objective.get("plus") else ""
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return {k: v for k, v in own.items() if not k.startswith(("plugins.", "selector."))}
+    return {k: v for k, v in below(weights, prefix).items() if not k.startswith(("plugins.", "selector."))}
 
 
 class Partner(Objective.Config):

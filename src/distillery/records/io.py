@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillery.records.environment import environment, revision
 from distillery.records.faults import damaged, unreadable
@@ -19,11 +19,14 @@ from distillery.records.files import DistilleryError, StaleInput, atomic_path, l
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
+
 __all__ = [
     "SOURCE_SUFFIXES",
     "DistilleryError",
     "StaleInput",
     "atomic_path",
+    "below",
     "environment",
     "load_arrays",
     "load_tensors",
@@ -113,6 +116,11 @@ def _raw(tensor: Any) -> memoryview:
     if tensor.size == 0:  # which memoryview cannot cast
         return memoryview(b"")
     return memoryview(tensor if tensor.flags.c_contiguous else tensor.copy(order="C")).cast("B")
+
+
+def below(named: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """The entries whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

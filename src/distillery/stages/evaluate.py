@@ -88,7 +88,7 @@ def _student(
     evaluation: Evaluation,
 ) -> Any:
     """The outputs of one student, rebuilt with its objective where that predicts in the student's place."""
-    student, objective = (_part(weights, f"{seed}.{name}.") for name in ("student", "objective"))
+    student, objective = (artifacts.below(weights, f"{seed}.{name}.") for name in ("student", "objective"))
     if not objective:
         network = training.network(values["student"], data)
         _fill(network, student, seed)
@@ -99,10 +99,6 @@ def _student(
     _fill(trainee.objective, of_main(objective, values["objective"]), seed)
     trainee.objective.to(training.loader(data, recipe).device, dtype_of(recipe)).eval()
     return evaluation.outputs(trainee.student, data, recipe, trainee.objective.predict)
-
-
-def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], seed: int) -> None:

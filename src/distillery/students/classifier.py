@@ -18,7 +18,7 @@ from distillery.models.seeing import see
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build, main_alone, of_main
 from distillery.records.header import Header
-from distillery.records.io import load_tensors
+from distillery.records.io import below, load_tensors
 from distillery.study.blocks import Method
 
 FILES = ("model.safetensors", "students.safetensors")  # what a folder is looked through for
@@ -130,9 +130,9 @@ def load_student(path: str | Path, seed: int | None = None) -> Student:
     _classifies(header, file)
     seed = _seed(header, seed, file)
     tensors = load_tensors(file)
-    parts = {name: part(tensors, f"{name}.") for name in ("objective", "teacher")} if header.predicts else {}
+    parts = {name: below(tensors, f"{name}.") for name in ("objective", "teacher")} if header.predicts else {}
     if header.kind == "students":
-        own, parts["objective"] = part(tensors, f"{seed}.student."), part(tensors, f"{seed}.objective.")
+        own, parts["objective"] = below(tensors, f"{seed}.student."), below(tensors, f"{seed}.objective.")
     else:
         own = {k: v for k, v in tensors.items() if not header.predicts or not k.startswith(("objective.", "teacher."))}
         own.pop("example", None)
@@ -173,11 +173,6 @@ def weights_file(path: Path) -> Path:
     if found is None:
         raise DistilleryError(f"{path} holds neither {' nor '.join(FILES)}: name the file, or its folder")
     return found
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors below a prefix, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _classifies(header: Header, file: Path) -> None:

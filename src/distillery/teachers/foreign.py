@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from distillery.records.io import below
 from distillery.teachers.download import Unusable
 
 # Under these names training scripts keep the weights. Averaged ones are taken only where there are no others.
@@ -138,4 +139,4 @@ def _of_seed(
         names = ", ".join(f"{s}.student" for s in seeds)
         raise Unusable(f'holds {names}: choose one of them as `member`, for example `member: "{seeds[0]}.student"`')
     prefix = f"{seed}.student."
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}, prefix.rstrip(".")
+    return below(weights, prefix), prefix.rstrip(".")

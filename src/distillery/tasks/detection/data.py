@@ -18,7 +18,7 @@ from distillery.data.blob import UPRIGHT, Blob
 from distillery.data.pictures import Unreadable, quietly, whole
 from distillery.data.views import seed_for
 from distillery.errors import DistilleryError, StaleInput
-from distillery.records.io import load_arrays, read_metadata, sha256_array
+from distillery.records.io import below, load_arrays, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
 from distillery.tasks.detection.source import Cropped
 from distillery.tasks.detection.twins import Twins
@@ -121,7 +121,7 @@ class BoxData:
             raise StaleInput(f"{index} does not hold the columns that it describes: run the data stage again")
         blob, splits = Blob(path, facts["blob"]["bytes"]), {}
         for split in ("train", "test"):
-            part = {k.removeprefix(f"{split}_"): v for k, v in columns.items() if k.startswith(f"{split}_")}
+            part = below(columns, f"{split}_")
             blob.verify(part["offset"], part["length"], part["sha256"])
             splits[split] = Split(part)
         blob.close()
