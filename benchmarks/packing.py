@@ -4,8 +4,9 @@
 
 Processes are counted as PROCESSES x THREADS of each; the default is 1, 2, 4, 8 and 16 of one thread on a CUDA device
 (start the MPS daemon first to share it that way; the note says whether it runs), and on the CPU one or two of one
-thread against one of two. On CUDA also so many captured graphs on streams of their own within one process. Students per
-hour are CIFAR-100 students of 240 epochs of 782 steps, without their tests.
+thread against one of two; none: ''. On CUDA also so many students within one process, a step of each in turn on streams
+of their own, as `at_once` trains them. Students per hour are CIFAR-100 students of 240 epochs of 782 steps, without
+their tests.
 """
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.multiprocessing as multiprocessing
 from ours import Ours, pixels, random_table
 from side_by_side import device, now, parser, show, use_threads
 
 from distillery.study.blocks import Recipe
+from distillery.training.together import Turn
 
 STEPS = 240 * 782  # of one student
 
 
-def prepared(given: Any) -> Ours:
-    recipe = Recipe(batch_size=given.batch, precision=given.precision, channels_last=True)
-    return Ours(given.student, pixels(given.images, None), random_table(given.images, 162, 100), recipe)
+def prepared(given: Any, count: int = 1) -> list[Ours]:
+    """So many students that share pixels and table."""
+    recipe = Recipe(batch_size=given.batch, precision=given.precision, channels_last=True, compile=given.compile)
+    data, table = pixels(given.images, None).to(device()), random_table(given.images, 162, 100)
+    return [Ours(given.student, data, table, recipe) for _ in range(count)]
 
 
 def rate(advance: Callable[[], int], seconds: float) -> float:
@@ -45,7 +48,7 @@ def rate(advance: Callable[[], int], seconds: float) -> float:
 
 def _job(given: Any, threads: int, barrier: Any, results: Any) -> None:
     use_threads(threads)
-    ours = prepared(given)
+    [ours] = prepared(given)
     ours.run(2)
     barrier.wait()
     results.put(rate(lambda: ours.advance() or 1, given.seconds))
@@ -67,17 +70,23 @@ def processes(given: Any, count: int, threads: int) -> float:
 
 def graphs(given: Any, count: int) -> float:
     """Steps per second of `count` students in this process, each on a stream of its own."""
-    students = [(prepared(given), torch.cuda.Stream()) for _ in range(count)]
-    for ours, _ in students:
-        ours.run(2)
+    turns = [Turn(_steps(ours), device()) for ours in prepared(given, count)]
 
     def advance() -> int:
-        for ours, stream in students:
-            with torch.cuda.stream(stream):
-                ours.advance()
+        for turn in turns:
+            with turn.taken():
+                next(turn.fitting)
         return count
 
+    advance()
     return rate(advance, given.seconds)
+
+
+def _steps(ours: Ours) -> Generator[None, None, Any]:
+    """One step after another, and no end."""
+    while True:
+        ours.advance()
+        yield
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,13 +98,16 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--graphs", default="1,2,4,8", help="students in one process, on CUDA; default 1,2,4,8")
     options.add_argument("--seconds", type=float, default=20, help="measuring time of each arrangement and round")
     options.add_argument("--precision", default="float32", help="of the recipe: float32, tf32, bfloat16")
+    options.add_argument("--compile", action="store_true", help="compile the student")
     given = options.parse_args(argv)
     sides: dict[str, Callable[[], float]] = {}
-    for arrangement in given.processes.split(","):
+    for arrangement in filter(None, given.processes.split(",")):
         count, threads = map(int, arrangement.split("x"))
         sides[f"{count} process(es) of {threads} thread(s)"] = partial(processes, given, count, threads)
     for count in map(int, given.graphs.split(",") if on_cuda else ()):
         sides[f"{count} graph(s) in one process"] = partial(graphs, given, count)
+    if not sides:
+        options.error("--processes, --graphs: nothing to measure")
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(given.rounds):
         for name, side in sides.items():
@@ -107,7 +119,8 @@ def main(argv: list[str] | None = None) -> None:
         per_hour = 3600 * statistics.median(found) / STEPS
         rows.append([name, f"{statistics.median(found):.3g}", f"{per_hour:.3g}", f"{gain:.2f}"])
     mps = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()
-    note = f"{given.student}, batch {given.batch}, {given.precision}, {given.rounds} rounds of {given.seconds:g} s. "
+    how = given.precision + (" and compiled" if given.compile else "")
+    note = f"{given.student}, batch {given.batch}, {how}, {given.rounds} rounds of {given.seconds:g} s. "
     if on_cuda:
         note += f"MPS {'runs' if mps else 'does not run'}."
     else:
