@@ -23,6 +23,7 @@ from PIL import Image
 from distillery import models
 from distillery.data.resident import ResidentEpoch
 from distillery.evaluation.macs import multiply_accumulates
+from distillery.objectives import OBJECTIVES
 from distillery.pipeline import check
 from distillery.pipeline.planner import resolve
 from distillery.study.blocks import Recipe
@@ -209,6 +210,20 @@ def test_a_lent_machine_trains_and_keeps_what_the_time_allows(
     assert sorted(path.name for path in kept.iterdir()) == ["0-1.json", "0-1.origin.json", "0-1.safetensors"]
     with pytest.raises(SystemExit, match="tiny has no 'kd'; it has ce, other"):
         bench("device").main(["--parts", "", *study[:2], "--methods", "kd"])
+
+
+@pytest.mark.slow
+def test_every_objective_is_measured_or_left_out_for_a_reason(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = bench("objectives")
+    monkeypatch.setattr(module, "SIZES", ((4, 10),))
+    monkeypatch.setattr(module, "IMAGES", 400)
+    module.main(["--seconds", "0"])
+    shown = capsys.readouterr()
+    measured = {line.split()[0] for line in shown.out.splitlines() if line[:1].isalpha()}
+    left_out = {line.split()[1].rstrip(":") for line in shown.err.splitlines() if "left out" in line}
+    assert left_out == {"deit", "vkd_tokens"} and set(OBJECTIVES) - measured == left_out
 
 
 def test_parts_for_a_lent_machine_are_scripts_that_are_there(bench: Any) -> None:

@@ -475,6 +475,14 @@ def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:
     assert "Trained" not in told  # when depends on the day
 
 
+def test_a_table_says_what_hardware_trained(synthetic: Synthetic) -> None:
+    found = synthetic.results
+    for method, name in (("ce", "an H200"), ("kd_10", "a CPU")):
+        facts = found.cells["a-b", method].facts
+        facts["cost"] = facts["cost"] | {"hardware": name}
+    assert story._budget(found).endswith("on a CPU, an H200 and cpu")  # a run kept long ago does not say
+
+
 def test_a_copy_of_the_page_says_when_it_was_trained(synthetic: Synthetic) -> None:
     synthetic.tables()
     report, copy = Layout("digits").result_files()["report"], Path("dated.html")

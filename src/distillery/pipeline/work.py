@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distillery import settings
 from distillery.pipeline.fingerprint import components, fingerprint, own_source, tree_state
@@ -21,6 +21,9 @@ from distillery.records.io import DistilleryError, StaleInput
 from distillery.records.leaving import leaving_in_order
 from distillery.records.node_cache import sha256_once
 from distillery.records.schema import KINDS, VERSION, Sealed, read, seal
+
+if TYPE_CHECKING:
+    import torch
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 PLANNED = "DISTILLERY_PLANNED"  # when the engine that queued a job had planned it, as the time of a file
@@ -60,6 +63,13 @@ class Work:
             "inputs": self.inputs,
             "environment": artifacts.environment(("timm",) if '"timm/' in json.dumps(job.values) else ()),
         }
+
+    def on(self, device: torch.device) -> None:
+        """Say what the job computes on. A GPU's name is part of the job's identity: another one gives other bits."""
+        if device.type == "cuda":
+            from torch import cuda
+
+            self.head["environment"]["cuda_device"] = cuda.get_device_name(device)
 
     def sha256(self, name: str) -> str:
         """Hash of one of the files that the job reads."""

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +16,9 @@ _CODE = ("src", "workflow", "Snakefile", "dvc.yaml", "pyproject.toml", "requirem
 
 
 def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Name the software and hardware of this process, `more` packages besides the usual ones.
+    """Name the software and the processor of this process, `more` packages besides the usual ones.
 
-    torch is asked for its device only where it is loaded.
+    A job's GPU is chosen later, and added by `Work.on`.
     """
     facts: dict[str, Any] = {
         "python": platform.python_version(),
@@ -32,9 +31,6 @@ def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             facts[package] = "absent"
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        facts["cuda_device"] = torch.cuda.get_device_name()
     return facts
 
 

@@ -18,6 +18,7 @@ COST: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "images_seen": ("training images seen", lambda facts: facts["cost"]["images_seen"]),
     "teacher_forwards": ("teacher forwards while training", lambda facts: facts["cost"]["teacher_forwards"]),
     "device": ("device", lambda facts: facts["cost"]["device"]),
+    "hardware": ("hardware", lambda facts: facts["cost"].get("hardware")),  # runs kept long ago do not say
 }
 
 

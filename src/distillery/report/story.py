@@ -84,9 +84,10 @@ def _teachers(results: Results, table: Table) -> str:
 
 def _budget(results: Results) -> str:
     cells = [cell for cell in results if cell.facts]
-    seen = sorted({cell.facts["cost"]["images_seen"] for cell in cells})
     precisions = sorted({precision_of(cell.facts["recipe"]) for cell in cells})
-    devices = sorted({cell.facts["cost"]["device"] for cell in cells})
+    costs = [cell.facts["cost"] for cell in cells]
+    devices = sorted({cost.get("hardware", cost["device"]) for cost in costs})
+    seen = sorted({cost["images_seen"] for cost in costs})
     images = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
     return f"{images} training samples seen per run, in {listed(precisions)} on {listed(devices)}"
 

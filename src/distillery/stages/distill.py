@@ -32,6 +32,7 @@ def run(work: Work) -> None:
     spec, recipe = Method.model_validate(values["objective"]), Recipe.model_validate(values["recipe"])
     ranks = Ranks.launched()
     device = set_up(recipe, ranks)
+    work.on(device)
     # Results depend on these in the last bits. Several ranks take eager steps, whatever recipe.graph says.
     hardware = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks.size}
     finished = Finished(work, hardware)

@@ -37,6 +37,7 @@ def run(work: Work) -> None:
     recipe = Recipe(**values.get("recipe", {}), test_every=work.settings["test_every"][name])
     ranks = Ranks.launched()
     device = set_up(recipe, ranks if values["source"] == "train" else None)  # one process fetches
+    work.on(device)
     with ranks.once(work.making(ranks.size == 1)) as volatile, ranks.joined(device):
         data = training.load(work.job.reads["arrays"], work.sha256("arrays"), recipe, device)
         if "labelled" in values:

@@ -25,6 +25,7 @@ def run(work: Work) -> None:
     keys = ("enabled", "dtype", "pooled", "precision")
     cache = Cache(**{k: values[k] for k in keys if k in values}, **work.settings["cache"])
     device = set_up(Recipe(precision=cache.precision))  # float32: exact, whatever students are trained in
+    work.on(device)
     with work.making() as volatile:
         data = open_pictured(work.job.reads["arrays"], work.sha256("arrays"))
         network = load_network(values["architecture"], data.num_classes, data.channels, work.job.reads["weights"])

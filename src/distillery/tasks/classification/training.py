@@ -16,6 +16,7 @@ from distillery.data.loader import Loader
 from distillery.data.photo_set import PhotoSet
 from distillery.data.pictured import Pictured, open_pictured
 from distillery.errors import DistilleryError
+from distillery.evaluation.places import places
 from distillery.models.base import Network
 from distillery.objectives.build import needs as needs_of
 from distillery.pipeline.fingerprint import fingerprint
@@ -52,9 +53,9 @@ class ClassTraining(Training):
 
     def counted(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
         logits = prediction.float()
-        hits = logits.topk(min(5, logits.shape[1])).indices == targets[:, None]
+        place = places(logits, targets)
         loss = F.cross_entropy(logits, targets, reduction="sum")
-        return {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss}
+        return {"top1": (place == 0).sum(), "top5": (place < 5).sum(), "loss": loss}
 
     def scores(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
         hits, percent = dict(sums), count / 100

@@ -20,6 +20,7 @@ def run(work: Work) -> None:
     task = task_of(values["task"])
     assert isinstance(task, Detection)
     attack, device = task.config.adversarial, set_up(Recipe())
+    work.on(device)
     with work.making() as volatile:
         if attack is None:
             with artifacts.atomic_path(output) as temporary:
