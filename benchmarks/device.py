@@ -84,6 +84,7 @@ def parts() -> dict[str, list[tuple[str, list[str], float]]]:
             (f"layout-{name}", [f"{here}/limit.py", "--contiguous", "--precision", name, *students, *rounds], 60)
             for name in ("float32", "tf32", "bfloat16")
         ],
+        "kernels": [("kernels", [f"{here}/kernels.py", "--precision", "bfloat16", "--compile"], 90)],
         "deterministic": [("deterministic", [f"{here}/deterministic.py", *rounds], 90)],
         "objectives": [("objectives", [f"{here}/objectives.py", "--device", "cuda", "--seconds", "0.1"], 90)],
     }

@@ -213,6 +213,20 @@ def test_a_lent_machine_trains_and_keeps_what_the_time_allows(
 
 
 @pytest.mark.slow
+def test_kernels_are_told_by_kind_and_sum_up_to_the_step(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    module = bench("kernels")
+    assert module.kind("sm90_xmma_wgrad_implicit_gemm_indexed_bf16") == "convolution, weights' gradient"
+    assert module.kind("triton_per_fused__native_batch_norm_legit_3") == "fused by the compiler"
+    assert module.kind("void at::native::unrolled_elementwise_kernel") == "elementwise and copies"
+    module.main(["--batch", "8", "--images", "32", "--steps", "2", "--students", "resnet8"])
+    lines = [line.rsplit(maxsplit=4) for line in capsys.readouterr().out.splitlines() if line.endswith("%")]
+    took = {name.strip(): float(ms) for name, ms, *_ in lines}
+    whole = took.pop("step")
+    assert took["convolution and matrix product"] > 0
+    assert sum(took.values()) >= 0.9 * whole  # what is between kernels is the rest
+
+
+@pytest.mark.slow
 def test_every_objective_is_measured_or_left_out_for_a_reason(
     bench: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,7 +242,7 @@ def test_every_objective_is_measured_or_left_out_for_a_reason(
 
 def test_parts_for_a_lent_machine_are_scripts_that_are_there(bench: Any) -> None:
     every = bench("device").parts()
-    assert ",".join(every) == "checks,step,packing,table,layout,deterministic,objectives"
+    assert ",".join(every) == "checks,step,packing,table,layout,kernels,deterministic,objectives"
     for name, command, limit in (piece for pieces in every.values() for piece in pieces):
         assert limit > 0
         files = [Path(word) for word in command if word.endswith(".py")]
