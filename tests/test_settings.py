@@ -44,6 +44,13 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def test_few_images_take_few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert [settings.workers(images) for images in (1, 256, 600, 10**6, None)] == [1, 1, 3, 8, 8]
+    monkeypatch.setenv("DISTILLERY_WORKERS", "5")
+    assert settings.workers(1) == 5
+
+
 @pytest.mark.parametrize("name", READ)
 def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     unset = READ[name]()

@@ -262,6 +262,15 @@ def test_any_number_of_processes_gives_the_same(workers: int, data: PhotoSet, st
     loader.close()
 
 
+def test_all_who_read_by_one_recipe_share_its_processes(data: PhotoSet) -> None:
+    recipe = Recipe(batch_size=BATCH)
+    shared = data.loader(recipe)
+    assert data.loader(recipe.model_copy()) is shared
+    assert data.loader(recipe.updated({"batch_size": 2})) is not shared
+    elsewhere = data.to("cpu")
+    assert elsewhere.loader(recipe) is not shared and elsewhere.loader(recipe).data is elsewhere
+
+
 def test_another_epoch_or_seed_is_another_view_of_the_same_images(stream: Stream) -> None:
     first = epoch_of(stream, 1, 1)
     for seed, epoch in ((1, 2), (2, 1)):

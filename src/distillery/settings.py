@@ -61,16 +61,18 @@ def threads() -> int:
     return int(first)
 
 
-def workers() -> int:
+def workers(images: int | None = None) -> int:
     """Processes that decode streamed images; 0: the training process does. Default: one for each core, at most 16.
 
-    Under torchrun the processes of a node share its cores.
+    Under torchrun the processes of a node share its cores. Starting a process takes as long as decoding several hundred
+    small images, so of so many `images` each is to have 256 at least.
     """
     value = get(WORKERS)
     if value is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         here = get("LOCAL_WORLD_SIZE") or "1"
-        return max(1, min(cores // max(1, int(here) if torchrun() and here.isdecimal() else 1), 16))
+        most = 16 if images is None else min(16, -(-images // 256))
+        return max(1, min(cores // max(1, int(here) if torchrun() and here.isdecimal() else 1), most))
     if not re.fullmatch(r"\d{1,3}", value):
         raise refuse(WORKERS, "a whole number of processes such as 8")
     return int(value)

@@ -83,6 +83,7 @@ class PhotoSet:
     facts: dict[str, Any]
     interpolation: str = "bilinear"
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+    _streams: dict[str, Stream] = dataclasses.field(default_factory=dict, init=False)  # by recipe
 
     @classmethod
     def load(cls, index: Path, blob: Path, verify: bool = False) -> PhotoSet:
@@ -146,8 +147,8 @@ class PhotoSet:
         return dataclasses.replace(self, device=torch.device(device))
 
     def loader(self, recipe: Recipe) -> Stream:
-        """What a run by this recipe reads its batches from."""
-        return Stream(self, recipe)
+        """What a run by this recipe reads its batches from; the same for all who ask, and with it its processes."""
+        return self._streams.setdefault(recipe.model_dump_json(), Stream(self, recipe))
 
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Map uint8 (B, 3, H, W) images to zero mean and unit deviation per channel."""

@@ -59,7 +59,7 @@ class Stream:
         said = recipe.augmentation.model_dump(include={"scale", "ratio", "flip"}, exclude_none=True)
         self.crops = Crops(**said) if crops is None else crops
         self.view_seed = recipe.augmentation.view_seed
-        self.workers = settings.workers() if workers is None else workers
+        self.workers = settings.workers(len(data.train) + len(data.test)) if workers is None else workers
         self._cutter: Cutter | None = None
         self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
 

@@ -78,7 +78,4 @@ class Replayed:
         with lock(file_of(table.folder, epoch), wait=True):
             file = file_of(table.folder, epoch)
             if not (file.exists() and file.with_suffix(".json").exists()):  # either may have been deleted
-                loader = self.loader()
-                build(network, loader, seed, epoch, self.recipe, table.plan, table.folder)
-                if close := getattr(loader, "close", None):
-                    close()
+                build(network, self.loader(), seed, epoch, self.recipe, table.plan, table.folder)
