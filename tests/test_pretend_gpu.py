@@ -1,7 +1,7 @@
 """Every task's stages with a GPU that is not there: nothing that meets on the device is left on the CPU.
 
 Each study is trained, measured and shown with its tensors marked as a GPU's (pretend_gpu.py): a batch, weight, index or
-table on the wrong side fails here, not in the first hour on a cluster.
+table on the wrong side fails here, not in the first hour on a cluster. Where there is a GPU, it trains each, too.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from small_ranking import write_users
 
 from distillery.pipeline.planner import current
 from distillery.records.io import read_json
-
-BRIEF = {"epochs": 2, "test_every": 1, "graph": False}  # nothing can be captured here
 
 
 def classes() -> dict[str, Any]:
@@ -111,16 +109,21 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+def write(kind: str, **brief: Any) -> None:
+    """Put a study in place, its training as short as it can be."""
+    study = STUDIES[kind]()
+    teachers = {name: {k: v for k, v in t.items() if k != "recipe"} for name, t in study["teachers"].items()}
+    recipe = {k: v for k, v in study["recipe"].items() if k != "milestones"} | {"epochs": 2, "test_every": 1} | brief
+    recipe |= {} if "schedule" in recipe else {"milestones": []}
+    small_study.write(study | {"recipe": recipe, "teachers": teachers, "seeds": [0]})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", STUDIES)
 def test_a_study_ends_in_tables(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILLERY_WORKERS", "0")
-    study = STUDIES[kind]()
-    teachers = {name: {k: v for k, v in t.items() if k != "recipe"} for name, t in study["teachers"].items()}
-    recipe = {k: v for k, v in study["recipe"].items() if k != "milestones"} | BRIEF
-    recipe |= {} if "schedule" in recipe else {"milestones": []}
-    small_study.write(study | {"recipe": recipe, "teachers": teachers, "seeds": [0]})
+    write(kind, graph=False)  # nothing can be captured here
     with there_is_a_gpu():
         assert small_study.make(tables=True)[-1] == "tables"
     made, plan = current(Path("params.yaml"))
@@ -128,6 +131,15 @@ def test_a_study_ends_in_tables(kind: str, tmp_path: Path, monkeypatch: pytest.M
     for job in plan:
         if job.stage in ("teacher", "distill", "evaluate"):
             assert read_json(job.record)["environment"]["cuda_device"] == NAME, job.name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("kind", STUDIES)
+def test_a_study_ends_in_tables_on_a_device(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(kind)
+    assert small_study.make(tables=True)[-1] == "tables"
 
 
 def test_what_a_gpu_refuses_is_refused() -> None:
