@@ -21,7 +21,7 @@ from typing import Any
 
 import torch.multiprocessing as multiprocessing
 from ours import Ours, pixels, random_table
-from side_by_side import device, now, parser, show, use_threads
+from side_by_side import device, milliseconds, now, parser, show, use_threads
 
 from distillery.study.blocks import Recipe
 from distillery.training.together import Turn
@@ -68,8 +68,12 @@ def processes(given: Any, count: int, threads: int) -> float:
     return sum(results.get() for _ in jobs)
 
 
-def graphs(given: Any, count: int) -> float:
-    """Steps per second of `count` students in this process, each on a stream of its own."""
+def graphs(given: Any, count: int, queueing: list[float]) -> float:
+    """Steps per second of `count` students in this process, each on a stream of its own.
+
+    Adds to `queueing` the seconds that a step takes this process while nothing keeps it waiting: its inverse is the
+    rate that no number of students exceeds.
+    """
     turns = [Turn(_steps(ours), device()) for ours in prepared(given, count)]
 
     def advance() -> int:
@@ -79,6 +83,11 @@ def graphs(given: Any, count: int) -> float:
         return count
 
     advance()
+    now()
+    start, rounds = time.perf_counter(), max(1, 32 // count)
+    for _ in range(rounds):  # few enough for the device's queue
+        advance()
+    queueing.append((time.perf_counter() - start) / (rounds * count))
     return rate(advance, given.seconds)
 
 
@@ -95,7 +104,8 @@ def main(argv: list[str] | None = None) -> None:
     on_cuda = device().type == "cuda"
     default = "1x1,2x1,4x1,8x1,16x1" if on_cuda else "1x1,2x1,1x2"
     options.add_argument("--processes", default=default, help=f"processes x threads of each; default {default}")
-    options.add_argument("--graphs", default="1,2,4,8", help="students in one process, on CUDA; default 1,2,4,8")
+    several = "1,2,4,8" if on_cuda else ""
+    options.add_argument("--graphs", default=several, help="students in one process; default on CUDA 1,2,4,8")
     options.add_argument("--seconds", type=float, default=20, help="measuring time of each arrangement and round")
     options.add_argument("--precision", default="float32", help="of the recipe: float32, tf32, bfloat16")
     options.add_argument("--compile", action="store_true", help="compile the student")
@@ -104,8 +114,10 @@ def main(argv: list[str] | None = None) -> None:
     for arrangement in filter(None, given.processes.split(",")):
         count, threads = map(int, arrangement.split("x"))
         sides[f"{count} process(es) of {threads} thread(s)"] = partial(processes, given, count, threads)
-    for count in map(int, given.graphs.split(",") if on_cuda else ()):
-        sides[f"{count} graph(s) in one process"] = partial(graphs, given, count)
+    queueing: dict[str, list[float]] = {}
+    for count in map(int, filter(None, given.graphs.split(","))):
+        name = f"{count} student(s) in one process"
+        sides[name] = partial(graphs, given, count, queueing.setdefault(name, []))
     if not sides:
         options.error("--processes, --graphs: nothing to measure")
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -117,7 +129,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, found in rates.items():
         gain = statistics.median(a / b for a, b in zip(found, first, strict=True))
         per_hour = 3600 * statistics.median(found) / STEPS
-        rows.append([name, f"{statistics.median(found):.3g}", f"{per_hour:.3g}", f"{gain:.2f}"])
+        row = [name, f"{statistics.median(found):.3g}", f"{per_hour:.3g}", f"{gain:.2f}"]
+        rows.append([*row, milliseconds(queueing[name]) if name in queueing else ""])
     mps = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()
     how = given.precision + (" and compiled" if given.compile else "")
     note = f"{given.student}, batch {given.batch}, {how}, {given.rounds} rounds of {given.seconds:g} s. "
@@ -125,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
         note += f"MPS {'runs' if mps else 'does not run'}."
     else:
         note += "There is no CUDA device here, so students that share one were not measured."
-    heads = ["arrangement", "steps/s", "students/h", "x the first row"]
+    heads = ["arrangement", "steps/s", "students/h", "x the first row", "queueing, ms/step"]
     show(f"packing: several students at once on {device().type}", heads, rows, given.markdown, note)
 
 

@@ -52,6 +52,8 @@ RUNS = {
         "resnet8",
         "--processes",
         "1x1",
+        "--graphs",
+        "2",
     ],
 }
 RATIO = re.compile(r"\| *(\d+\.\d\d)(?: \((\d+\.\d\d)-(\d+\.\d\d)\))? *\|")
