@@ -20,7 +20,7 @@ import test_ranking_study
 import test_retrieval
 import test_staged
 import torch
-from pretend_gpu import NAME, There, there_is_a_gpu
+from pretend_gpu import NAME, There, forked, there_is_a_gpu
 from small_boxes import pictures, write_voc
 from small_ranking import write_users
 
@@ -120,6 +120,7 @@ def write(kind: str, **brief: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", STUDIES)
+@forked
 def test_a_study_ends_in_tables(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILLERY_WORKERS", "0")
@@ -142,6 +143,7 @@ def test_a_study_ends_in_tables_on_a_device(kind: str, tmp_path: Path, monkeypat
     assert small_study.make(tables=True)[-1] == "tables"
 
 
+@forked
 def test_what_a_gpu_refuses_is_refused() -> None:
     with there_is_a_gpu():
         far, near = torch.zeros(3, device="cuda:0"), torch.ones(3)
