@@ -18,6 +18,7 @@ from ours import Ours, pixels, random_table
 from side_by_side import device, now, parser, show, use_threads
 from torch.profiler import ProfilerActivity, profile
 
+from distillery.report.recipes import precision_of
 from distillery.study.blocks import Recipe
 
 # The first that a name matches; names of kernels are cuDNN's, cuBLAS's, inductor's and torch's own.
@@ -85,9 +86,9 @@ def main(argv: list[str] | None = None) -> None:
         rows = [row(name, taken, counts[name]) for name, taken in kinds.most_common()]
         rows += [row("between kernels", max(0.0, step - busy), 0), row("step", step, sum(launches.values()))]
         longest = sorted(times, key=times.__getitem__, reverse=True)[: given.most]
-        how = given.precision + (" and compiled" if given.compile else "")
         named = "; ".join(f"{name[:60]} {times[name]:.3f} ms in {launches[name]:.0f}" for name in longest)
-        note = f"{student}, batch {given.batch}, {how}, {given.steps} steps. Longest: {named}."
+        precision = precision_of(recipe.effective())
+        note = f"{student}, batch {given.batch}, {precision}, {given.steps} steps. Longest: {named}."
         heads = ["kind", "ms/step", "launches", "share"]
         show(f"kernels: {student} on {device().type}", heads, rows, given.markdown, note)
 

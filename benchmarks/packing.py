@@ -23,15 +23,20 @@ import torch.multiprocessing as multiprocessing
 from ours import Ours, pixels, random_table
 from side_by_side import device, milliseconds, now, parser, show, use_threads
 
+from distillery.report.recipes import precision_of
 from distillery.study.blocks import Recipe
 from distillery.training.together import Turn
 
 STEPS = 240 * 782  # of one student
 
 
+def recipe_of(given: Any) -> Recipe:
+    return Recipe(batch_size=given.batch, precision=given.precision, channels_last=True, compile=given.compile)
+
+
 def prepared(given: Any, count: int = 1) -> list[Ours]:
     """So many students that share pixels and table."""
-    recipe = Recipe(batch_size=given.batch, precision=given.precision, channels_last=True, compile=given.compile)
+    recipe = recipe_of(given)
     data, table = pixels(given.images, None).to(device()), random_table(given.images, 162, 100)
     return [Ours(given.student, data, table, recipe) for _ in range(count)]
 
@@ -132,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         row = [name, f"{statistics.median(found):.3g}", f"{per_hour:.3g}", f"{gain:.2f}"]
         rows.append([*row, milliseconds(queueing[name]) if name in queueing else ""])
     mps = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()
-    how = given.precision + (" and compiled" if given.compile else "")
+    how = precision_of(recipe_of(given).effective())
     note = f"{given.student}, batch {given.batch}, {how}, {given.rounds} rounds of {given.seconds:g} s. "
     if on_cuda:
         note += f"MPS {'runs' if mps else 'does not run'}."

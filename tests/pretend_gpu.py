@@ -38,12 +38,6 @@ class There(Tensor):
     is_cuda = property(lambda self: True)
     is_cpu = property(lambda self: False)
 
-    @classmethod
-    def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return called(func, args, dict(kwargs or {}))
-
     def get_device(self) -> int:
         return 0
 
@@ -107,12 +101,11 @@ def called(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
     with torch._C.DisableTorchFunction():
         if func in (Tensor.cpu, Tensor.to, Tensor.cuda):
             return _sent(func, args, kwargs)
-        if func is Tensor.__deepcopy__ and marked:
-            copied = args[0].as_subclass(Tensor).detach().clone().requires_grad_(args[0].requires_grad)
-            args[1][id(args[0])] = copied = (
-                _parameter(copied) if getattr(args[0], "_is_param", False) else there(copied)
-            )
-            return copied
+        if func is Tensor.__deepcopy__ and isinstance(args[0], There):
+            tensor, known = args
+            copied = tensor.as_subclass(Tensor).detach().clone().requires_grad_(tensor.requires_grad)
+            known[id(tensor)] = _parameter(copied) if isinstance(tensor, torch.nn.Parameter) else there(copied)
+            return known[id(tensor)]
         if func is Tensor.copy_:  # from one device to the other
             return func(*args, **kwargs)
         if func is Tensor.pin_memory:
@@ -125,8 +118,6 @@ def called(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
                 return _mapped(there, func(*args, **kwargs)) if marked else func(*args, **kwargs)
             finally:
                 backward -= 1
-        if func in (Tensor.device.__get__, Tensor.is_cuda.__get__) and marked:  # type: ignore[attr-defined]
-            return DEVICE if func == Tensor.device.__get__ else True  # type: ignore[attr-defined]
         if marked and not backward:
             _check(func, args, marked, left)
         to = kwargs.get("device")

@@ -37,7 +37,7 @@ class Replayed:
         folders, plans: of their tables; a run's seed is added to either, unless all runs see the same views
             (`augmentation.view_seed`) and nothing mixes images, which depends on their order. With one table for all
             seeds a teacher's outputs are those of other batches: equal up to rounding.
-        loader: makes a loader like the one that trains.
+        loader: gives the loader that trains, or one like it.
     """
 
     def __init__(
