@@ -22,9 +22,9 @@ demo: setup  ## run the digits study on all local cores, print its table, compar
 	cd demo && distillery show
 	cd demo && distillery verify --page verified.html $$(git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo HEAD || echo ..)
 
-# A worker more than cores: the tests of Slurm wait more than they work.
+# A worker more than cores: the tests of Slurm wait more than they work. A crashed worker's tests are not tried again.
 test: setup lint
-	$(PY) -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile --no-loadscope-reorder --durations=30
+	$(PY) -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=30
 
 lint: setup
 	ruff check .

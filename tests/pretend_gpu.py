@@ -8,13 +8,8 @@ compiled here.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import pytest
@@ -188,30 +183,6 @@ def _check(func: Callable[..., Any], args: tuple[Any, ...], marked: Sequence[Ten
 
 def _name(func: Any) -> str:
     return str(getattr(func, "__name__", func))
-
-
-def forked(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test in a process of its own: torch and the code remember, here and there, that there was a GPU."""
-
-    @wraps(test)
-    def run(*args: Any, **keys: Any) -> None:
-        importlib.import_module("torch._dynamo")  # optimisers do: here once, there in every process
-        if child := os.fork():
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            assert code == 0, "it failed in its own process: see its output"
-            return
-        code = 1
-        try:
-            test(*args, **keys)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    return run
 
 
 @contextmanager

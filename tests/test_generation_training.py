@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
 import signal
 from functools import partial
@@ -145,6 +146,20 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
         assert torch.equal(a, b), key
 
 
+def _killed(training: GenTraining, data: Dataset, checkpoint: Checkpoint, step: int) -> None:
+    """Train in a process that is killed, without notice, in its so-manyth step of the generator."""
+    trainee, teacher = made(training, data, "vkd_gan")
+    then, steps = trainee.objective.then, iter(range(1, 99))
+
+    def doomed(batch: Any) -> Any:
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return then(batch)
+
+    trainee.objective.then = doomed  # type: ignore[method-assign]
+    fit(trainee, checkpoint=checkpoint, loader=training.loader(data, RECIPE), teacher=teacher, recipe=RECIPE, seed=0)
+
+
 def test_a_killed_run_goes_on_with_the_same_bits(
     training: GenTraining, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,22 +168,10 @@ def test_a_killed_run_goes_on_with_the_same_bits(
     whole, teacher = made(training, data, "vkd_gan")
     run = partial(fit, loader=training.loader(data, RECIPE), teacher=teacher, recipe=RECIPE, seed=0)
     straight, checkpoint = run(whole), Checkpoint(tmp_path / "run", "key")
-    child = os.fork()
-    if not child:
-        killed, _ = made(training, data, "vkd_gan")
-        then, steps = killed.objective.then, iter(range(1, 99))
-
-        def doomed(batch: Any) -> Any:
-            if next(steps) == 9:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return then(batch)
-
-        killed.objective.then = doomed  # type: ignore[method-assign]
-        try:
-            run(killed, checkpoint=checkpoint)
-        finally:
-            os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    child = multiprocessing.get_context("spawn").Process(target=_killed, args=(training, data, checkpoint, 9))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     again, _ = made(training, data, "vkd_gan")
     assert run(again, checkpoint=checkpoint) == straight
     for (key, a), b in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):

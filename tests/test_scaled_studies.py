@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -69,25 +70,19 @@ def test_a_scaled_study_is_declared_as_the_whole_one(name: str) -> None:
     assert scaled.recipe.ema and any(part.mixes for part in scaled.recipe.augmentations())
 
 
-def killed(step: int) -> None:
+def _killed(step: int) -> None:
     """Make what is due in a process that is killed, without notice, in its so-manyth training step."""
-    if child := os.fork():
-        assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        return
-    try:
-        taken, call = 0, Step.__call__
+    taken, call = 0, Step.__call__
 
-        def counted(self: Step, *args: int) -> None:
-            nonlocal taken
-            taken += 1
-            if taken == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            call(self, *args)
+    def counted(self: Step, *args: int) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        call(self, *args)
 
-        Step.__call__ = counted  # type: ignore[method-assign]
-        make()
-    finally:
-        os._exit(1)
+    Step.__call__ = counted  # type: ignore[method-assign]
+    make()
 
 
 @pytest.mark.slow
@@ -131,7 +126,10 @@ def test_a_scaled_study_from_images_to_table(
     whole = {method: sha256_file(at.students(pair, method, "0")) for method in params["methods"]}
     shutil.rmtree(at.runs(pair, replayed))
     shutil.rmtree(at.replayed(next(iter(params["teachers"]))))
-    killed(step=5)  # in the second epoch
+    child = multiprocessing.get_context("spawn").Process(target=_killed, args=(5,))  # in the second epoch
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     assert [*at.artifacts.glob("checkpoints/**/*.safetensors")] and not at.students(pair, replayed, "0").exists()
     make()
     assert {method: sha256_file(at.students(pair, method, "0")) for method in params["methods"]} == whole

@@ -153,7 +153,7 @@ def _lock_often(path: Path, begun: Any, failed: Any) -> None:
 
 def test_looking_never_takes_the_lock(tmp_path: Path) -> None:
     """Whoever locks while somebody looks must get the lock, every time."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     begun, failed = context.Event(), context.Event()
     process = context.Process(target=_lock_often, args=(tmp_path / "output", begun, failed))
     process.start()
