@@ -453,8 +453,8 @@ def test_the_walk_through(finished: Workbench, tmp_path: Path, s3: str) -> None:
     assert nothing_to_do(far)
 
     said = follow("Compare parameters")
-    assert re.search(r"\[warm-1\].*\|\s*2\s*\|", said), said
-    assert re.search(r"\[warm-2\].*\|\s*8\s*\|", said), said
+    assert re.search(r"\[warm-2\].*\|\s*2\s*\|", said), said
+    assert re.search(r"\[warm-8\].*\|\s*8\s*\|", said), said
     assert bench.params["methods"]["kd"]["temperature"] == 2
     assert not due_for_dvc(bench)
     assert nothing_to_do(bench)
