@@ -163,7 +163,7 @@ def _killed(training: GenTraining, data: Dataset, checkpoint: Checkpoint, step: 
 def test_a_killed_run_goes_on_with_the_same_bits(
     training: GenTraining, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kill -9 in the middle of the second epoch: what that epoch had done is done again."""
+    """kill -9 in the middle of the second epoch."""
     monkeypatch.setenv("DISTILLERY_CHECKPOINT_SECONDS", "0")
     whole, teacher = made(training, data, "vkd_gan")
     run = partial(fit, loader=training.loader(data, RECIPE), teacher=teacher, recipe=RECIPE, seed=0)

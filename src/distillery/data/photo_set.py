@@ -148,7 +148,10 @@ class PhotoSet:
 
     def loader(self, recipe: Recipe) -> Stream:
         """What a run by this recipe reads its batches from; the same for all who ask, and with it its processes."""
-        return self._streams.setdefault(recipe.model_dump_json(), Stream(self, recipe))
+        key = recipe.model_dump_json()
+        if key not in self._streams:
+            self._streams[key] = Stream(self, recipe)
+        return self._streams[key]
 
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Map uint8 (B, 3, H, W) images to zero mean and unit deviation per channel."""

@@ -29,7 +29,7 @@ class Checkpoint:
     """The resumable state of one run.
 
     `key` is the hash of all that determines the run (parameters, inputs, code): a checkpoint with another key is not
-    resumed but thrown away. Written at most every DISTILLERY_CHECKPOINT_SECONDS (60) and on preemption.
+    resumed but thrown away. Written every DISTILLERY_CHECKPOINT_SECONDS (60; 0: after every step) and on preemption.
     """
 
     def __init__(self, path: Path, key: str) -> None:

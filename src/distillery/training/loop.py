@@ -98,10 +98,12 @@ def fitting(
         step.totals = {k.removeprefix("sum."): v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
     ranks.agree(checkpoint and checkpoint.key, state.epoch, state.step)
 
-    def save() -> None:
-        if checkpoint and ranks.first:
+    def save(if_due: bool = False) -> None:
+        nonlocal saved
+        if checkpoint and ranks.first and not (if_due and time.monotonic() - saved < checkpoint.seconds):
             sums = {f"sum.{name}": total for name, total in step.totals.items()}
             checkpoint.save(state, pack(student, objective, optimizer, average) | sums)
+            saved = time.monotonic()
 
     count, size, saved = loader.count, recipe.batch_size, time.monotonic()
     steps, tested = math.ceil(count / size), average.tested() if average else {"": trainee}
@@ -129,6 +131,7 @@ def fitting(
             if ranks.any(stop.asked):
                 save()
                 stop.leave(f"in epoch {epoch} of {recipe.epochs}", ranks.first)
+            save(if_due=True)  # an epoch can take longer than anybody wants to lose
             yield
         if epoch < recipe.epochs:  # laid out now, while a GPU still works off its queue of steps
             ahead = lay_out(epoch + 1)
@@ -141,9 +144,7 @@ def fitting(
         state = State(epoch, 0, [*state.history, record])
         if report:
             report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
-        if checkpoint and time.monotonic() - saved >= checkpoint.seconds:
-            save()
-            saved = time.monotonic()
+        save(if_due=True)
     save()
     if ranks.any(stop.asked):  # while the last epoch was tested: another run may follow in this process
         stop.leave(f"after {recipe.epochs} of {recipe.epochs} epochs", ranks.first)
