@@ -79,7 +79,11 @@ class Synthetic:
             runs.append(found)
         size = {"parameters": 70000, "macs": 9000, "test_best": {"epoch": 2, "top1": self.teacher_accuracy + 0.5}}
         teachers = {
-            name: {"architecture": self.study.teachers[name].architecture, "trained": {"seed": 0}, "curves": {}}
+            name: {
+                "architecture": self.study.teachers[name].architecture,
+                "trained": {"seed": 0, "sha256": f"{self.teacher_accuracy}"},
+                "curves": {},
+            }
             | size
             | measured(teacher, self.labels)
             for name in self.study.pairs[pair].teachers

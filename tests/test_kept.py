@@ -63,6 +63,36 @@ def test_the_next_hour_adds_to_the_same_table(made: Synthetic) -> None:
     assert row(made, "ce").mark == "worse"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "shown"),
+    [(["0-4"], [0, 1, 2]), ([0, 1, 2], [0, 1, 2]), (["2-3", "0-1"], [2, 0, 1]), ([1], [1]), (["3-5"], [])],
+)
+def test_a_run_counts_in_whatever_block_its_seed_is_now(made: Synthetic, seeds: list[Any], shown: list[int]) -> None:
+    """Grown, split, in another order, shrunk: the kept block is 0-2."""
+    before = made.results.cells["a-b", "kd"].runs
+    cell = cloned(made, params(seeds=seeds)).results.cells["a-b", "kd"]
+    assert list(cell.runs) == list(cell.kept) == shown
+    assert all(cell.runs[seed]["last"] == before[seed]["last"] for seed in shown)
+    assert cell.missing == {seed: "no result yet" for seed in cell.expected if seed not in shown}
+    assert list(cell.jobs) == ([str(PLACE)] if shown else [])
+    made.tables()
+
+
+def test_a_seed_that_was_kept_twice_is_taken_from_its_own_block(made: Synthetic) -> None:
+    made.write_params(params(seeds=["2-10", 1]))
+    made.cell("a-b", "kd", "2-10", [70.0 + seed for seed in range(9)])
+    kept.keep(made.plan)
+    cell = cloned(made).results.cells["a-b", "kd"]
+    assert [run["last"]["top1"] for run in cell.runs.values()] == [70.0 + seed for seed in range(9)] + [81.0]
+    assert [job["seeds"] for job in cell.jobs.values()] == ["2-10", "0-2"]
+
+
+def test_runs_of_other_parameters_do_not_count_in_a_grown_block(made: Synthetic) -> None:
+    content = params(seeds=["0-4"])
+    content["teachers"]["resnet20_w8"]["seed"] = 7
+    assert row(cloned(made, content), "kd").n == 0
+
+
 def test_runs_made_here_come_before_kept_ones(made: Synthetic) -> None:
     made = cloned(made)
     made.cell("a-b", "kd", "0-2", [50.0, 51.0, 52.0])

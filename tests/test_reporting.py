@@ -588,6 +588,7 @@ def test_hidden_labels_are_said_of_the_data() -> None:
 )
 def test_padding_is_said_only_of_images_that_are_padded(source: str, task: str, said: bool) -> None:
     found = of_data(source, {}, task=task, class_names=["a", "b"])
-    found.study = cast(Any, SimpleNamespace(data=found.study.data, recipe=Recipe()))
+    one = {"pairs": ["pair"], "methods": ["method"], "recipe_for": lambda pair, method: Recipe()}
+    found.study = cast(Any, SimpleNamespace(data=found.study.data, **one))
     assert ("crop padding 4" in story.protocol(found)) is said
     assert "flip on" in story.protocol(found)

@@ -236,9 +236,32 @@ def test_what_is_not_like_is_not_compared_and_says_why(synthetic: Synthetic) -> 
     for reason, facts in cases.items():
         found = changed(synthetic, "kd", **facts)
         assert (found.verdict, found.reason) == ("not comparable", reason)
+    alone = changed(synthetic, "ce", objective={"objective": "ce", "ce_weight": 0.2})
+    assert (alone.verdict, alone.reason) == ("not comparable", "ce_weight 0.2 instead of 1")
     synthetic.teacher_accuracy = 75.0
     assert changed(synthetic, "kd").reason == "another teacher (75.00 % instead of 72.34 %)"
     assert changed(synthetic, "ce").verdict != "not comparable"  # the student alone has no teacher
+
+
+def test_students_that_saw_a_part_of_the_labels_are_not_compared(synthetic: Synthetic) -> None:
+    """The counts of the data are those of all images; labels are hidden in training alone."""
+    synthetic.write_params(synthetic.content | {"data": {"source": "cifar100", "labelled": 0.1}})
+    for method in ("ce", "kd"):
+        found = changed(synthetic, method)
+        assert (found.verdict, found.reason) == ("not comparable", "labels of 10 % only")
+
+
+@pytest.mark.parametrize(
+    ("std", "reason"), [("unbiased", ""), ("biased", "standardise.std biased instead of unbiased")]
+)
+def test_the_settings_of_plug_ins_are_compared(synthetic: Synthetic, std: str, reason: str) -> None:
+    ls: dict[str, Any] = {"objective": "kd", "temperature": 2.0, "ce_weight": 0.1, "kd_weight": 9.0}
+    ls["plugins"] = {"standardise": {"std": std}}
+    synthetic.write_params(synthetic.content | {"methods": {"ce": {"objective": "ce"}, "ls": ls}})
+    synthetic.cell(PAIR, "ls", "0-2", [71.0, 71.25, 71.5])
+    found = comparisons(synthetic, "ls", kind="own")
+    assert found and {c.reason for c in found} == {reason}
+    assert {c.verdict == "not comparable" for c in found} == {bool(reason)}
 
 
 def test_a_number_of_unknown_convention_needs_the_same_verdict_under_both(synthetic: Synthetic) -> None:

@@ -148,11 +148,15 @@ def test_class_change_against_one_fixed_teacher_is_a_one_sample_test() -> None:
     assert found.p == pytest.approx([stats.ttest_1samp(x[:, c], y[0, c]).pvalue for c in range(10)])
 
 
-def cell_of(students: np.ndarray, teachers: np.ndarray) -> Any:
-    """A cell as the report reads it, of class accuracies only."""
+def cell_of(students: np.ndarray, teachers: np.ndarray, **trained: Any) -> Any:
+    """A cell as the report reads it, of class accuracies only; `trained` replaces what is said of its teachers."""
     classes = students.shape[1]
+    known = [{"seed": i, "recipe": {"epochs": 240}, "sha256": f"{i:064}"} | trained for i in range(len(teachers))]
     facts = {
-        "teachers": {str(i): {"architecture": "resnet20", "per_class": row} for i, row in enumerate(teachers)},
+        "teachers": {
+            str(i): {"architecture": "resnet20", "trained": how, "per_class": row}
+            for i, (how, row) in enumerate(zip(known, teachers, strict=True))
+        },
         "labels": np.arange(classes),
         "data": {"class_names": [str(c) for c in range(classes)]},
     }
@@ -171,6 +175,18 @@ def test_classes_count_at_the_level_where_nothing_differs_and_the_teacher_was_re
 
     assert 2 < rate(seeds) < 6.5
     assert rate(1) > 12  # which is why this count is not called #TC
+
+
+@pytest.mark.parametrize("trained", [{"recipe": None, "fetched": {"url": "a mirror"}}, {"seed": 0}])
+def test_teachers_that_no_recipe_trained_with_other_seeds_are_no_repeated_trainings(trained: dict[str, Any]) -> None:
+    """Fetched ones and students of other studies have no recipe; one training may have several names in a study."""
+    students, teachers = models(5, 10, 3), models(3, 10, 4)
+    found = against_teacher(cell_of(students, teachers, **trained))
+    repeated = against_teacher(cell_of(students, teachers))
+    alone = class_change(students.tolist(), teachers[:1].tolist(), [1] * 10)
+    assert found is not None and repeated is not None and alone is not None
+    assert found.p == pytest.approx(alone.p)
+    assert repeated.p != pytest.approx(alone.p)
 
 
 def test_overall_accuracy_weighs_classes_by_their_images_and_empty_classes_are_left_out() -> None:

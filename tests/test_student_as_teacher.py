@@ -96,6 +96,33 @@ def test_another_student_makes_the_teacher_due() -> None:
     assert small_study.make("second.yaml") == JOBS
 
 
+def test_a_block_that_its_study_had_before_teaches_nobody() -> None:
+    """Seed 1 is in the trained block 0-1 and in the block that the study has now, which has another recipe."""
+    now = FIRST | {"seeds": ["0-2"], "recipe": RECIPE | {"lr": 0.01}, "methods": {"kd": {"objective": "kd"}}}
+    small_study.write(now, "first.yaml")
+    current(Path("first.yaml"), write=True)
+    second()
+    refused("seed 1, of study 'first' is not there (artifacts/first/runs/t-s/kd/0-2/", "run study 'first' first")
+    small_study.make("first.yaml")
+    small_study.make("second.yaml")
+    assert STUDENTS.exists(), "the leftover"
+    theirs = load_student(STUDENTS.parents[1] / "0-2" / STUDENTS.name, 1).network.state_dict()
+    mine = load_teacher("artifacts/second/teachers/a").network.state_dict()
+    assert all(torch.equal(value, mine[key]) for key, value in theirs.items())
+
+
+@pytest.mark.parametrize("seeds", [[0], None])
+def test_where_its_study_names_no_block_what_is_there_teaches(seeds: list[int] | None) -> None:
+    if seeds is None:
+        shutil.rmtree("artifacts/first/specs")  # not planned here
+    else:
+        small_study.write(FIRST | {"seeds": seeds}, "first.yaml")
+        current(Path("first.yaml"), write=True)
+    shutil.copytree(STUDENTS.parent, STUDENTS.parents[1] / "1-2")
+    second()
+    assert current(Path("second.yaml"))[1].settings["students"] == {"a": str(STUDENTS)}
+
+
 def refused(*words: str) -> None:
     with pytest.raises(DistilleryError) as found:
         small_study.make("second.yaml")

@@ -84,11 +84,17 @@ def local_files(teacher: Teacher) -> list[Path]:
 
 
 def student_file(teacher: Teacher) -> Path:
-    """The weights of a student of another study that serves as teacher: of the block that holds its seed."""
+    """The weights of a student of another study that serves as teacher: of the block that holds its seed.
+
+    Blocks that its study had before may lie there still, of another recipe. The block that the study has now counts,
+    even if it is yet to be trained; only where the study has none, or was not planned here, what is there must do.
+    """
     assert teacher.study and teacher.pair and teacher.method  # check.py has seen to that
-    folder = Layout(teacher.study).runs(teacher.pair, teacher.method)
-    blocks = [path for path in folder.glob("*/students.safetensors") if teacher.seed in expand_seeds(path.parent.name)]
-    return blocks[0] if blocks else folder / str(teacher.seed) / "students.safetensors"
+    at, cell = Layout(teacher.study), (teacher.pair, teacher.method)
+    planned = [path.stem for path in at.spec("distill", *cell, "any").parent.glob("*.json")]
+    there = [path.parent.name for path in at.runs(*cell).glob("*/students.safetensors")]
+    held = (block for block in sorted(planned) + sorted(there) if teacher.seed in expand_seeds(block))
+    return at.students(*cell, next(held, str(teacher.seed)))
 
 
 def resolve(study: Study) -> Plan:

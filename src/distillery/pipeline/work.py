@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
+MACHINE = {"cpu", "cpu_count", "platform"}  # of an environment; nodes of a cluster may differ in these
 PLANNED = "DISTILLERY_PLANNED"  # when the engine that queued a job had planned it, as the time of a file
 
 
@@ -78,7 +79,7 @@ class Work:
     @property
     def identity(self) -> str:
         """Hash of all that determines the outputs: a checkpoint of another identity is of no use."""
-        return artifacts.sha256_json(self.head)
+        return artifacts.sha256_json(self.head | {"environment": decisive(self.head["environment"])})
 
     @contextmanager
     def making(self, alone: bool = True) -> Iterator[dict[str, Any]]:
@@ -125,6 +126,11 @@ class Work:
         if "seal" in document:
             document["seal"] = seal(document)
         artifacts.write_json(self.job.record, document, sort=False)
+
+
+def decisive(environment: dict[str, Any]) -> dict[str, Any]:
+    """What of an environment two nodes have in common if what one began may be finished on the other."""
+    return {key: value for key, value in environment.items() if key not in MACHINE}
 
 
 def contents(job: Job, known: dict[Path, str]) -> dict[str, dict[str, Any]]:

@@ -64,6 +64,15 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     names = differing(ours, theirs)
     if "epochs" in names and ours["images seen"] * theirs["epochs"] == theirs["images seen"] * ours["epochs"]:
         names.remove("images seen")
+    return _in_words(ours, theirs, names)
+
+
+def compared(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """What differs between two described recipes, in words; "" if nothing does."""
+    return _in_words(ours, theirs, differing(ours, theirs))
+
+
+def _in_words(ours: dict[str, Any], theirs: dict[str, Any], names: list[str]) -> str:
     return ", ".join(f"{called(n)} {said(ours.get(n))} instead of {said(theirs.get(n))}" for n in names)
 
 

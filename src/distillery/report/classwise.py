@@ -70,13 +70,14 @@ def _trainings(cell: Cell, results: Results | None = None) -> list[dict[str, Any
     """
     known = {name: t for other in results or () for name, t in other.facts.get("teachers", {}).items()}
     teachers = list((cell.facts.get("teachers", {}) | known).values())
-    alike = [t for t in teachers if _kind(t) == _kind(teachers[0])]
-    return alike if len(alike) >= SMALLEST else teachers[:1]
+    alike = {t["trained"]["seed"]: t for t in teachers if _trained_alike(t, teachers[0])}
+    return list(alike.values()) if len(alike) >= SMALLEST else teachers[:1]
 
 
-def _kind(teacher: dict[str, Any]) -> tuple[str, Any]:
-    """What repeated trainings of a teacher have in common."""
-    return teacher["architecture"], teacher.get("trained", {}).get("recipe")
+def _trained_alike(teacher: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether one recipe trained both; none is known of teachers that were fetched or are students."""
+    one, two = ((t["architecture"], t.get("trained", {}).get("recipe")) for t in (teacher, other))
+    return one == two and one[1] is not None
 
 
 def disagreement_with_alone(results: Results, cell: Cell) -> np.ndarray | None:
@@ -90,10 +91,8 @@ def disagreement_with_alone(results: Results, cell: Cell) -> np.ndarray | None:
 
 def disagreement_with_teacher(cell: Cell) -> np.ndarray | None:
     """Disagreement of a cell's students with the (first) teacher, (C, C) counts summed over seeds."""
-    teacher = next(iter(cell.facts.get("teachers", {}).values()), None)
-    if teacher is None:
-        return None
-    return _summed([(run["predictions"], teacher["predictions"]) for run in cell.runs.values()], cell)
+    taught = [(run, next(iter(run["facts"].get("teachers", {}).values()), None)) for run in cell.runs.values()]
+    return _summed([(run["predictions"], teacher["predictions"]) for run, teacher in taught if teacher], cell)
 
 
 def effects(results: Results) -> list[ClassEffect]:

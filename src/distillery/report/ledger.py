@@ -53,14 +53,17 @@ def ledger(results: Results) -> list[Comparison]:
             continue
         ours = (teachers[0] if teachers else "", cell.facts["architecture"], name)
         found += [
-            compare(cell, entry)
+            compare(cell, entry, results.study.data.labelled)
             for entry in of_pair(dataset_of(cell.facts["data"]["source"]), cell.measure.name, *ours)
         ]
     return found
 
 
-def compare(cell: Cell, entry: Published) -> Comparison:
-    """Give the verdict on one number. One that does not say its convention needs the same verdict under both."""
+def compare(cell: Cell, entry: Published, labelled: float = 1.0) -> Comparison:
+    """Give the verdict on one number. One that does not say its convention needs the same verdict under both.
+
+    `labelled`: see `protocol.obstacles`.
+    """
     conventions = [entry.report] if entry.report in CHOSEN else ["last", "best"]
     summaries = [cell.summary(c) for c in conventions]
     ours = summaries[0]
@@ -70,7 +73,7 @@ def compare(cell: Cell, entry: Published) -> Comparison:
         mine = (conventions[0], ours.mean, ours.sd, ours.n)
         return Comparison(cell.pair, cell.method, entry, *mine, difference, verdict, reason, interval)
 
-    if why := obstacles(cell, entry):
+    if why := obstacles(cell, entry, labelled):
         return result(NOT_COMPARABLE, "; ".join(why))
     intervals = [interval(s, entry, cell.measure) for s in summaries]
     verdicts = {_verdict(s.mean, entry.value, width) for s, width in zip(summaries, intervals, strict=True)}

@@ -9,7 +9,7 @@ from distillery.evaluation.statistics import Summary, summarise
 from distillery.report.results import Cell, Results
 from distillery.task import Column, Task
 
-# What the facts of a cell say, for every task alike.
+# What the facts of a run say, for every task alike.
 COST: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "parameters": ("parameters of the student", lambda facts: facts["cost"]["parameters"]),
     "extra_parameters": ("parameters trained besides", lambda facts: facts["cost"]["extra_parameters"]),
@@ -65,7 +65,7 @@ def by_run(results: Results) -> list[dict[str, Any]]:
     return [
         {"pair": cell.pair, "method": cell.method, "seed": seed}
         | {column.name: column.of(run) for column in measured(results.task)}
-        | {name: get(cell.facts) for name, (_, get) in COST.items()}
+        | {name: get(run["facts"]) for name, (_, get) in COST.items()}
         for cell in results
         for seed, run in cell.runs.items()
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.objectives import OBJECTIVES
+from distillery.objectives.plugins import PLUGINS
 from distillery.report.published import Published, dataset_of, settings, teacher_score
 from distillery.report.recipes import described, differing
 from distillery.report.results import Cell, score
@@ -117,8 +118,11 @@ PROTOCOLS = {
 ALONE = ("student_ce", "bpr")  # no teacher is in them
 
 
-def obstacles(cell: Cell, entry: Published) -> list[str]:
-    """Say why a cell cannot be held against a published number; an empty list if it can."""
+def obstacles(cell: Cell, entry: Published, labelled: float = 1.0) -> list[str]:
+    """Say why a cell cannot be held against a published number; an empty list if it can.
+
+    `labelled` is the share of the labels that training saw, `data.labelled` of the study.
+    """
     if entry.kind == "quoted_baseline":
         return ["quoted from earlier work, whose own protocol and convention it keeps"]
     dataset = dataset_of(cell.facts["data"]["source"])
@@ -129,17 +133,16 @@ def obstacles(cell: Cell, entry: Published) -> list[str]:
     counts = cell.facts["data"].get("counts", {})
     if {name: count for name, count in counts.items() if name not in protocol.drawn} != protocol.counts:
         found.append("not the full data set")
+    if labelled < 1:
+        found.append(f"labels of {100 * labelled:g} % only")
     values, recipe = settings(dataset, entry)
     expected = protocol.of(entry) | recipe
     known = {name: value for name, value in expected.items() if value is not None}
     ours, theirs = described(cell.facts["recipe"]), described(known)
     names = [name for name in differing(ours, theirs) if name in known or name not in expected]
     found += [_differs(name, ours, theirs) for name in names]
-    if entry.method != "student_ce":
-        found += differences(
-            hyper_parameters(cell.facts["objective"]),
-            hyper_parameters({"objective": cell.facts["objective"]["objective"]} | values),
-        )
+    objective = cell.facts["objective"]
+    found += differences(hyper_parameters(objective), hyper_parameters(_as_published(objective) | values))
     if entry.method not in ALONE:
         found += _other_teacher(cell, entry, protocol.tolerance)
     return found
@@ -162,15 +165,31 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _as_published(block: dict[str, Any]) -> dict[str, Any]:
+    """The method of a block with the same plug-ins, all at its defaults: the name of a number says what it is made of.
+
+    Partners are not among them: where a name has one, the published settings say with which weight.
+    """
+    return {"objective": block["objective"], "plugins": {name: {} for name in block.get("plugins", {})}}
+
+
 def hyper_parameters(block: dict[str, Any]) -> dict[str, Any]:
-    """All hyper-parameters of a method block, defaults filled in. The defaults are those of the paper."""
+    """All hyper-parameters of a method block, defaults filled in. The defaults are those of the paper.
+
+    Those of plug-ins come beside, as `standardise.std`.
+    """
     method = Method.model_validate(block)
+    plugins = {
+        f"{name}.{key}": value
+        for name, values in method.plugins.items()
+        for key, value in (_defaults(name, PLUGINS) | values).items()
+    }
     plus = {name: {"weight": 1.0} | _defaults(name) | values for name, values in method.plus.items()}
-    return _defaults(method.objective) | method.hyper | {"plus": plus}
+    return _defaults(method.objective) | method.hyper | plugins | {"plus": plus}
 
 
-def _defaults(objective: str) -> dict[str, Any]:
-    fields = OBJECTIVES[objective].load().Config.model_fields if objective in OBJECTIVES else {}
+def _defaults(name: str, registry: Any = OBJECTIVES) -> dict[str, Any]:
+    fields = registry[name].load().Config.model_fields if name in registry else {}
     return {name: field.default for name, field in fields.items()}
 
 

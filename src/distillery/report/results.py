@@ -25,10 +25,11 @@ class Cell:
     Attributes:
         measure: what the table shows of it.
         expected: the seeds that the study declares.
-        runs: what `evaluate` measured, by seed, in the order of `expected`.
+        runs: what `evaluate` measured, by seed, in the order of `expected`; under "facts" what its job says of all its
+            runs: another may have had another machine, and another training of the teacher.
         missing: for each seed without a result, the reason.
         kept: the seeds whose runs are kept in git, without weights (see `pipeline.kept`).
-        facts: what the cell's runs share (cost, recipe, objective, teachers, ...); empty without a run.
+        facts: what the first job says of its runs (cost, recipe, objective, teachers, ...); empty without a run.
         jobs: hashes, inputs and environment of every metrics file that the runs come from, by path.
     """
 
@@ -105,25 +106,27 @@ def load(study: Study, judge: Judge) -> Results:
     for pair, method, block in study.cells():
         cell, job = cells[pair, method], judge.plan.job("evaluate", pair=pair, method=method, seed=block)
         cell.expected += job.seeds
-        verdict, place = judge.verdict(job), (job.record, job.outputs["predictions"])
-        if not verdict.current and (kept := find(judge.plan, job)):
-            place = kept
-            cell.kept += job.seeds
-        elif not verdict.current:
+        verdict, found = judge.verdict(job), [(job.record, job.outputs["predictions"], job.seeds)]
+        missing = {seed: f"{job.record} holds no seed {seed}" for seed in job.seeds}
+        if not verdict.current:
+            found = find(judge.plan, job)
+            cell.kept += tuple(sorted(seed for *_, seeds in found for seed in seeds))
             why = "no result yet" if verdict.state == MISSING else f"out of date ({verdict.why}): run the study again"
-            cell.missing |= dict.fromkeys(job.seeds, why)
-            continue
-        facts, runs = _read(*place, task.main)
-        cell.runs |= runs
-        cell.missing |= {seed: f"{place[0]} holds no seed {seed}" for seed in job.seeds if seed not in runs}
-        cell.facts = cell.facts or facts
-        spec = facts["spec"]
-        hashes = {"code": spec["code"], "spec": facts["spec_sha256"]}
-        cell.jobs[str(place[0])] = hashes | {
-            "seeds": job.keys[2],
-            "inputs": facts["inputs"],
-            "environment": facts["environment"],
-        }
+            missing = dict.fromkeys(job.seeds, why)
+        for record, arrays, seeds in found:
+            facts, runs = _read(record, arrays, task.main)
+            cell.runs |= {seed: runs[seed] | {"facts": facts} for seed in seeds if seed in runs}
+            cell.facts = cell.facts or facts
+            spec = facts["spec"]
+            hashes = {"code": spec["code"], "spec": facts["spec_sha256"]}
+            cell.jobs[str(record)] = hashes | {
+                "seeds": spec["keys"]["seed"],
+                "inputs": facts["inputs"],
+                "environment": facts["environment"],
+            }
+        cell.missing |= {seed: why for seed, why in missing.items() if seed not in cell.runs}
+    for cell in cells.values():  # runs that are kept may come from blocks in another order
+        cell.runs = {seed: cell.runs[seed] for seed in cell.expected if seed in cell.runs}
     return Results(study, task, cells)
 
 

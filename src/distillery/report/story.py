@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from distillery.data import SOURCES
-from distillery.report.budget import called, said
+from distillery.report.budget import called, compared, said
 from distillery.report.recipes import described, precision_of
 from distillery.report.results import Results
 from distillery.report.table import Table
@@ -49,8 +51,23 @@ def data(results: Results) -> str:
 
 
 def protocol(results: Results) -> str:
-    """The recipe that most students share."""
-    recipe = described(results.study.recipe.model_dump(mode="json"))
+    """The recipe that most students share, and where a whole pair has another. Single rows have footnotes (budget)."""
+    study = results.study
+    dumped = {(p, m): study.recipe_for(p, m).model_dump(mode="json") for p in study.pairs for m in study.methods}
+    usual = _most(list(dumped.values()))
+    apart: dict[str, list[str]] = {}
+    for pair in study.pairs:
+        if differs := compared(described(_most([dumped[pair, m] for m in study.methods])), described(usual)):
+            apart.setdefault(differs, []).append(pair)
+    pairs = [f"{differs} ({listed(those)})" for differs, those in apart.items()]
+    return "; ".join([_said(results, described(usual)), *pairs])
+
+
+def _most(recipes: list[dict[str, Any]]) -> dict[str, Any]:
+    return max(recipes, key=recipes.count)
+
+
+def _said(results: Results, recipe: dict[str, Any]) -> str:
     drops = recipe.pop("milestones", None) if recipe["schedule"] == "steps" else None
     rate = f"learning rate {said(recipe['lr'])}"
     if drops:
@@ -85,7 +102,7 @@ def _teachers(results: Results, table: Table) -> str:
 def _budget(results: Results) -> str:
     cells = [cell for cell in results if cell.facts]
     precisions = sorted({precision_of(cell.facts["recipe"]) for cell in cells})
-    costs = [cell.facts["cost"] for cell in cells]
+    costs = [run["facts"]["cost"] for cell in cells for run in cell.runs.values()]
     devices = sorted({cost.get("hardware", cost["device"]) for cost in costs})
     seen = sorted({cost["images_seen"] for cost in costs})
     images = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"

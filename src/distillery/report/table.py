@@ -211,9 +211,28 @@ def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[s
         notes += _about_differences(study.label(tables.baseline), resolution(results), verdicts, main)
     if kept := [f"{study.label(c.method)} ({_numbers(c.kept)})" for c in results if c.kept]:
         notes.append(f"Measured earlier, by the code of their records, and kept without weights: {', '.join(kept)}.")
+    if others := _taught_by_others(results):
+        notes.append(f"Taught by another training of the teacher than the one shown: {', '.join(others)}.")
     if max(len(cell.runs) for cell in results) >= SMALLEST:
         notes.append(BOLD)
     return notes
+
+
+def _taught_by_others(results: Results) -> list[str]:
+    """The runs of another teacher than their pair's first run had: it may have been trained again since."""
+    found = []
+    for cell in results:
+        shown = _weights(results.first(cell.pair))
+        others = [s for s, run in cell.runs.items() if _weights(run["facts"]).items() - shown.items()]
+        if others:
+            found.append(f"{cell.pair}, {results.study.label(cell.method)} ({_numbers(others)})")
+    return found
+
+
+def _weights(facts: dict[str, Any]) -> dict[str, Any]:
+    """The hash of each teacher's weights, as far as a record says."""
+    hashes = {name: teacher.get("trained", {}).get("sha256") for name, teacher in facts.get("teachers", {}).items()}
+    return {name: known for name, known in hashes.items() if known}
 
 
 def _about_differences(

@@ -8,13 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from distillery.pipeline.work import Work
+from distillery.pipeline.work import Work, decisive
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
 from distillery.records.schema import RunRecord, read
 from distillery.training.history import load_history
-
-_MACHINE = {"cpu", "cpu_count", "platform"}  # of an environment; nodes of a cluster may differ in these
 
 
 class Finished:
@@ -60,5 +58,4 @@ class Finished:
 
     def _determining(self, record: dict[str, Any]) -> Any:
         """What of a record two blocks of one cell have in common, if their runs are the same."""
-        environment = {k: v for k, v in record["environment"].items() if k not in _MACHINE}
-        return [record["spec"]["values"], record["spec"]["code"], record["inputs"], environment]
+        return [record["spec"]["values"], record["spec"]["code"], record["inputs"], decisive(record["environment"])]

@@ -98,6 +98,8 @@ def fitting(
         step.totals = {k.removeprefix("sum."): v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
     ranks.agree(checkpoint and checkpoint.key, state.epoch, state.step)
 
+    saved = time.monotonic()
+
     def save(if_due: bool = False) -> None:
         nonlocal saved
         if checkpoint and ranks.first and not (if_due and time.monotonic() - saved < checkpoint.seconds):
@@ -105,7 +107,7 @@ def fitting(
             checkpoint.save(state, pack(student, objective, optimizer, average) | sums)
             saved = time.monotonic()
 
-    count, size, saved = loader.count, recipe.batch_size, time.monotonic()
+    count, size = loader.count, recipe.batch_size
     steps, tested = math.ceil(count / size), average.tested() if average else {"": trainee}
     rate = math.nan
     ahead: Epoch | None = None

@@ -66,7 +66,7 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
         reliability.draw,
     ),
     "temperature": (
-        "Methods that differ in the temperature alone: accuracy and significant classes.",
+        "Methods that differ in the temperature alone: the main measure and, of classifiers, significant classes.",
         temperature.draw,
     ),
     "gaps": (

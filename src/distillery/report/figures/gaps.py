@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import json
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from distillery.report.figures.style import COLOURS, TEACHER, legend, panels
+from distillery.report.figures.families import labels, parts, place
+from distillery.report.figures.style import COLOURS, TEACHER, legend, panels, plain
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
 
 
-def families(results: Results) -> dict[str, dict[float, list[Cell]]]:
-    """Cells by temperature, for every family of methods that differ in nothing else and have two temperatures."""
+def families(results: Results) -> list[tuple[str, dict[float, list[Cell]]]]:
+    """(label, cells by temperature) of every family of methods that differ in nothing else and have two of them."""
     found: dict[str, dict[float, list[Cell]]] = {}
     for cell in (c for c in results if c.runs):
-        block = dict(cell.facts["objective"])
-        temperature = block.pop("temperature", None)
-        if temperature is not None:
-            same = json.dumps([block, cell.facts["recipe"]], sort_keys=True)
-            found.setdefault(same, {}).setdefault(float(temperature), []).append(cell)
-    return {json.loads(k)[0]["objective"]: cells for k, cells in found.items() if len(cells) > 1}
+        if at := place(cell):
+            same, temperature = at
+            found.setdefault(same, {}).setdefault(temperature, []).append(cell)
+    groups = [cells for cells in found.values() if len(cells) > 1]
+    (names,) = labels([[_names(results, cells[min(cells)][0]) for cells in groups]])
+    return list(zip(names, groups, strict=True))
+
+
+def _names(results: Results, first: Cell) -> tuple[str, ...]:
+    """What a family may be called by its first cell; a pair has a method once, so the last is its alone."""
+    label = results.study.label(first.method)
+    return parts(first), label, f"{label}, {first.pair}"
 
 
 def draw(results: Results, table: Table) -> Figure | None:
@@ -31,15 +38,16 @@ def draw(results: Results, table: Table) -> Figure | None:
     if not groups:
         return None
     measures = results.task.measures
-    figure, axes = panels(table, [m.title for m in measures])
+    widest = max(len(f"{name}: students") for name, _ in groups)
+    figure, axes = panels(table, [m.title for m in measures], widest=widest)
     teachers = {name: t for cell in results for name, t in cell.facts.get("teachers", {}).items()}
     alone = [c for c in results if c.runs and c.facts["cost"]["teacher_outputs"] == "none"]
     for measure, axis in zip(measures, axes, strict=True):
-        for (name, by_temperature), colour in zip(groups.items(), COLOURS, strict=False):
+        for (name, by_temperature), colour in zip(groups, cycle(COLOURS), strict=False):
             temperatures = sorted(by_temperature)
             values = [_values(by_temperature[t], measure.name) for t in temperatures]
             means, spreads = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
-            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=f"{name}: students")
+            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=plain(f"{name}: students"))
         if lone := _values(alone, measure.name):
             axis.axhline(float(np.mean(lone)), color="black", linestyle="--", label="student alone")
         axis.axhline(

@@ -2,51 +2,66 @@
 
 from __future__ import annotations
 
-import json
+from itertools import chain, cycle
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from distillery.report.figures.style import COLOURS, legend, panels, title_of
+from distillery.report.figures.families import labels, parts, place
+from distillery.report.figures.style import COLOURS, legend, panels, plain, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
+
+AGAINST_ONE = "classes against this one teacher"
 
 
 def families(results: Results, pair: str) -> list[list[tuple[float, str]]]:
     """Groups of (temperature, method), two or more with a result, whose runs differ in nothing else."""
     groups: dict[str, list[tuple[float, str]]] = {}
     for cell in results.column(pair):
-        block = dict(cell.facts.get("objective", {}))  # as it was run, defaults filled in
-        temperature = block.pop("temperature", None)
-        if temperature is not None and cell.scores(results.study.tables.convention):
-            same = json.dumps([block, cell.facts["recipe"]], sort_keys=True)
-            groups.setdefault(same, []).append((float(temperature), cell.method))
+        if cell.scores(results.study.tables.convention) and (at := place(cell)):
+            same, temperature = at
+            groups.setdefault(same, []).append((temperature, cell.method))
     return [sorted(group) for group in groups.values() if len(group) > 1]
 
 
-def draw(results: Results, table: Table) -> Figure | None:
+def labelled(results: Results) -> dict[str, list[tuple[str, list[tuple[float, str]]]]]:
+    """By pair that has some, its families with their labels, which tell them apart in every pair."""
     groups = {pair: found for pair in results.study.pairs if (found := families(results, pair))}
+    firsts = {pair: [results.cells[pair, group[0][1]] for group in found] for pair, found in groups.items()}
+    names = labels([[(parts(cell), results.study.label(cell.method)) for cell in cells] for cells in firsts.values()])
+    return {pair: list(zip(n, groups[pair], strict=True)) for pair, n in zip(groups, names, strict=True)}
+
+
+def draw(results: Results, table: Table) -> Figure | None:
+    """The main measure of every family; of classifiers also the significant classes, on an axis at the right."""
+    groups = labelled(results)
     if not groups:
         return None
-    counts = {(e.pair, e.method): e for e in table.classwise}
-    figure, axes = panels(table, [title_of(table, pair) for pair in groups], gap=1.4, right=0.6, widest=40)
+    counts = {(e.pair, e.method): e for e in table.classwise}  # of cells whose runs know classes
+    names = dict.fromkeys(label for label, _ in chain.from_iterable(groups.values()))
+    colours = dict(zip(names, cycle(COLOURS), strict=False))
+    widest = max(len(f"{name}: {AGAINST_ONE}") for name in names)
+    figure, axes = panels(table, [title_of(table, pair) for pair in groups], gap=1.4, right=0.6, widest=widest)
     rights = [axis.twinx() for axis in axes]
     for pair, axis, right in zip(groups, axes, rights, strict=True):
-        for group, colour in zip(groups[pair], COLOURS, strict=False):
-            temperatures = [t for t, _ in group]
+        for name, group in groups[pair]:
+            temperatures, colour, label = [t for t, _ in group], colours[name], plain(name)
             summaries = [results.cells[pair, m].summary(table.convention) for _, m in group]
-            label = results.study.methods[group[0][1]].objective
             means, spreads = [s.mean or 0.0 for s in summaries], [s.sd or 0.0 for s in summaries]
-            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=f"{label}: accuracy")
-            for name, dash in (("sc", "--"), ("tc", ":")):
-                values = [getattr(counts[pair, m], name) for _, m in group]
+            score = f"{label}: {results.task.main.label}"
+            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=score)
+            for kind, dash in (("sc", "--"), ("tc", ":")):
+                values: list[Any] = [getattr(counts.get((pair, m)), kind, None) for _, m in group]
                 if None not in values:
-                    one = name == "tc" and counts[pair, group[0][1]].teachers < 2
-                    count = "classes against this one teacher" if one else f"#{name.upper()}"
+                    one = kind == "tc" and counts[pair, group[0][1]].teachers < 2
+                    count = AGAINST_ONE if one else f"#{kind.upper()}"
                     right.plot(temperatures, values, dash, color=colour, label=f"{label}: {count}")
         axis.set_xlabel("temperature")
         axis.set_ylabel(results.task.main.axis)
         right.set_ylabel("significant classes")
         right.grid(False)
         right.spines["right"].set_visible(True)
+        right.set_visible(bool(right.lines))
     legend(figure, [*axes, *rights], table)
     return figure

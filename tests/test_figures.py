@@ -1,0 +1,92 @@
+"""Figures: none ends the tables of a study whose runs lack what it draws, and every family of methods is in the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from synthetic_study import Synthetic, params
+
+from distillery.report import table
+from distillery.report.figures import draw_all, gaps, temperature
+from distillery.report.results import Results
+
+KD: dict[str, Any] = {"objective": "kd"}
+LS: dict[str, Any] = KD | {"plugins": {"standardise": {}}}
+OF_CLASSIFIERS = ("per_class", "predictions", "logits", "reliability", "nll")
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
+    monkeypatch.chdir(tmp_path)
+    return Synthetic(tmp_path, params())
+
+
+def measured(made: Synthetic, methods: dict[str, Any], pairs: dict[str, Any] | None = None) -> Results:
+    """The results of a study of these methods, run in all its pairs."""
+    more = {"pairs": pairs} if pairs else {}
+    made.write_params(params(methods=methods, tables={"baseline": next(iter(methods))}, **more))
+    for pair in made.study.pairs:
+        for i, method in enumerate(methods):
+            made.cell(pair, method, "0-2", [70.0 + i, 70.5 + i, 71.25 + i])
+    return made.results
+
+
+def key(figure: Figure | None) -> list[str]:
+    assert figure is not None
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_study_without_classes_gets_the_figures_that_it_can_have(synthetic: Synthetic, tmp_path: Path) -> None:
+    """As of recommenders, whose runs hold none of what is measured of classifiers."""
+    found = measured(synthetic, {"ce": {"objective": "ce"}, "kd_2": KD | {"temperature": 2.0}, "kd_5": KD})
+    for cell in found:
+        for entry in (*cell.runs.values(), *cell.facts["teachers"].values()):
+            for name in OF_CLASSIFIERS:
+                del entry[name]
+    main = table.build(found)
+    assert draw_all(found, main, tmp_path) == ["differences", "curves", "temperature"]
+    figure = temperature.draw(found, main)
+    assert key(figure) == ["kd: test accuracy"]
+    assert figure is not None and [axis.get_visible() for axis in figure.axes] == [True, False]  # no axis for nothing
+
+
+METHODS = {
+    "kd_1": KD | {"temperature": 1.0},
+    "kd_4": KD | {"temperature": 4.0},
+    "ls_1": LS | {"temperature": 1.0},
+    "ls_4": LS | {"temperature": 4.0},
+}
+
+
+def test_families_of_one_objective_are_told_apart(synthetic: Synthetic) -> None:
+    found = measured(synthetic, METHODS)
+    main = table.build(found)
+    names = ["kd", "kd + standardise"]
+    families = [(name, {t: [c.method for c in cells] for t, cells in by.items()}) for name, by in gaps.families(found)]
+    assert families == [(names[0], {1.0: ["kd_1"], 4.0: ["kd_4"]}), (names[1], {1.0: ["ls_1"], 4.0: ["ls_4"]})]
+    assert [label for label in key(gaps.draw(found, main)) if "students" in label] == [f"{n}: students" for n in names]
+    assert [label for label in key(temperature.draw(found, main)) if "accuracy" in label] == [
+        f"{name}: test accuracy" for name in names
+    ]
+
+
+def test_families_of_the_same_parts_are_called_by_their_first_method(synthetic: Synthetic) -> None:
+    heavy = {
+        f"heavy_{t}": KD | {"kd_weight": 9.0, "temperature": float(t), "label": f"KD x 9, T = {t}"} for t in (1, 4)
+    }
+    found = measured(synthetic, METHODS | heavy)
+    names = ["kd_1", "kd + standardise", "KD x 9, T = 1"]
+    assert [name for name, _ in gaps.families(found)] == names
+    assert [name for name, _ in temperature.labelled(found)["a-b"]] == names
+
+
+def test_families_of_two_recipes_are_told_apart_by_their_pair(synthetic: Synthetic) -> None:
+    """The figure of gaps has all pairs in one panel; that of temperatures has a panel for each."""
+    pair = {"teacher": "resnet20_w8", "student": "resnet8_w2"}
+    pairs = {"a-b": pair, "a-c": pair | {"recipe": {"lr": 0.01}}}
+    found = measured(synthetic, {"kd_1": METHODS["kd_1"], "kd_4": METHODS["kd_4"]}, pairs)
+    assert [name for name, _ in gaps.families(found)] == ["kd_1, a-b", "kd_1, a-c"]
+    assert {name for of in temperature.labelled(found).values() for name, _ in of} == {"kd"}
