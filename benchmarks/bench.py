@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     data = pixels(given.images, MIRROR if MIRROR.is_dir() else None)
     table, rows = random_table(given.images, 162, 100), []
     for pair in given.pairs.split(","):
-        teacher, student = pair.split(":")
+        teacher, _, student = pair.partition(":")
+        if not student:
+            options.error(f"--pairs: {pair!r} is no TEACHER:STUDENT")
         networks = (models.build(name, 100) for name in (teacher, student))
         sides = {"classic": partial(Classic(*networks, data, given.batch, given.workers).run, given.steps)}
         counted = {}

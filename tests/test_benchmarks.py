@@ -327,13 +327,15 @@ def test_cost_adds_up(bench: Any, capsys: pytest.CaptureFixture[str], tmp_path: 
     params = yaml.safe_load((ROOT / "workflow/studies/cifar100-small.yaml").read_text())
     params["teachers"]["resnet20"]["architecture"] = params["pairs"]["resnet20-resnet8_w8"]["student"] = "resnet8"
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    bench("cost").main([str(tmp_path / "study.yaml"), "--seeds", "2", "--steps", "1", "--markdown"])
+    bench("cost").main([str(tmp_path / "study.yaml"), "--steps", "1", "--markdown"])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
     pair, teacher, total = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
-    assert int(pair[1]) == int(total[1]) == 2 * len(params["methods"])
+    assert int(pair[1]) == int(total[1]) == 3 * len(params["methods"]), "the study has three seeds"
+    subset = params["data"]["subset"]
+    train, test = 100 * subset["train_per_class"], 10_000
     assert float(pair[4]) + float(teacher[4]) == pytest.approx(float(total[4]), abs=0.6)
-    assert float(teacher[5]) == pytest.approx(2 * 50_000 * (100 + 64 * params["cache"]["pooled"]) * 4 / 1e9, abs=0.006)
-    arrays = 60_000 * 3072 / 1e9
+    assert float(teacher[5]) == pytest.approx(2 * train * (100 + 64 * params["cache"]["pooled"]) * 4 / 1e9, abs=0.006)
+    arrays = (train + test) * 3072 / 1e9
     assert float(pair[5]) + float(teacher[5]) + arrays == pytest.approx(float(total[5]), abs=0.06)
 
 

@@ -177,7 +177,7 @@ def test_other_encodings_are_named(tmp_path: Path, content: bytes, sentence: str
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(DistilleryError, match=r"there is no .*params\.yaml here: go to the repository root, or put"):
+    with pytest.raises(DistilleryError, match=r"there is no .*params\.yaml here: go to the repository root, or begin"):
         read_params(tmp_path / "params.yaml")
     assert refusal(tmp_path).endswith("cannot be read: Is a directory")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from synthetic_study import Synthetic, params
 
 from distillery.pipeline.layout import Layout
@@ -103,3 +104,16 @@ def test_a_queued_job_belongs_to_one_study(queue: Callable[[str], None], study: 
     write(RUNS / "a.snakemake.log", run_log(study))
     assert state().state == (RUNNING if study == "fresh" else TODO)
     assert ask(current()[1].jobs).unnamed == 0
+
+
+def test_what_a_log_says_of_other_parameters_is_no_failure_of_these() -> None:
+    write(state().job.log, "distillery: the loss is not finite\n")
+    assert state().state == FAILED
+    study = yaml.safe_load(Path("params.yaml").read_text())
+    study["methods"]["kd"]["temperature"] = 3.0
+    Path("params.yaml").write_text(yaml.safe_dump(study))
+    assert state().state == TODO, "the plan is yet to be written"
+    current(write=True)
+    assert state().state == TODO
+    write(state().job.log, "distillery: the loss is not finite\n")
+    assert state().state == FAILED

@@ -317,6 +317,24 @@ def test_batches_larger_than_there_is_room_for(data: PhotoSet) -> None:
     small.close(), large.close()
 
 
+def test_batches_of_thousands_and_one_process(data: PhotoSet) -> None:
+    """More than both directions of its socket hold: parent and process must not wait for each other."""
+    loader, draw, size = Stream(data, Recipe(batch_size=4096), workers=1), np.random.default_rng(0), 4096
+    some, other = (
+        data.crops(
+            draw.integers(0, len(data.train), size),
+            np.stack([draw.integers(*of, size, np.int32) for of in ((0, 4), (0, 4), (3, 9), (3, 9))], 1),
+            draw.integers(0, 2, size).astype(bool),
+        )
+        for _ in range(2)
+    )
+    for _ in range(2):
+        made = loader.views(some, [other, some])
+    alone = Stream(data, Recipe(batch_size=size), workers=0)
+    assert torch.equal(made[-64:], alone.views(some[-64:]))
+    loader.close(), alone.close()
+
+
 def test_shares_of_several_processes_make_up_the_batch(stream: Stream) -> None:
     laid_out, whole = stream.epoch(0, 1), epoch_of(stream, 0, 1)
     for at, batch in enumerate(whole):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +79,26 @@ class Workbench:
         }
 
     def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, cwd=self.root, env=self.env() | env, capture_output=True, text=True)
+        done = self._run(command, self.env() | env)
         if check and done.returncode:
             raise AssertionError(
                 f"{' '.join(command)} failed ({done.returncode}):\n{done.stdout}\n{done.stderr}\n{self.logs()}"
             )
         return done
+
+    def _run(self, command: tuple[str, ...], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run it to its end; after 20 minutes kill it and all that it started, and say what it had printed."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=self.root, env=env, text=True, start_new_session=True, **pipes) as process:
+            try:
+                said = process.communicate(timeout=1200)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                out, err = process.communicate()
+                print(f"{' '.join(command)}: stopped after saying\n{out}\n{err}")
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, *said)
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""

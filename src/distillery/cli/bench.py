@@ -18,7 +18,8 @@ FOLDER = Path("benchmarks")
 def bench(context: typer.Context) -> None:
     """Time a training step here, in one run: ours, the bare student's, the classic loop's, the roofline floor.
 
-    Options are those of benchmarks/bench.py: --pairs, --sides, --rounds, --steps, --threads, --busy, --markdown, --into
+    Options are those of benchmarks/bench.py: --pairs TEACHER:STUDENT,... --sides float32,bfloat16+compile,... --rounds
+    --steps --batch --images --threads --workers (numbers), --busy, --markdown, --into FILE.
     """
     if not (FOLDER / "bench.py").is_file():
         raise DistilleryError(f"there is no folder {FOLDER} here: go to the repository root")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,16 +77,17 @@ def _ready_made(params: Path, known: Iterable[Path]) -> bool:
 
 
 def _first_comment(path: Path) -> str:
-    """What a study says of itself in its first line, or why it cannot be read."""
+    """What a study says of itself in its first sentence, or why it cannot be read."""
     from distillery.project import content
 
     try:
-        line = content(path).decode().partition("\n")[0]
+        lines = content(path).decode().splitlines()
     except DistilleryError as error:
         return str(error)
     except UnicodeDecodeError:
         return f"{path} cannot be read (it is not UTF-8): save it as UTF-8"
-    return line.removeprefix("#").strip().removeprefix(f"{path.stem}:").strip()
+    comment = " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=\.) (?=[A-Z])", comment.removeprefix(f"{path.stem}:").strip())[0]
 
 
 @app.command(rich_help_panel=DAILY)

@@ -12,12 +12,13 @@ import lzma
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from distillery import settings
-from distillery.config import Config, Count
+from distillery.config import Config
 from distillery.data.arrays import Arrays, Shape, Source
 from distillery.records.io import DistilleryError, sha256_array
 
@@ -44,9 +45,10 @@ Split = dict[str, np.ndarray]  # images, labels, coarse and filenames of one spl
 class Subset(Config):
     """A part for quick studies: the first classes of the alphabet, and of each the images whose names hash lowest."""
 
-    classes: Count | None = None
-    train_per_class: Count | None = None
-    test_per_class: Count | None = None
+    classes: Annotated[int, Field(ge=2, le=100)] | None = None
+    """So many of them."""
+    train_per_class: Annotated[int, Field(ge=1, le=500)] | None = None
+    test_per_class: Annotated[int, Field(ge=1, le=100)] | None = None
 
 
 class CIFAR100(Source):

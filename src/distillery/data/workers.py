@@ -35,6 +35,7 @@ from distillery.errors import DistilleryError
 DECIDES_RESULTS = False  # how views are made, not what they are (see pipeline/fingerprint.py)
 CHUNK = 16  # views that a process makes in one go: some 25 ms
 AHEAD = 4  # chunks that each process can have waiting, at least
+MOST = 64  # and at most: were a socket full in both directions, both sides would wait for ever
 # Sent to all processes of a job at once, by the terminal or by Slurm; what is to be done the parent decides.
 _NOT_OURS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 
@@ -137,11 +138,14 @@ class Workers:
         start = 0
         for i, (key, chunk) in enumerate(wanted):
             self._submit(plan[i:])
-            if key not in self._flying:  # all slots are taken: by what was given up, or by what comes later
+            if key not in self._flying and not self._free:  # all are taken: by what was given up, or what comes later
                 if all(job.wanted for job in self._jobs.values()):
                     self._give_up(next(k for k, _ in reversed(plan) if k in self._flying))
                 while not self._free:
                     self._receive()
+                self._submit(plan[i : i + 1])
+            while key not in self._flying:  # all processes have enough to do
+                self._receive()
                 self._submit(plan[i : i + 1])
             job = self._flying[key]
             while not job.done:
@@ -155,12 +159,14 @@ class Workers:
         self._submit(plan[len(wanted) :])
 
     def _submit(self, plan: Iterable[tuple[bytes, Cuts]]) -> None:
-        """Hand out what is not being made yet, in order, as long as there are free slots."""
+        """Hand out what is not being made yet, in order, as long as there are free slots and processes."""
         for key, chunk in plan:
             if not self._free:
                 return
             if key not in self._flying:
                 worker = min(range(len(self._load)), key=self._load.__getitem__)
+                if self._load[worker] >= MOST:
+                    return
                 job = self._flying[key] = _Job(worker, self._free.pop())
                 self._jobs[job.slot] = job
                 self._load[worker] += 1

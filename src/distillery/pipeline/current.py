@@ -103,14 +103,18 @@ def fault_of_tables(plan: Plan) -> str:
     are looked at by content: they are small, and somebody may have edited them.
     """
     job, thorough = plan.job("tables"), Judge(plan, thorough=True)
+    then = "run the study again"
     if plan.layout.all_metrics.exists():
         judge = Judge(plan)
         why = judge.verdict(job).why
         if why.startswith(_FROM_STALE):  # what is wrong with the first of those that it was made from
             first = judge.due()[0]
             why = f"{first.name}: {judge.verdict(first).why}"
+        elif why:
+            then = "`distillery tables` makes it anew, without training"
         why = why or thorough.changed_output(job, read(job.record, ResultRecord))
     elif job.record.exists():
+        then = "it shows what was measured then"
         try:
             record = read(job.record, ResultRecord)
             why = difference(record.spec, job) or thorough.changed_output(job, record)
@@ -118,7 +122,7 @@ def fault_of_tables(plan: Plan) -> str:
             why = "it was made by an earlier version of Distillery"
     else:
         why = "it was not made yet"
-    return f"the table below is not that of the study as it is now ({why}): run the study again" if why else ""
+    return f"the table below is not that of the study as it is now ({why}): {then}" if why else ""
 
 
 def _upstream(job: Job, found: Verdict) -> str:

@@ -71,7 +71,8 @@ def _said(results: Results, recipe: dict[str, Any]) -> str:
     drops = recipe.pop("milestones", None) if recipe["schedule"] == "steps" else None
     rate = f"learning rate {said(recipe['lr'])}"
     if drops:
-        rate += f", times {said(recipe['lr_decay'])} after epochs {listed([str(epoch) for epoch in drops])}"
+        epochs = f"epoch{'s' * (len(drops) > 1)} {listed([str(epoch) for epoch in drops])}"
+        rate += f", times {said(recipe['lr_decay'])} after {epochs}"
     elif recipe["schedule"] != "steps":
         rate += f" ({recipe['schedule']} schedule)"
     optimiser = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}.get(recipe["optimizer"], recipe["optimizer"])

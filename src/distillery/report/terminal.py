@@ -27,7 +27,8 @@ def written(study: Study) -> Table:
     path = Layout(study.study).result_files()["table"]
     if not path.exists():
         raise DistilleryError(
-            f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro`"
+            f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro` "
+            f"where params.yaml is this study, else `snakemake --cores all --config study={study.study}`"
         )
     try:
         return Table.from_json(read_json(path)["table"])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillery.errors import DistilleryError
 from distillery.pipeline.current import MISSING, Judge
-from distillery.pipeline.job import Job, Plan
+from distillery.pipeline.job import Job, Plan, text_of
+from distillery.records.io import read_json
 from distillery.status.locks import Holder, Writers, holder
 from distillery.status.slurm import Queue, ask, slurm_log
 
 DONE, RUNNING, WAITING, FAILED, STALE, TODO = STATES = ("done", "running", "waiting", "failed", "stale", "to do")
 _SILENT = 3600.0  # seconds that a process of another machine may be silent; an epoch can take long
+_SILENTLY = "failed without a message (if Slurm refused it, `snakemake --profile slurm --quiet host` shows why)"
 _TAIL = 1 << 12  # bytes of a stage's own log: its last lines
 _SLURM_TAIL = 1 << 18  # of Slurm's: Snakemake names every input of a failed job, twice, after what Slurm wrote
 _PROGRESS = re.compile(r"(?:seed (\d+))?: (epoch|image|MB) (\d+)/(\d+)")
@@ -119,17 +123,25 @@ def _unfinished(job: Job, held: Holder | None, queue: Queue) -> Status:
     """A job without outputs that nobody makes: never begun, or failed, or killed."""
     finished = _mtime(job.provenance)  # its outputs were there once, and were removed since
     of_slurm = slurm_log(job, queue)
-    if not held and max(_mtime(job.log), _mtime(of_slurm)) <= finished:
+    if not held and max(_mtime(job.log), _mtime(of_slurm)) <= max(finished, _told(job)):
         return Status(job, TODO)
     lines = _tail(job.log).splitlines()
     said = lines[-1] if lines else ""
     if not said.startswith("distillery: ") and of_slurm and (reason := _slurm_reason(of_slurm)):
         said = reason + (f"; before that: {said}" if said else "")
     killed = f"killed (process {held.pid} on {held.host})" if held else ""
-    why = "; ".join(filter(None, (killed, said))) or "failed without a message"
+    why = "; ".join(filter(None, (killed, said))) or _SILENTLY
     if "goes on from there" not in why and any(path.exists() for path in job.checkpoints):
         why += " [continues from its checkpoint]"
     return Status(job, FAILED, why)
+
+
+def _told(job: Job) -> float:
+    """Since when it is told what it is told now: an older log says nothing of it. For ever, if it is yet to be told."""
+    try:
+        return _mtime(job.path) if text_of(read_json(job.path)) == text_of(job.spec) else math.inf
+    except DistilleryError:
+        return 0.0  # no plan was written
 
 
 def _slurm_reason(log: Path) -> str:

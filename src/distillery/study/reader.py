@@ -39,7 +39,7 @@ def read_params(path: Path | str) -> dict[str, Any]:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
         raise DistilleryError(
-            f"there is no {path} here: go to the repository root, or put a study in place (`distillery study NAME`)"
+            f"there is no {path} here: go to the repository root, or begin a project here (`distillery init`)"
         ) from None
     except OSError as error:
         raise DistilleryError(f"{path} cannot be read: {error.strerror}") from None
