@@ -16,8 +16,8 @@ from conftest import ROOT
 
 BIN = Path(sys.executable).parent
 
-# Every Python process imports this. A trainer stops (SIGSTOP) before its second checkpoint gets its name, if a file
-# beside the checkpoint asks for that: in the middle of its work, however busy the machine.
+# Every Python process imports this. A trainer stops (SIGSTOP) before a checkpoint gets its name, if a file beside it
+# asks for that: not before its first epoch is over, so in the middle of its work, however busy the machine.
 PAUSING = """import os, signal, sys
 
 
@@ -26,6 +26,9 @@ def pause(event, arguments):
         return
     path = os.fsdecode(arguments[1])
     if "/checkpoints/" in path and path.endswith(".safetensors") and os.path.exists(path):
+        with open(arguments[0], "rb") as file:
+            if b'epoch\\\\": 0,' in file.read(1 << 20):
+                return
         try:
             os.rename(f"{path}.pause", f"{path}.paused.{os.getpid()}")
         except FileNotFoundError:

@@ -102,10 +102,13 @@ def fitting(
 
     def save(if_due: bool = False) -> None:
         nonlocal saved
-        if checkpoint and ranks.first and not (if_due and time.monotonic() - saved < checkpoint.seconds):
-            sums = {f"sum.{name}": total for name, total in step.totals.items()}
-            checkpoint.save(state, pack(student, objective, optimizer, average) | sums)
-            saved = time.monotonic()
+        if not (checkpoint and ranks.first) or (if_due and time.monotonic() - saved < checkpoint.seconds):
+            return
+        if if_due and not math.isfinite(step.totals["loss"]):  # the epoch will end in an error: keep what is sound
+            return
+        sums = {f"sum.{name}": total for name, total in step.totals.items()}
+        checkpoint.save(state, pack(student, objective, optimizer, average) | sums)
+        saved = time.monotonic()
 
     count, size = loader.count, recipe.batch_size
     steps, tested = math.ceil(count / size), average.tested() if average else {"": trainee}
