@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from spawned import exit_code
 from test_graph_step import RECIPE, Rehearsal, arrays, digits, equal, train  # noqa: F401 (fixtures)
 from torch import nn
 
@@ -31,10 +31,7 @@ class Small(nn.Module):
 def test_inductor_computes_the_same_and_its_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a new process: what other tests left in torch's compiler decides what it takes for the same graph."""
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    child = multiprocessing.get_context("spawn").Process(target=_compiled_twice, args=(tmp_path,))
-    child.start()
-    child.join(600)
-    assert child.exitcode == 0
+    assert exit_code(_compiled_twice, tmp_path) == 0
 
 
 def _compiled_twice(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import os
 import signal
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import small_generation
 import torch
+from spawned import exit_code
 
 from distillery import models
 from distillery.data.dataset import Dataset
@@ -168,10 +168,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(
     whole, teacher = made(training, data, "vkd_gan")
     run = partial(fit, loader=training.loader(data, RECIPE), teacher=teacher, recipe=RECIPE, seed=0)
     straight, checkpoint = run(whole), Checkpoint(tmp_path / "run", "key")
-    child = multiprocessing.get_context("spawn").Process(target=_killed, args=(training, data, checkpoint, 9))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+    assert exit_code(_killed, training, data, checkpoint, 9) == -signal.SIGKILL
     again, _ = made(training, data, "vkd_gan")
     assert run(again, checkpoint=checkpoint) == straight
     for (key, a), b in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):

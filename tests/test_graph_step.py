@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from spawned import exit_code
 
 from distillery import data, models
 from distillery.data.dataset import Dataset
@@ -175,8 +175,5 @@ def _refused(path: Path) -> None:
 @needs_cuda
 def test_a_step_that_asks_the_host_is_refused_in_one_sentence(digits: Dataset, arrays: Path) -> None:
     """In a process of its own: a failed capture may leave its stream and the generator of random numbers in use."""
-    other = multiprocessing.get_context("spawn").Process(target=_refused, args=(arrays,))
-    other.start()
-    other.join()
-    assert other.exitcode == 0
+    assert exit_code(_refused, arrays) == 0
     train(digits.to(set_up(RECIPE)), RECIPE.updated({"graph": False}), kind=Asking)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from conftest import ROOT
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from small_study import make, write
+from spawned import exit_code
 
 from distillery.pipeline import check
 from distillery.pipeline.layout import Layout
@@ -126,10 +126,7 @@ def test_a_scaled_study_from_images_to_table(
     whole = {method: sha256_file(at.students(pair, method, "0")) for method in params["methods"]}
     shutil.rmtree(at.runs(pair, replayed))
     shutil.rmtree(at.replayed(next(iter(params["teachers"]))))
-    child = multiprocessing.get_context("spawn").Process(target=_killed, args=(5,))  # in the second epoch
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+    assert exit_code(_killed, 5) == -signal.SIGKILL  # in the second epoch
     assert [*at.artifacts.glob("checkpoints/**/*.safetensors")] and not at.students(pair, replayed, "0").exists()
     make()
     assert {method: sha256_file(at.students(pair, method, "0")) for method in params["methods"]} == whole

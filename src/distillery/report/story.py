@@ -60,14 +60,14 @@ def protocol(results: Results) -> str:
         if differs := compared(described(_most([dumped[pair, m] for m in study.methods])), described(usual)):
             apart.setdefault(differs, []).append(pair)
     pairs = [f"{differs} ({listed(those)})" for differs, those in apart.items()]
-    return "; ".join([_said(results, described(usual)), *pairs])
+    return "; ".join([_in_words(results, described(usual)), *pairs])
 
 
 def _most(recipes: list[dict[str, Any]]) -> dict[str, Any]:
     return max(recipes, key=recipes.count)
 
 
-def _said(results: Results, recipe: dict[str, Any]) -> str:
+def _in_words(results: Results, recipe: dict[str, Any]) -> str:
     drops = recipe.pop("milestones", None) if recipe["schedule"] == "steps" else None
     rate = f"learning rate {said(recipe['lr'])}"
     if drops:

@@ -123,7 +123,8 @@ def _unfinished(job: Job, held: Holder | None, queue: Queue) -> Status:
     """A job without outputs that nobody makes: never begun, or failed, or killed."""
     finished = _mtime(job.provenance)  # its outputs were there once, and were removed since
     of_slurm = slurm_log(job, queue)
-    if not held and max(_mtime(job.log), _mtime(of_slurm)) <= max(finished, _told(job)):
+    logged = max(_mtime(job.log), _mtime(of_slurm))
+    if not held and (logged <= finished or logged <= _told(job)):
         return Status(job, TODO)
     lines = _tail(job.log).splitlines()
     said = lines[-1] if lines else ""
