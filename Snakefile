@@ -12,10 +12,11 @@ if (SOURCE := Path(workflow.current_basedir.get_path_or_uri(secret_free=False), 
     sys.path.insert(0, str(SOURCE))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 import distillery
 from distillery.errors import DistilleryError
-from distillery.pipeline.internals import is_silent, is_submitted, obey_sigterm
+from distillery.pipeline.internals import LOCKED, Refusals, is_locked, is_silent, is_submitted, obey_sigterm
 from distillery.pipeline.snakemake import Jobs
 from distillery.project import chosen
 from distillery.status.show import failures
@@ -33,7 +34,10 @@ except DistilleryError as error:
     if is_silent(workflow):
         print(f"distillery: {error}", file=sys.stderr)
     raise WorkflowError(str(error)) from None
+if is_silent(workflow) and is_locked(workflow):  # which Snakemake would not say either
+    print(LOCKED, file=sys.stderr)
 AT = JOBS.layout
+REFUSED = Refusals()
 
 
 wildcard_constraints:
@@ -57,12 +61,14 @@ rule all:
 onstart:
     if not is_submitted(workflow):  # there Slurm warns the job itself, and this Snakemake waits for it
         obey_sigterm()
+        logger.addHandler(REFUSED)
 
 
-# Which jobs failed, and the sentence of each one's log that says why.
+# Which jobs failed or were stopped, and the sentence of each one's log that says why.
 onerror:
     if not is_submitted(workflow):
-        print("\n".join(failures(JOBS.plan)), file=sys.stderr)
+        refused = [f"Slurm refused jobs ({said}): correct the profile's lines marked <-" for said in REFUSED.reasons]
+        print("\n".join([*refused, *failures(JOBS.plan)]), file=sys.stderr)
 
 
 include: "workflow/rules/teachers.smk"

@@ -43,7 +43,7 @@ SECTIONS = {
     ),
     "A metric, a task": (
         (
-            *("Task", "Measure", "Column", "Training", "Evaluation", "Trainee", "build_objective", "additive"),
+            *("Task", "Measure", "Column", "Training", "Evaluation", "Trainee", "additive"),
             *("Classification", "ClassTraining", "ClassEvaluation"),
         ),
         "A task of your own, or the usual one with more measures: `task: path/to/file.py:Class`. "
@@ -52,6 +52,10 @@ SECTIONS = {
     "Results": (
         ("load_student", "load_teacher", "Student", "Teacher", "Classifier", "Header", "export"),
         "Trained networks outside the pipeline; [results.md](results.md) has examples.",
+    ),
+    "A loop of your own": (
+        ("build_network", "Method", "build_objective"),
+        "Networks and losses as the pipeline builds them, for any training loop; [results.md](results.md) has one.",
     ),
     "Errors": (("DistilleryError",), "What a user's mistake raises."),
 }

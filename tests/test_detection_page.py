@@ -34,10 +34,10 @@ def test_ap_by_class_of_teacher_and_methods() -> None:
         "teachers": {"t": {"classes": {"cat": 50.0, "dog": 60.0}}},
     }
     runs = {0: {"classes": {"cat": 10.0, "dog": None}}, 1: {"classes": {"cat": 20.0, "dog": None}}}
-    cells = [SimpleNamespace(pair=pair, method="m", runs=runs, facts=facts) for pair in ("p", "q")]
+    cells = [SimpleNamespace(pair=pair, method="m", label="M", runs=runs, facts=facts) for pair in ("p", "q")]
     first, second = Detection().sections(iter(cells))
     assert (first.title, second.title) == ("AP by class: p", "AP by class: q")
-    assert first.header == ("class", "objects", "teacher t", "m")
+    assert first.header == ("class", "objects", "teacher t", "M")
     assert first.rows == (("dog", "2", "60.00", ""), ("cat", "1", "50.00", "15.00 ± 7.07"))
     assert [s.title for s in Detection().sections(cells[:1])] == ["AP by class"]
     assert Detection().sections([]) == []

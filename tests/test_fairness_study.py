@@ -86,7 +86,8 @@ def cell(pair: str, temperature: float | None, values: list[float], **facts: Any
         "cost": {"teacher_outputs": "none" if temperature is None else "view table"},
         "teachers": {pair: {"architecture": "big", "last": runs[0]["last"]}},
     }
-    return SimpleNamespace(pair=pair, method=f"m{temperature}", runs=runs, facts=known | facts)
+    method = f"m{temperature}"
+    return SimpleNamespace(pair=pair, method=method, label=method.upper(), runs=runs, facts=known | facts)
 
 
 def test_a_trend_is_found_where_there_is_one() -> None:
@@ -123,11 +124,24 @@ def test_a_block_is_a_teacher_and_a_family_has_one_student() -> None:
     assert all("in 2 blocks: a block is a teacher" in s.note for s in (*alone, *several))
 
 
+def test_families_of_one_objective_have_titles_of_their_own() -> None:
+    """As in the figure: by plug-ins, or else by the first method's label."""
+    blocks: dict[str, dict[str, Any]] = {"a": {}, "b": {"kd_weight": 9.0}, "c": {"plugins": {"standardise": {}}}}
+    cells = []
+    for name, block in blocks.items():
+        for t in (1.0, 2.0, 4.0):
+            for pair in ("p0", "p1"):
+                cells.append(cell(pair, t, [t], objective={"objective": "kd", "temperature": t} | block))
+                cells[-1].label = f"{name} {t:g}"
+    titles = [s.title.rpartition(": ")[2] for s in trends(task_of({"name": "fairness"}), cells)]
+    assert titles == ["a 1", "b 1", "kd + standardise"]
+
+
 def test_students_without_a_teacher_count_once() -> None:
     task = task_of({"name": "fairness"})
     cells = [cell(p, t, [1.0, 3.0]) for p in ("p0", "p1") for t in (None, 4.0)]
     rows = {row[0]: row[1:3] for row in gaps(task, cells).rows}
-    assert rows == {"teacher big": ("2", "1.00 ± 0.00"), "mNone": ("2", "2.00 ± 1.41"), "m4.0": ("4", "2.00 ± 1.15")}
+    assert rows == {"teacher big": ("2", "1.00 ± 0.00"), "MNONE": ("2", "2.00 ± 1.41"), "M4.0": ("4", "2.00 ± 1.15")}
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def test_another_accuracy_than_the_published_is_refused(trained: Trained, place:
             run(place, source="fetch", urls=[url], accuracy=published, fallback="train")
         told = str(caught.value)
         assert f"{url} reaches a test accuracy of {trained.accuracy:.2f} %" in told
-        assert f"its published {published:.2f} %" in told
+        assert f"points from the {published:.2f} % that it should: take another mirror" in told
         assert "\n" not in told
         assert not (place / LAYOUT.teacher(NAME)).exists()
     assert run(place, source="fetch", urls=[url], accuracy=trained.accuracy - 0.1)["fetched"]["url"] == url
@@ -123,8 +123,19 @@ def test_damaged_weights_are_found_by_their_accuracy(trained: Trained, place: Pa
     """They load, and yet they are not the teacher."""
     damaged = {**trained.weights, "conv1.weight": trained.weights["conv1.weight"].roll(1)}
     url = server.offer("teacher.pth", released(damaged))
-    with pytest.raises(DistilleryError, match=f"reaches .* from its published {trained.accuracy:.2f} %"):
+    with pytest.raises(DistilleryError, match=f"reaches .* points from the {trained.accuracy:.2f} %"):
         run(place, source="fetch", urls=[url], accuracy=trained.accuracy)
+
+
+def test_a_teacher_with_other_classes_is_told(
+    trained: Trained, place: Path, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is published for it, so it is taken; but who permuted classes by a name hears of it."""
+    permuted = {k: v.roll(1, 0) if k.startswith("fc.") else v for k, v in trained.weights.items()}
+    url = server.offer("teacher.pth", released(permuted))
+    assert run(place, source="fetch", urls=[url])["fetched"]["test_top1"] < 10
+    told = capfd.readouterr().out
+    assert "is no better than chance: are its classes the data's, in this order (0, 1, 2, ...)?" in told
 
 
 def test_all_mirrors_dead_trains_if_the_study_says_so(trained: Trained, place: Path, server: Server) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from synthetic_study import Synthetic, params
 
 from distillery.report import table
-from distillery.report.figures import draw_all, gaps, temperature
+from distillery.report.figures import draw_all, gaps, temperature, why
 from distillery.report.results import Results
 
 KD: dict[str, Any] = {"objective": "kd"}
@@ -90,3 +90,35 @@ def test_families_of_two_recipes_are_told_apart_by_their_pair(synthetic: Synthet
     found = measured(synthetic, {"kd_1": METHODS["kd_1"], "kd_4": METHODS["kd_4"]}, pairs)
     assert [name for name, _ in gaps.families(found)] == ["kd_1, a-b", "kd_1, a-c"]
     assert {name for of in temperature.labelled(found).values() for name, _ in of} == {"kd"}
+
+
+def test_every_method_and_student_has_its_series_in_why(synthetic: Synthetic) -> None:
+    """Students alone train the same in every pair, and count once; the others hide none of each other."""
+    pair = {"teacher": "resnet20_w8", "student": "resnet8_w2"}
+    pairs = {"few": pair | {"recipe": {"batch_size": 16}}, "more": pair, "slow": pair | {"recipe": {"lr": 0.01}}}
+    found = measured(synthetic, {"ce": {"objective": "ce"}, "kd_1": METHODS["kd_1"], "ls_1": METHODS["ls_1"]}, pairs)
+    for cell in found:
+        cell.facts["cost"] = cell.facts["cost"] | ({"teacher_outputs": "none"} if cell.method == "ce" else {})
+        for run in cell.runs.values():
+            run["last"] |= {"excess": 0.1}
+            run["risk"] = {"labels": {"variance": 1.0}}
+            run["fidelity"] = {"resnet20_w8": {"risk_variance": 0.5}}
+        for teacher in cell.facts["teachers"].values():
+            teacher["last"] |= {"distance": 0.1}
+    taught = "teacher resnet20_w8"
+    series = {label: {size: cell.pair for size, cell in by.items()} for label, _, by in why.series(found)}
+    assert series == {
+        "labels, ce, few": {16: "few", 32: "more"},
+        "labels, ce, slow": {32: "slow"},
+        f"{taught}, kd_1, few": {16: "few", 32: "more"},
+        f"{taught}, kd_1, slow": {32: "slow"},
+        f"{taught}, ls_1, few": {16: "few", 32: "more"},
+        f"{taught}, ls_1, slow": {32: "slow"},
+    }
+    figure = why.draw(found, table.build(found))
+    assert key(figure) == list(series)
+    assert figure is not None and len({(line.get_color(), line.get_marker()) for line in figure.axes[0].lines}) == 6
+    for name in list(found.cells):
+        if name[0] == "slow":
+            del found.cells[name]
+    assert [label for label, *_ in why.series(found)] == ["labels", f"{taught}, kd_1", f"{taught}, ls_1"]

@@ -14,9 +14,11 @@ from synthetic_study import Synthetic, params
 
 from distillery.cli import app
 from distillery.pipeline import kept
+from distillery.pipeline.current import Judge
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import resolve
-from distillery.records.io import DistilleryError
+from distillery.records.io import DistilleryError, read_json, write_json
+from distillery.records.schema import seal
 from distillery.report import table
 
 PLACE = Layout("digits").kept_metrics("a-b", "kd", "0-2")
@@ -49,8 +51,8 @@ def test_a_clone_shows_what_was_measured_elsewhere_and_says_so(made: Synthetic) 
     assert row(cloned(made), "kd") == before
     made.tables()
     text = Path("results/digits/table.md").read_text()
-    assert "Measured earlier, by the code of their records, and kept without weights: KD (seeds 0, 1, 2)." in text
-    assert "a-b, ce, seeds 0, 1, 2: no result yet" in text
+    assert "Measured earlier, by the code of their records, and kept without weights: KD (seeds 0 to 2)." in text
+    assert "a-b, ce, seeds 0 to 2: no result yet" in text
 
 
 def test_the_next_hour_adds_to_the_same_table(made: Synthetic) -> None:
@@ -106,7 +108,7 @@ def test_runs_of_other_parameters_do_not_count_those_of_other_code_do(made: Synt
     assert row(cloned(made, content), "kd").n == 0
     record = json.loads(PLACE.read_text())
     record["spec"]["code"] = "other"
-    PLACE.write_text(json.dumps(record))
+    PLACE.write_text(json.dumps(record | {"seal": seal(record)}))
     assert row(cloned(made, params()), "kd").n == 3
 
 
@@ -147,6 +149,19 @@ def test_own_images_are_compared_where_they_are(tmp_path: Path, monkeypatch: pyt
     shutil.rmtree("scans")
     made.plan = resolve(made.study)
     assert row(made, "kd").n == 3, "a clone without the images"
+
+
+@pytest.mark.parametrize("stage", ["distill", "evaluate"])
+def test_a_number_that_was_edited_by_hand_is_noticed(stage: str, made: Synthetic) -> None:
+    """By whoever reads the record: engines make it anew."""
+    plan = made.plan
+    job = plan.job(stage, pair="a-b", method="kd", seed="0-2")
+    record = read_json(job.record)
+    edited = record | {"recipe": record["recipe"] | {"lr": 7.0}}
+    job.record.write_text(json.dumps(edited))
+    assert "was changed after it was made: delete it and run its stage again" in Judge(plan).verdict(job).why
+    write_json(job.record, record, sort=False)
+    assert Judge(plan).verdict(job).current
 
 
 def test_tables_are_due_when_something_is_kept(made: Synthetic) -> None:

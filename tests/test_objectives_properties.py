@@ -127,7 +127,7 @@ def test_every_public_file_is_in_the_registry() -> None:
             assert sys.modules[kind.__module__].__doc__
             assert kind.Config() == kind.Config.read(kind.Config().effective())
     folder = Path(objectives.__file__).parent
-    shared = {"__init__", "base", "build", "features", "negatives", "orthogonal", "soft"}
+    shared = {"__init__", "base", "basis", "build", "features", "negatives", "orthogonal", "soft"}
     assert {p.stem for p in folder.glob("*.py")} - shared == {row.module.rpartition(".")[2] for row in ALL.values()}
     assert {p.stem for p in folder.glob("plugins/*.py")} - shared == set(ALL_PLUGINS)
     assert {"kd", "ctkd", "dkd", "mlkd", "mlkd_single", "mlkd_levels", "ttm", "wttm", "dist", "label_revision"} <= set(

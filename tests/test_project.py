@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -22,6 +23,7 @@ from distillery.pipeline.job import Job
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
 from distillery.records.files import lock
+from distillery.records.io import write_json
 from distillery.training.history import save_history
 
 AT = Layout("small")
@@ -243,11 +245,21 @@ def test_check_says_what_will_be_trained_and_what_it_costs(tmp_path: Path, monke
     assert lines[4].strip().startswith("time: not known yet")
 
 
-@pytest.mark.parametrize(("source", "said"), [("fetch", "fetched"), ("student", "fetched"), ("train", "trained")])
-def test_a_teacher_without_a_history_was_fetched_or_is_a_formula(source: str, said: str, tmp_path: Path) -> None:
-    save_history(tmp_path / "history", {"teacher": []})
-    values = {"task": {"name": "classification"}, "source": source}
-    assert outcome(Job("small", "teacher", ("t",), values, "", {}, {"history": tmp_path / "history"})) == said
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({}, "trained"),
+        ({"fetched": {"url": "a.pth"}}, "fetched"),
+        ({"fetched": {"test_top1": 0.0}}, "fetched, test accuracy 0.00 %"),
+    ],
+)
+def test_a_teacher_without_a_history_was_fetched_or_is_a_formula(
+    record: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    outputs = {name: tmp_path / name for name in ("history", "record")}
+    save_history(outputs["history"], {"teacher": []})
+    write_json(outputs["record"], record)
+    assert outcome(Job("small", "teacher", ("t",), {"task": {"name": "classification"}}, "", {}, outputs)) == said
 
 
 @pytest.mark.slow

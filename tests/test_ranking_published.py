@@ -68,7 +68,7 @@ def against(method: str, scores: list[float], teacher: float = 0.15, **changes: 
     }
     runs = {seed: {"last": {"recall@10": 0.5}, "val_best": {"recall@10": s}} for seed, s in enumerate(scores)}
     (entry,) = numbers("citeulike", "recall@10")[(*PAIR, method)]
-    cell = Cell("bprmf", method, Ranking().main, tuple(runs), runs, facts=facts | changes)
+    cell = Cell("bprmf", method, method, Ranking().main, tuple(runs), runs, facts=facts | changes)
     return compare(cell, entry)
 
 

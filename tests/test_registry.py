@@ -256,15 +256,15 @@ MISTAKES = {
     ),
     "a truth value for a number": (
         *(ORDINARY["a constant of the module"][0], "Mine", "{temperature: true}"),
-        "temperature: a valid number, not True",
+        "temperature: a number, not true",
     ),
     "a text for a number": (
         *(ORDINARY["a constant of the module"][0], "Mine", "{temperature: four}"),
-        "temperature: a valid number, not 'four'",
+        "temperature: a number, not 'four'",
     ),
     "a fraction for a whole number": (
         *(ORDINARY["two classes"][0], "Mine", "{mine: 1.5}"),
-        "mine: a valid integer",
+        "mine: a whole number, not 1.5",
     ),
     "out of range": (ORDINARY["a constant of the module"][0], "Mine", "{temperature: 0}", "greater than 0, not 0"),
     "in a list": (ORDINARY["a tuple of numbers"][0], "Mine", "{temperatures: [1, -2]}", "temperatures.1: greater than"),

@@ -213,6 +213,18 @@ class Mine(Objective):
             "raises AttributeError: 'Outputs' object has no attribute",
         ),
         ('{"logits"}', "batch.student.logits.mean() * float(batch.teacher.logits.max())", ""),
+        ('{"logits"}', "batch.student.logits.mean(1)", "Mine.distill returns a tensor of shape (4,) as 'mine', not a"),
+        ('{"logits"}', "1.0", "Mine.distill returns float as 'mine', not a scalar tensor"),
+        (
+            '{"logits"}',
+            "batch.student.logits.mean()}.popitem  # ",
+            "Mine.distill returns a builtin_function_or_method, not",
+        ),
+        (
+            '{"logits"}',
+            'batch.student.logits.mean(), "ce": batch.student.logits.mean()',
+            "Mine.distill has a term 'ce', as the supervised loss has, which would be lost",
+        ),
     ],
 )
 def test_a_file_of_the_users_is_rehearsed(needs: str, body: str, sentence: str, tmp_path: Path) -> None:

@@ -28,11 +28,13 @@ from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
 from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, story, table
 from distillery.report.figures import FIGURES
+from distillery.report.figures.style import title_of
 from distillery.report.results import NO_IMAGES, Results
 from distillery.report.sections import comparison, sections
 from distillery.report.sections.section import Section
 from distillery.report.terminal import compare, show
 from distillery.report.text import MINUS, p_text
+from distillery.report.verdicts import explained
 from distillery.study.blocks import Method, Recipe
 from distillery.task import TASKS, Measure, task_of
 from distillery.tasks.classification import Classification
@@ -100,18 +102,21 @@ def test_missing_runs_show_with_n_and_are_listed(synthetic: Synthetic) -> None:
     Layout("digits").metrics("a-b", "ce", "0-2").unlink()
     main = main_table(synthetic)
     assert entry(synthetic, "ce").mean is None
-    assert main.missing == ("a-b, ce, seeds 0, 1, 2: no result yet",)
+    assert main.missing == ("a-b, ce, seeds 0 to 2: no result yet",)
     text = markdown_of(synthetic)
     assert re.search(r"\| student alone +\| +— \(0 of 3\) \|", text)
-    assert "Missing runs:\n\n- a-b, ce, seeds 0, 1, 2: no result yet" in text
+    assert "Missing runs:\n\n- a-b, ce, seeds 0 to 2: no result yet" in text
     assert "--- (0 of 3)" in latex_of(synthetic)
+
+
+def without_its_last_run(path: Path) -> None:
+    record = {key: value for key, value in json.loads(path.read_text()).items() if key != "seal"}
+    path.write_text(json.dumps(record | {"runs": record["runs"][:-1]}))
 
 
 def test_a_seed_missing_within_a_file_is_missed(synthetic: Synthetic) -> None:
     path = Layout("digits").metrics("a-b", "kd_10", "0-2")
-    record = json.loads(path.read_text())
-    record["runs"] = record["runs"][:2]
-    path.write_text(json.dumps(record))
+    without_its_last_run(path)
     found = entry(synthetic, "kd_10")
     assert (found.n, found.expected) == (2, 3)
     assert found.mark is None  # two runs are never tested
@@ -126,7 +131,7 @@ def test_results_of_other_parameters_do_not_count(synthetic: Synthetic) -> None:
     main = main_table(synthetic)
     assert len(main.missing) == 1
     assert (
-        "kd_10, seeds 0, 1, 2: out of date (methods.kd_10.temperature changed): run the study again" in main.missing[0]
+        "kd_10, seeds 0 to 2: out of date (methods.kd_10.temperature changed): run the study again" in main.missing[0]
     )
     assert entry(synthetic, "kd").n == 3
 
@@ -180,14 +185,64 @@ def test_bold_needs_every_other_method_beaten(synthetic: Synthetic) -> None:
 
 def test_what_was_not_tested_is_not_explained(synthetic: Synthetic) -> None:
     caption = comparison.caption(synthetic.results, main_table(synthetic))
-    assert "over 3 seeds" in caption and "Arrows: significantly better (up) or worse (down) than KD" in caption
+    assert "over 3 seeds, the last" in caption and "epoch. ▲: significantly better than KD (paired" in caption
     assert "Bold: " in caption and main_table(synthetic).notes[-1].startswith("Bold: ")
+    synthetic.cell("a-b", "ce", "0-2", [79.0, 88.0, 80.0])
+    synthetic.cell("a-b", "kd_10", "0-2", [80.25, 81.5, 80.0])
+    caption, notes = comparison.caption(synthetic.results, main_table(synthetic)), " ".join(main_table(synthetic).notes)
+    assert all("None is significantly better or worse than KD (paired" in text for text in (caption, notes))
+    assert not any(word in caption + notes for word in ("▲", "▼", "Bold"))
     synthetic.write_params(params(seeds=[0]))
     for method in ("kd", "ce", "kd_10"):
         synthetic.cell("a-b", method, "0", [80.0])
     caption, notes = comparison.caption(synthetic.results, main_table(synthetic)), " ".join(main_table(synthetic).notes)
     assert "A single run, the last epoch." in caption and "seeds" not in caption
-    assert not any(word in caption + notes for word in ("Arrows", "▲", "Bold"))
+    assert not any(word in caption + notes for word in ("significantly", "▲", "Bold", "±"))
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        (["better", None, "worse"], "▲/▼: significantly better/worse than KD"),
+        (["worse", None], "▼: significantly worse than KD"),
+        ([None], "None is significantly better or worse than KD"),
+    ],
+)
+def test_arrows_are_explained_that_are_there(marks: list[str | None], said: str) -> None:
+    assert explained(marks, "KD") == said
+
+
+def test_a_caption_says_how_many_runs_the_usual_entry_has(synthetic: Synthetic) -> None:
+    """In LaTeX such an entry does not."""
+    Layout("digits").metrics("a-b", "ce", "0-2").unlink()
+    assert "over 3 seeds, the last epoch" in comparison.caption(synthetic.results, main_table(synthetic))
+    path = Layout("digits").metrics("a-b", "kd_10", "0-2")
+    without_its_last_run(path)
+    caption = comparison.caption(synthetic.results, main_table(synthetic))
+    assert "over 3 seeds where an entry says no other number, the last epoch" in caption
+
+
+def test_a_teacher_is_called_by_its_architecture_if_that_tells_it_apart(synthetic: Synthetic) -> None:
+    teachers = {"big": "resnet56", "t0": "resnet20_w8", "t1": "resnet20_w8"}
+    pairs = {name: {"teacher": name, "student": "resnet8_w2"} for name in teachers}
+    pairs |= {"both": {"teacher": ["t0", "t1"], "student": "resnet8_w2"}, "again": pairs["big"]}
+    content = params(pairs=pairs, teachers={name: {"architecture": network} for name, network in teachers.items()})
+    content["methods"] = {"ensemble": {"objective": "ensemble"}, "ce": {"objective": "ce"}}
+    synthetic.write_params(content | {"tables": {}})
+    for pair in ("big", "t0"):
+        synthetic.cell(pair, "ce", "0-2", [79.0, 82.0, 80.0])
+    main = main_table(synthetic)
+    assert [head.text.split("\n") for head in comparison.main(main).header[1:]] == [
+        ["resnet56", "→ resnet8_w2 (big)"],
+        ["t0", "→ resnet8_w2"],
+        ["t1", "→ resnet8_w2"],
+        ["t0 + t1", "→ resnet8_w2"],
+        ["resnet56", "→ resnet8_w2 (again)"],
+    ]
+    assert title_of(main, "big") == "resnet56 → resnet8_w2 (big)"
+    assert "Teachers t0 and t1: resnet20_w8." in comparison.caption(synthetic.results, main)
+    told = dict(story.trained(synthetic.results, main))["Teachers"]
+    assert told == "resnet56 (90.00 %, trained here) and t0: resnet20_w8 (90.00 %, trained here)"
 
 
 def test_a_teacher_that_has_no_such_measure_misses_no_run(synthetic: Synthetic) -> None:
@@ -456,6 +511,15 @@ def test_data_are_said_by_splits_then_by_what_else_was_counted() -> None:
     found = of_data("voc", {"root": "BCCD", "short_side": 128}, counts=counts, class_names=["a", "b"])
     said = "voc: 205 train, 72 test images, 1 train dropped, 2,804 train objects, 2 classes (short side 128)"
     assert story.data(found) == said
+    subset = {"subset": {"train_per_class": 200, "classes": None}, "scales": [112, 128]}
+    told = story.data(of_data("cifar100", subset, labelled=0.1))
+    assert told == "cifar100 (subset train per class 200, scales 112 128, labels of 10 % of each class to train on)"
+
+
+def test_settings_in_blocks_are_told_apart() -> None:
+    assert budget.said({"classes": 2.0, "l1": 5.0, "giou": None}) == "(classes 2, l1 5)"
+    operations = [{"name": "cutout", "size": 8, "prob": 0.5}, {"name": "mixup"}]
+    assert budget.said(operations) == "cutout (size 8, prob 0.5) mixup"
 
 
 @pytest.mark.parametrize(("source", "sample"), [("digits", "image"), ("adult", "row"), ("frames", "clip")])
@@ -471,7 +535,7 @@ def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:
         "30 epochs of SGD, batches of 32, learning rate 0.02, times 0.1 after epochs 12,"
     )
     assert told["Budget"] == "30,000 training samples seen per run, in float32 on cpu"
-    assert told["Runs"] == "3 methods, 3 seeds (0, 1 and 2): 9 of 9 runs measured"
+    assert told["Runs"] == "3 methods, 3 seeds (0 to 2): 9 of 9 runs measured"
     assert "Trained" not in told  # when depends on the day
 
 
@@ -510,6 +574,17 @@ def test_rows_say_where_their_formula_comes_from(synthetic: Synthetic) -> None:
     methods = {line.values[0].text: line.values for line in report(synthetic)[-1].rows}
     assert methods["at"][1].link == "https://arxiv.org/abs/1612.03928" and "Zagoruyko" in methods["at"][1].text
     assert methods["KD"][2].text == "reproduced" and methods["KD"][4].text == "30 epochs, 30,000 samples"
+    assert "section 2; with DS: data selection" in methods["ds"][1].text and methods["ds"][1].text.endswith("only.")
+    bases = [note.partition(":")[0] for note in report(synthetic)[-1].notes]
+    assert bases == ["reproduced", "third-party reading", "declared design"]
+    synthetic.write_params(params())
+    assert [note.partition(":")[0] for note in report(synthetic)[-1].notes] == ["reproduced"]
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_student_alone_is_called_so(task: str) -> None:
+    (part,) = glossary.parts(Method.model_validate({"objective": TASKS[task].load().plain}))
+    assert "the student trained alone" in part.about
 
 
 COMPONENTS = [*OBJECTIVES.names, *PLUGINS]
@@ -520,37 +595,27 @@ ADDRESS = re.compile(
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_every_component_says_what_it_is_and_where_its_formula_comes_from(name: str) -> None:
+def test_every_component_says_what_it_is(name: str) -> None:
     method = {"objective": name} if name in OBJECTIVES else {"objective": "kd", "plugins": {name: {}}}
     part = glossary.parts(Method.model_validate(method))[-1]
-    assert part.basis in glossary.BASES
     assert len(part.about) > 15
     if part.link or name not in {TASKS[task].load().plain for task in TASKS}:  # a student alone needs no paper
         assert ADDRESS.fullmatch(part.link), part.link
 
 
-def test_no_mark_or_address_is_left_of_what_is_gone() -> None:
+def test_every_component_has_one_mark_and_none_is_left_of_what_is_gone() -> None:
     content = json.loads(glossary.FILE.read_text())
     marked = [name for names in content["basis"].values() for name in names]
-    assert sorted(marked) == sorted({*marked}) and {*marked, *content["links"]} <= {*COMPONENTS}
+    assert sorted(marked) == sorted(COMPONENTS) and {*content["links"]} <= {*COMPONENTS}
 
 
 def test_several_classes_of_one_file_are_told_apart() -> None:
-    told = {n: glossary.parts(Method.model_validate({"objective": n}))[0] for n in ("fgd", "mgd", "vkd_detection")}
+    names = ("fgd", "mgd", "vkd_detection", "unkd", "one_stratum")
+    told = {n: glossary.parts(Method.model_validate({"objective": n}))[0] for n in names}
     assert told["fgd"].about.startswith("FGD: Yang") and told["fgd"].link == "https://arxiv.org/abs/2111.11837"
     assert told["mgd"].about.startswith("MGD: Yang") and told["mgd"].link == "https://arxiv.org/abs/2205.01529"
     assert told["vkd_detection"].link == "https://arxiv.org/abs/2403.06213"
-
-
-def test_a_class_may_say_it_itself(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(
-        '"""Mine: somebody (arXiv:2401.00001)."""\n\nfrom distillery.api import Objective\n\n\n'
-        'class Mine(Objective):\n    basis = "declared design"\n'
-    )
-    (part,) = glossary.parts(Method.model_validate({"objective": f"{file}:Mine"}))
-    assert (part.about, part.link) == ("Mine: somebody (arXiv:2401.00001).", "https://arxiv.org/abs/2401.00001")
-    assert part.basis == "declared design"
+    assert told["unkd"].about.startswith("UnKD: Chen") and told["one_stratum"].about.startswith("The control of UnKD")
 
 
 @pytest.mark.slow

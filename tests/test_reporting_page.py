@@ -89,7 +89,7 @@ def test_curves_are_the_mean_over_seeds(synthetic: Synthetic) -> None:
 def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     epochs = list(range(1, 241))
     run = {"curves": {"epoch": epochs, "test_top1": [float(e) for e in epochs]}}
-    found, values = curves.curve(results.Cell("p", "m", Classification.measures[0], (0, 1), {0: run, 1: run}))
+    found, values = curves.curve(results.Cell("p", "m", "M", Classification.measures[0], (0, 1), {0: run, 1: run}))
     assert len(found) == curves.POINTS
     assert (found[0], found[-1]) == (1, 240)
     assert values.shape == (2, curves.POINTS)
@@ -242,7 +242,7 @@ def test_a_study_without_any_result_still_has_a_page(tmp_path: Path, monkeypatch
     made = Synthetic(tmp_path, params())
     made.tables()
     layout = Layout("digits")
-    assert "Missing: a-b, kd, seeds 0, 1, 2: no result yet" in layout.result_files()["report"].read_text()
+    assert "Missing: a-b, kd, seeds 0 to 2: no result yet" in layout.result_files()["report"].read_text()
     assert list(layout.figures.iterdir()) == []
 
 

@@ -224,9 +224,10 @@ def test_what_is_not_like_is_not_compared_and_says_why(synthetic: Synthetic) -> 
     recipe = Recipe().model_dump(mode="json")
     cases = {
         "epochs 30 instead of 240": {"recipe": recipe | {"epochs": 30}},
-        "augmentation flip False, pad 4 instead of flip True, pad 4": {
+        "augmentation (crop padding 4, flip off) instead of (crop padding 4, flip on)": {
             "recipe": recipe | {"augmentation": {"pad": 4, "flip": False}}
         },
+        "milestones 20 40 instead of 150 180 210": {"recipe": recipe | {"milestones": [20, 40]}},
         "validation 0.1 instead of 0": {"recipe": recipe | {"validation": 0.1}},
         "optimizer adamw instead of sgd": {"recipe": Recipe(optimizer={"name": "adamw"}).effective()},
         "label_smoothing 0.1 instead of 0": {"recipe": recipe | {"label_smoothing": 0.1}},

@@ -50,7 +50,7 @@ def test_runs_of_another_training_of_the_teacher_are_named(study: Synthetic) -> 
     found = study.results
     cell = found.cells["a-b", "kd"]
     assert len(cell.runs) == 6
-    said = "Taught by another training of the teacher than the one shown: a-b, KD (seeds 3, 4, 5)"
+    said = "Taught by another training of the teacher than the one shown: a-b, KD (seeds 3 to 5)"
     assert any(note.startswith(said) for note in table.build(found).notes), table.build(found).notes
     own = [100 - next(iter(run["fidelity"].values()))["agreement"] for run in cell.runs.values()]
     assert disagreement_rate(disagreement_with_teacher(cell)) == pytest.approx(sum(own) / len(own))

@@ -26,7 +26,7 @@ def test_every_block_runs_as_it_is(
     notebook(monkeypatch, capsys)
     session: dict[str, Any] = {}
     blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "results.md").read_text(), re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["python", "python", "sh", "python", "yaml", "sh"]
+    assert [kind for kind, _ in blocks] == ["python", "python", "sh", "python", "yaml", "sh", "python"]
     capsys.readouterr()
     said = []
     for kind, text in blocks:
@@ -37,12 +37,13 @@ def test_every_block_runs_as_it_is(
             Path("params.yaml").write_text(text)
         else:
             said.append(bench.run("bash", "-euo", "pipefail", "-c", text).stdout)
-    five, features, exported, programs, table = said
+    five, features, exported, programs, table, terms = said
     assert len(eval(five)) == 5 and features == "resnet20_w8 (1797, 32)\n"
     assert exported.startswith("my-student: model.safetensors ") and "model.onnx" in exported
     left, _, right = programs.partition(" tensor")
     assert re.findall(r"\d", left) == re.findall(r"\d", right) == eval(five)
     assert "student alone" in table and "resnet8_w4" in table
+    assert eval(terms).keys() == {"ce", "tckd", "nckd"}
 
 
 def notebook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,3 +169,15 @@ def test_an_edit_while_jobs_are_queued(study: Finished, slurm: SlurmCluster) -> 
     assert re.search(r"^distill +2 +1 +1 +4 *$", status, re.MULTILINE), status  # done; failed: kd 1; stale: kd 0
     record = read_json(bench.root / AT.run_record(PAIR, "ce", "1"))
     assert record["spec"] == read_json(bench.root / AT.spec("distill", PAIR, "ce", "1"))
+
+
+def test_a_refused_job_says_why(study: Finished, slurm: SlurmCluster) -> None:
+    """Without `--quiet host`, as a user starts it."""
+    bench = study.bench
+    bench.params = bench.params | {"seeds": [2]}
+    options = ("--retries", "0", "--default-resources", "slurm_partition=nowhere")
+    done = bench.run("snakemake", "--profile", "slurm", *QUICK, *options, check=False, **slurm.env)
+    assert done.returncode == 1
+    reason = "Batch job submission failed: Invalid partition name specified"
+    assert f"Slurm refused jobs ({reason}): correct the profile's lines marked <-" in done.stderr
+    assert "failed without a message" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     refused(lambda: student(images[0]), "batch x 1 x height x width", "1 x 8 x 8")
     refused(lambda: student(images.expand(-1, 3, -1, -1)), "batch x 1 x")
     refused(lambda: student(images.int()), "uint8, or float", "int32")
+    refused(lambda: student(images.float()), "these reach 16: divide by 16")
 
 
 def command(*arguments: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
@@ -300,6 +302,32 @@ def test_a_failed_export_leaves_nothing(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(export, "_accuracy", lambda *_: 12.0)
     assert "not the same student" in command("--method", "kd", "--seed", "0", capsys=capsys, code=1)
     assert list(Path("exports").iterdir()) == []
+
+
+@pytest.mark.parametrize(("most", "program"), [(8_000, False), (40_000, True)], ids=["weights", "program"])
+def test_where_there_is_no_room_the_folder_that_was_asked_for_is_named(
+    most: int, program: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))  # bytes that a file may have
+    try:
+        more = ["--torch-export"] if program else []
+        said = command("--method", "kd", "--seed", "0", "--to", "exports/x", *more, capsys=capsys, code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    named = "exports/x" if program else "exports/x/model.safetensors"
+    assert (
+        said == f"distillery: cannot write {named}: the file grew over the allowed size; raise the limit and run the "
+        "command again\n"
+    )
+    assert list(Path("exports").iterdir()) == []
+
+
+def test_a_folder_that_nobody_can_make(capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("a file system in which nothing can be made")
+    said = command("--method", "kd", "--seed", "0", "--to", "/proc/x", capsys=capsys, code=1)
+    assert said == "distillery: cannot make /proc/x there: name another folder by --to\n"
 
 
 def test_onnx_without_its_packages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

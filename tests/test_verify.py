@@ -92,10 +92,27 @@ def shifted(by: tuple[float, ...], method: str = "kd") -> Callable[[dict[str, An
 )
 def test_where_nothing_could_be_tested_nothing_is_reproduced(cells: tuple[str, ...], said: str) -> None:
     compared = tuple(Compared("p", "a", "A", name, 1.4, 1.0, 0.4) for name in cells)
-    found = Verification("s", "B", compared, (), (), "%", 2)
+    found = Verification("s", "B", compared, (), "%", 2)
     assert verdict(found) == said
     assert found.reproduced is said.startswith("reproduced")
     assert any("Cannot be tested: " in note for note in notes(found)) is (UNTESTED in cells)
+
+
+@pytest.mark.parametrize(
+    ("command", "suffixes"), [("show", r"\.html"), ("verify", r"\.html or \.md")], ids=["show", "verify"]
+)
+def test_a_page_of_another_kind_is_refused_at_once(command: str, suffixes: str, tmp_path: Path) -> None:
+    with pytest.raises(DistilleryError, match=rf"^--page page\.txt: name a file that ends with {suffixes}$"):
+        app([command, "--page", "page.txt", "--params", str(tmp_path / "no.yaml")], standalone_mode=False)
+
+
+def test_without_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(STUDY)
+    with pytest.raises(
+        DistilleryError, match=r"^'HEAD' is no folder, and there is no git repository here .*: name a f"
+    ):
+        recorded("HEAD", current()[1])
 
 
 @pytest.mark.slow
@@ -103,7 +120,7 @@ class TestAgainstAFolder:
     def test_the_same_bits(self, copies: Path) -> None:
         same = found(copies)
         assert verdicts(same) == dict.fromkeys(("teacher", "ce", "kd"), SAME)
-        assert {cell.parted for cell in same.cells} == {""} and same.machines == same.asked == ()
+        assert {cell.parted for cell in same.cells} == {""} and same.machines == ()
         assert verdict(same) == f"reproduced against {copies}: all 3 cells, bit for bit"
 
     def test_a_clone_has_nothing_to_compare(self, copies: Path) -> None:
@@ -117,14 +134,14 @@ class TestAgainstAFolder:
         assert fault_of_tables(plan) == ""
         edit(plan.job("tables").record, lambda record: record["table"].update(title="better"))
         for _ in ("with what was measured", "in a clone"):
-            assert "table.json was changed after it was made, which engines" in fault_of_tables(plan)
+            assert "table.json was changed after it was made" in fault_of_tables(plan)
             shutil.rmtree("artifacts", ignore_errors=True)
 
     def test_runs_that_are_kept_make_no_other_study(self, copies: Path) -> None:
         kept.keep(current()[1])
         assert "results/small/kept changed" in fault_of_tables(current(write=True)[1])
         app(["tables"], standalone_mode=False)
-        assert found(copies).asked == ()
+        assert CliRunner().invoke(app, ["verify", str(copies)]).exit_code == 0
 
     def test_another_machine_gave_other_bits(self, copies: Path) -> None:
         """Only what comes after the first job that differs is not the same, and the reader is told which machine."""
@@ -171,9 +188,8 @@ class TestAgainstAFolder:
         assert (
             section.startswith("### Reproduction") and len(re.findall(r"^\| (?:teacher|alone|KD)", section, re.M)) == 3
         )
-        for wrong, why in (("verified.txt", "ends with .html"), (str(report), "stays as it was made")):
-            result = CliRunner().invoke(app, ["verify", str(copies), "--page", wrong])
-            assert isinstance(result.exception, DistilleryError) and why in str(result.exception)
+        result = CliRunner().invoke(app, ["verify", str(copies), "--page", str(report)])
+        assert isinstance(result.exception, DistilleryError) and "stays as it was made" in str(result.exception)
 
     @pytest.mark.parametrize("by", [(5.0, 5.2), (0.5, 0.5, 0.5)], ids=["two runs", "equal differences"])
     def test_what_decides_nothing(self, copies: Path, by: tuple[float, ...]) -> None:
@@ -213,10 +229,14 @@ class TestAgainstAFolder:
         assert parted == {("data", "data.test_fraction changed")}
 
     def test_another_study_is_no_reproduction(self, copies: Path) -> None:
-        edit(copies / "results/small/table.json", lambda r: r["spec"]["values"]["recipe"].update(epochs=7))
-        other = found(copies)
-        assert not other.reproduced
-        assert verdict(other).endswith("not the same study against " + f"{copies}: recipe.epochs is 1 here and 7 there")
+        """It is refused before anything is compared or written."""
+        more = {"epochs": 7, "lr": 1, "momentum": 0, "nesterov": True, "batch_size": 9}
+        edit(copies / "results/small/table.json", lambda r: r["spec"]["values"]["recipe"].update(more))
+        result = CliRunner().invoke(app, ["verify", str(copies), "--page", "verified.html"])
+        said = f"{copies} holds another study: recipe.batch_size is 32 here and 9 there; recipe.epochs is 1 here and"
+        assert isinstance(result.exception, DistilleryError) and str(result.exception).startswith(said)
+        assert ", and 2 more: name a revision or a folder that holds a record of this one" in str(result.exception)
+        assert result.stdout == "" and not Path("verified.html").exists()
 
     def test_an_unfinished_copy(self, copies: Path) -> None:
         (copies / "results/small/table.json").unlink()

@@ -21,6 +21,7 @@ from distillery.data.arrays import Source as Source
 from distillery.errors import DistilleryError as DistilleryError
 from distillery.evaluation.task import Evaluation as Evaluation
 from distillery.imaging.draw import Draw as Draw
+from distillery.models import build as build_network  # noqa: F401
 from distillery.models.base import Network as Network
 from distillery.models.base import Outputs as Outputs
 from distillery.models.staged import Stage as Stage
@@ -53,6 +54,7 @@ from distillery.students.classifier import Teacher as Teacher
 from distillery.students.classifier import load_student as load_student
 from distillery.students.classifier import load_teacher as load_teacher
 from distillery.students.export import export as export
+from distillery.study.blocks import Method as Method
 from distillery.task import Column as Column
 from distillery.task import Measure as Measure
 from distillery.task import Task as Task

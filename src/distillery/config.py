@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distillery.errors import DistilleryError
-from distillery.registry import nearest
+from distillery.errors.words import explain
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of a loss term; 0 switches it off
@@ -38,7 +38,7 @@ class Config(BaseModel):
             # JSON, because there a list is the only sequence: "strict" then still takes it for a tuple.
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
-            raise Problems([explain(cls, e, where) for e in error.errors()]) from None
+            raise Problems(explain(cls, error, values, where)) from None
         except TypeError as error:  # a date, for instance
             raise Problems([f"{where}{error}: give numbers, text, lists or mappings"]) from None
 
@@ -53,20 +53,3 @@ class Problems(DistilleryError):
     def __init__(self, sentences: list[str]) -> None:
         super().__init__("\n".join(sentences))
         self.sentences = sentences
-
-
-def explain(model: type[BaseModel], error: Any, where: str = "") -> str:
-    """Put a finding of pydantic's into words: which key, what it should be, what it is."""
-    path = where + ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        block: Any = model
-        for part in error["loc"][:-1]:
-            annotation = block.model_fields[part].annotation if part in getattr(block, "model_fields", {}) else block
-            block = next((a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")), annotation)
-        return f"unknown key {path!r}: {nearest(str(error['loc'][-1]), list(getattr(block, 'model_fields', {})))}"
-    if error["type"] == "missing":
-        return f"{path} is missing"
-    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return (
-        f"{path}: {message[:1].lower()}{message[1:]}, not {error['input']!r}" if error["loc"] else f"{where}{message}"
-    )

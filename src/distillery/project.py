@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from distillery.errors import DistilleryError
+from distillery.errors.words import nearest
 from distillery.records.files import atomic_path
-from distillery.registry import nearest
 
 DECIDES_RESULTS = False
 _WITHIN = Path(__file__).parent / "project_files"  # in a wheel

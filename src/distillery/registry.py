@@ -6,25 +6,18 @@ by its place, `path/to/file.py:Class` or `package.module:Class`, so that nobody 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from distillery.errors import DistilleryError
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint to append to "unknown name" sentences: the nearest known name, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+from distillery.errors.words import nearest
 
 
 class Unknown(DistilleryError):

@@ -53,13 +53,8 @@ class Measure:
     @property
     def title(self) -> str:
         """The label with its unit."""
-        return (
-            f"{self.label} in percent"
-            if self.unit == "%"
-            else f"{self.label}, {self.unit}"
-            if self.unit
-            else self.label
-        )
+        unit = "percent" if self.unit == "%" else self.unit
+        return f"{self.label} in {unit}" if unit else self.label
 
     @property
     def axis(self) -> str:
@@ -159,8 +154,8 @@ class Task:
     def sections(self, cells: Iterable[Any]) -> list[Section]:
         """Tables of the task's own, below the main one: of the cells of a study that have runs.
 
-        A cell has `pair`, `method`, `runs` (what `Evaluation.measure` gave, by seed) and `facts` (objective, teachers,
-        recipe, data; see `distillery.report.results.Cell`).
+        A cell has `pair`, `method` and its `label`, `runs` (what `Evaluation.measure` gave, by seed) and `facts`
+        (objective, teachers, recipe, data; see `distillery.report.results.Cell`).
         """
         return []
 

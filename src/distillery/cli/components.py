@@ -12,7 +12,8 @@ import typer
 
 from distillery.cli.base import KNOW, app
 from distillery.errors import DistilleryError
-from distillery.registry import Component, Registry, nearest
+from distillery.errors.words import nearest
+from distillery.registry import Component, Registry
 
 if TYPE_CHECKING:
     from rich.console import Console

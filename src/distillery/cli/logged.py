@@ -60,6 +60,7 @@ def outcome(job: Job) -> str:
         return str(job.layout.result_files()["markdown"])
     if job.stage not in ("teacher", "distill"):
         return f"{sum(path.stat().st_size for path in job.outputs.values() if path.is_file()) / 1e6:,.1f} MB"
+    from distillery.records.io import read_json
     from distillery.task import task_of
     from distillery.training.history import load_history
 
@@ -67,5 +68,8 @@ def outcome(job: Job) -> str:
     histories = load_history(job.outputs["history"]).values()
     tested = [[row[f"test_{measure.name}"] for row in rows if f"test_{measure.name}" in row] for rows in histories]
     last = "  ".join(f"{values[-1]:.{measure.digits}f}" for values in tested if values)
-    said = "trained" if job.values.get("source", "train") == "train" else "fetched"
-    return f"{measure.label} {last} {measure.unit}".rstrip() if last else said
+    fetched = read_json(job.outputs["record"]).get("fetched") if job.stage == "teacher" else None
+    if fetched and f"test_{measure.name}" in fetched:
+        last = f"{fetched[f'test_{measure.name}']:.{measure.digits}f}"
+    scored = f"{measure.label} {last} {measure.unit}".rstrip() if last else ""
+    return ", ".join(filter(None, ("fetched", scored))) if fetched else scored or "trained"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,20 +12,35 @@ from distillery.cli.base import DAILY, PARAMS, MethodName, Pair, Params, app
 from distillery.errors import DistilleryError
 
 
+def _ends_with(*suffixes: str) -> Callable[[Path | None], Path | None]:
+    """Refuse a file of another kind before anything is done."""
+
+    def accepted(page: Path | None) -> Path | None:
+        if page is not None and page.suffix not in suffixes:
+            raise DistilleryError(f"--page {page}: name a file that ends with {' or '.join(suffixes)}")
+        return page
+
+    return accepted
+
+
 @app.command(rich_help_panel=DAILY)
 def show(
     page: Annotated[
-        Path | None, typer.Option(help="Also write the report with date and revision of the training: FILE.html.")
+        Path | None,
+        typer.Option(
+            help="Also write the report with date and revision of the training: FILE.html.",
+            callback=_ends_with(".html"),
+        ),
     ] = None,
     params: Params = PARAMS,
 ) -> None:
     """Print the study's result table."""
-    from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
+    from distillery.report.standing import fault_of_tables
     from distillery.report.terminal import show as print_tables
 
     study, found = current(params)
-    print_tables(study, fault_of_tables(found))
+    print_tables(study, fault_of_tables(study, found))
     if page is not None:
         from distillery.report.dated import write
 
@@ -38,12 +54,12 @@ def compare(
     params: Params = PARAMS,
 ) -> None:
     """Print the reproduction ledger: the study's cells against published numbers."""
-    from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
+    from distillery.report.standing import fault_of_tables
     from distillery.report.terminal import compare as print_ledger
 
     study, found = current(params)
-    print_ledger(study, fault_of_tables(found), everything)
+    print_ledger(study, fault_of_tables(study, found), everything)
 
 
 @app.command(rich_help_panel=DAILY)
@@ -52,28 +68,27 @@ def verify(
     page: Annotated[
         Path | None,
         typer.Option(
-            help="Also write the study's report with this as a section: FILE.html, or the section as FILE.md."
+            help="Also write the study's report with this as a section: FILE.html, or the section as FILE.md.",
+            callback=_ends_with(".html", ".md"),
         ),
     ] = None,
     params: Params = PARAMS,
 ) -> None:
     """Compare the finished study with recorded results of it, cell by cell; exit code 1 unless reproduced."""
-    from distillery.pipeline.current import fault_of_tables
     from distillery.pipeline.planner import current
+    from distillery.report.standing import fault_of_tables
     from distillery.verify.compare import compare as compare_copies
+    from distillery.verify.compare import refuse_another
     from distillery.verify.page import write
-    from distillery.verify.record import here, recorded
+    from distillery.verify.record import here, recorded, refuse_itself
     from distillery.verify.show import show as print_verdict
 
-    _, plan = current(params)
-    if not plan.layout.all_metrics.exists():
-        raise DistilleryError(
-            f"nothing of {plan.layout.study} was measured here, and git's tables would be compared with themselves: "
-            "run the study (`snakemake --cores all`), then verify"
-        )
+    study, plan = current(params)
+    refuse_itself(against, plan)
     ours, theirs = here(plan), recorded(against, plan)
-    if fault := fault_of_tables(plan):
+    if fault := fault_of_tables(study, plan):
         raise DistilleryError(fault.replace("the table below", f"{plan.layout.result_files()['markdown']}"))
+    refuse_another(ours, theirs)
     found = compare_copies(plan, ours, theirs)
     print_verdict(found)
     if page is not None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def _stage(name: str, params: Path, **keys: str) -> None:
     """Plan the study as it is now, then run one of its jobs."""
+    from distillery.errors.words import nearest
     from distillery.pipeline.planner import current
-    from distillery.registry import nearest
     from distillery.study.model import expand_seeds
 
     study, plan = current(params, write=True)

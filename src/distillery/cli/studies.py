@@ -94,18 +94,20 @@ def _first_comment(path: Path) -> str:
 def check(params: Params = PARAMS) -> None:
     """Check params.yaml, build every cell once without numbers, and say what the study would train and cost."""
     from distillery.cli.cost import lines
+    from distillery.pipeline import absent
     from distillery.pipeline.check import load, notes, rehearse
     from distillery.pipeline.planner import resolve
 
     study = load(params)
     rehearse(study, str(params))
+    absent.refuse_absent(study, str(params))
     runs, cells = study.runs(), len(study.pairs) * len(study.methods)
     print(
         f"{params} is valid: study {study.study!r}, {len(study.teachers)} teacher(s), {cells} cells, {len(runs)} runs"
     )
     for line in lines(study, resolve(study)):
         print(f"  {line}")
-    for note in notes(study):
+    for note in (*notes(study), *absent.notes(study)):
         print(f"  note: {note}")
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from distillery.data.pixels import tested_by_rule
 from distillery.errors import DistilleryError
+from distillery.errors.words import nearest
 from distillery.records.named import walk
-from distillery.registry import nearest
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # in small or capital letters
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")

@@ -36,7 +36,7 @@ from distillery.data.pixels import (
     tested_by_rule,
 )
 from distillery.errors import DistilleryError
-from distillery.registry import nearest
+from distillery.errors.words import nearest
 
 _BOTH = (  # names of the four arrays in a file that holds both splits
     ("train_images", "train_labels", "test_images", "test_labels"),

@@ -190,8 +190,8 @@ def build(name: str, num_classes: int, in_channels: int = 3) -> Network:
     """Build a freshly initialised network.
 
     Args:
-        name: a row of `NETWORKS`, `torchvision/NAME`, `timm/NAME`, or `path/to/file.py:Class`, where the class is a
-            `Network` or any torch module; Unknown (a DistilleryError) otherwise.
+        name: one that `distillery models` lists, `torchvision/NAME`, `timm/NAME`, or `path/to/file.py:Class`, where
+            the class is a `Network` or any torch module; Unknown (a DistilleryError) otherwise.
         num_classes: C, the width of the logits.
         in_channels: channels of the images, 1 for grey.
     """

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from distillery.errors import DistilleryError
-from distillery.registry import nearest
+from distillery.errors.words import nearest
 
 # Module paths of families where the rule would miss the stem, which has the size of the first stage: by torchvision's
 # name of the class.

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from distillery.errors import DistilleryError
+from distillery.errors.words import nearest
 from distillery.models.base import Network
 from distillery.models.wrap import Wrapped
-from distillery.registry import Component, Unknown, nearest
+from distillery.registry import Component, Unknown
 
 RGB = 3  # what the networks of both packages take
 

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from distillery.config import Problems, Weight
 from distillery.errors import DistilleryError
+from distillery.errors.words import nearest
 from distillery.models.base import Outputs
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import NEEDS, Batch, Context, Incompatible, Objective, Plugin, Selector, Transform
+from distillery.objectives.basis import basis_of
 from distillery.objectives.plugins import PLUGINS
 from distillery.records.io import below
-from distillery.registry import nearest
 from distillery.study.blocks import Method
 
 
@@ -133,6 +134,7 @@ class Loss:
                 raise DistilleryError(
                     f"{registry.kind} {name!r} has an unknown item in `needs`, {unknown[0]!r}: {hint}"
                 )
+            basis_of(registry[name], kind)
             return kind, kind.Config.read(values, where)
         except Problems as found:
             self.problems += found.sentences

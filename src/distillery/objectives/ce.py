@@ -1,4 +1,4 @@
-"""CE: the student trained alone, the baseline of every table."""
+"""CE: the student trained alone, on the labels."""
 
 from __future__ import annotations
 

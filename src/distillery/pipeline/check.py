@@ -11,18 +11,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distillery.config import explain
-from distillery.data import open_source
+from distillery.data import SOURCES, open_source
+from distillery.errors.words import explain, nearest
 from distillery.models import NETWORKS
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.records.io import DistilleryError
-from distillery.registry import Registry, nearest
-from distillery.study.blocks import Recipe
+from distillery.registry import Registry
+from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.task import task_of
-from distillery.teachers.released import BY_DATA, NAMED, by_name, is_remote, places, released
+from distillery.teachers.released import BY_DATA, FAMILIES, NAMED, by_name, is_remote, places, released, source_of
 
 
 def load(path: Path | str = "params.yaml") -> Study:
@@ -35,9 +35,10 @@ def check(params: dict[str, Any], where: str = "params.yaml") -> Study:
     try:
         study = Study.model_validate(params)
     except ValidationError as error:
-        raise DistilleryError("\n".join(f"{where}: {explain(Study, e)}" for e in error.errors())) from None
+        raise DistilleryError("\n".join(f"{where}: {said}" for said in explain(Study, error, params))) from None
     checks = (_names, _teachers, _methods, _recipes, _seeds)
-    problems = list(dict.fromkeys(problem for part in checks for problem in part(study)))
+    # The others merge a method's blocks for single pairs with its own one, which takes blocks of the same kinds.
+    problems = [*_for_pairs(study)] or list(dict.fromkeys(problem for part in checks for problem in part(study)))
     if problems:
         raise DistilleryError("\n".join(f"{where}: {p}" for p in problems))
     return study
@@ -54,6 +55,34 @@ def notes(study: Study) -> Iterator[str]:
                     f"pairs.{p}: teacher {t} and the students of seed {teacher.seed} begin with the same weights and "
                     f"see the same images in the same order: give teachers.{t}.seed a number that no student has"
                 )
+    yield from _guessed_sizes(study)
+    yield from _endless_warmups(study)
+
+
+def _guessed_sizes(study: Study) -> Iterator[str]:
+    """Weights of the user's own say nothing about the images that they saw; their architecture's package does."""
+    for t, teacher in study.teachers.items():
+        silent = teacher.source == "fetch" and teacher.preprocessing == "own" and places(teacher)
+        guessed = silent and teacher.architecture.startswith(FAMILIES)
+        if guessed and (own := source_of(teacher, study.data).preprocessing):
+            yield (
+                f"teachers.{t} is shown images of {own.size or 'their own'} pixels, normalised as "
+                f"{teacher.architecture} is by its package: give it `preprocessing: {{mean: ..., std: ..., size: "
+                "...}` if its weights saw others"
+            )
+
+
+def _endless_warmups(study: Study) -> Iterator[str]:
+    """Methods whose distillation never reaches its weight: warm-ups are published for 240 epochs."""
+    found: dict[str, list[str]] = {}
+    for pair, m, _ in study.cells():
+        method = study.methods[m].for_pair(pair)
+        epochs = study.recipe_for(pair, m).epochs
+        field = OBJECTIVES[method.objective].get().Config.model_fields.get("warmup_epochs")
+        if field and (warmup := method.hyper.get("warmup_epochs", field.default)) > epochs:
+            found.setdefault(f"warmup_epochs is {warmup:g} and its runs have {epochs}", []).append(m)
+    for said, methods in found.items():
+        yield f"methods.{', '.join(dict.fromkeys(methods))}: {said}: its distillation never reaches its full weight"
 
 
 def rehearse(study: Study, where: str = "params.yaml", images: bool = True) -> None:
@@ -74,6 +103,15 @@ def _unknown(registry: Registry, name: str, where: str) -> list[str]:
     return []
 
 
+def _for_pairs(study: Study) -> Iterable[str]:
+    for name, method in study.methods.items():
+        for pair, block in method.pairs.items():
+            try:
+                Method.model_validate({"objective": method.objective} | block)
+            except ValidationError as error:
+                yield from (f"methods.{name}.pairs.{pair}.{said}" for said in explain(Method, error, block))
+
+
 def _names(study: Study) -> Iterable[str]:
     try:
         task = task_of(study.task)
@@ -82,15 +120,18 @@ def _names(study: Study) -> Iterable[str]:
     else:
         if study.data.hidden and not task.labelled:
             yield f"data.labelled: the task {task.name} has no labels to hide: leave it out"
-    try:
-        open_source(study.data.source, study.data.options)
-    except DistilleryError as error:
-        yield from str(error).splitlines()
+    if unknown := _unknown(SOURCES, study.data.source, "data.source"):
+        yield from unknown
+    else:
+        try:
+            open_source(study.data.source, study.data.options)
+        except DistilleryError as error:
+            yield from str(error).splitlines()
     for name, pair in study.pairs.items():
-        yield from _unknown(NETWORKS, pair.student, f"pairs.{name}")
+        yield from _unknown(NETWORKS, pair.student, f"pairs.{name}.student")
         for teacher in pair.teachers:
             if teacher not in study.teachers:
-                yield f"pairs.{name}: unknown teacher {teacher!r}: {nearest(teacher, study.teachers)}"
+                yield f"pairs.{name}.teacher: unknown teacher {teacher!r}: {nearest(teacher, study.teachers)}"
     baseline = study.tables.baseline
     if baseline is not None and baseline not in study.methods:
         yield f"tables.baseline: unknown method {baseline!r}: {nearest(baseline, study.methods)}"
@@ -118,7 +159,7 @@ _IDLE = {
 
 def _teachers(study: Study) -> Iterable[str]:
     for name, teacher in study.teachers.items():
-        yield from _unknown(NETWORKS, teacher.architecture, f"teachers.{name}")
+        yield from _unknown(NETWORKS, teacher.architecture, f"teachers.{name}.architecture")
         idle = [key for key in _IDLE[teacher.source] if key in teacher.model_fields_set]
         yield from (f"teachers.{name}.{key}: has no effect with source: {teacher.source}" for key in idle)
         if teacher.source == "fetch":
@@ -149,7 +190,7 @@ def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
     for url in places(teacher):
         if not url or ("://" in url and not is_remote(url)):
             key = "urls" if teacher.urls else "weights"
-            yield f"teachers.{name}.{key}: {url!r} is neither an http(s) address nor a path"
+            yield f"teachers.{name}.{key}: {url!r} is neither an http(s) address nor a path such as /data/teacher.pth"
     if teacher.member and (teacher.member.startswith("/") or ".." in teacher.member.split("/")):
         yield f"teachers.{name}.member: {teacher.member!r} leads out of the archive"
 
@@ -164,11 +205,11 @@ def _methods(study: Study) -> Iterable[str]:
         for pair in method.pairs:
             if pair not in study.pairs:
                 yield f"methods.{name}.pairs: unknown pair {pair!r}: {nearest(pair, study.pairs)}"
-        yield from _unknown(OBJECTIVES, method.objective, f"methods.{name}")
+        yield from _unknown(OBJECTIVES, method.objective, f"methods.{name}.objective")
         for partner in method.plus:
-            yield from _unknown(OBJECTIVES, partner, f"methods.{name}: plus")
+            yield from _unknown(OBJECTIVES, partner, f"methods.{name}.plus")
         for plugin in method.plugins:
-            yield from _unknown(PLUGINS, plugin, f"methods.{name}: plugins")
+            yield from _unknown(PLUGINS, plugin, f"methods.{name}.plugins")
 
 
 def _recipes(study: Study) -> Iterable[str]:
@@ -186,7 +227,8 @@ def _recipes(study: Study) -> Iterable[str]:
         try:
             recipe = study.recipe.updated(*known)
         except ValidationError as error:
-            yield from (f"{where}.{explain(Recipe, e)}" for e in error.errors())
+            merged = {key: value for block in known for key, value in block.items()}
+            yield from (f"{where}.{said}" for said in explain(Recipe, error, merged))
         else:
             yield from (f"{'recipe' if p in everywhere else where}.{p}" for p in recipe.contradictions())
 

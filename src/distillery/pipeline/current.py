@@ -15,10 +15,11 @@ from typing import Any
 from distillery.pipeline.job import Job, Plan, text_of
 from distillery.records.io import DistilleryError, sha256_file
 from distillery.records.named import ABSENT
-from distillery.records.schema import KINDS, Record, ResultRecord, Sealed, read, seal
+from distillery.records.schema import KINDS, Edited, Record, ResultRecord, read
 
 CURRENT, MISSING, STALE = "current", "missing", "stale"
 _FROM_STALE = "made from a stale"
+_FORM, _MAKER = "the form of the tables", "the code that makes tables changed"
 _UNSEEN = "which engines, who look at sizes, do not see: delete it first"
 
 
@@ -82,9 +83,6 @@ class Judge:
             if self.thorough and sha256_file(path) != content.sha256:
                 return f"{path} is not the file that {job.record} describes, {_UNSEEN}"
             self._content[path] = content.sha256
-        sealed = not isinstance(record, Sealed) or seal(record.model_dump(exclude_none=True)) == record.seal
-        if self.thorough and not sealed:
-            return f"{job.record} was changed after it was made, {_UNSEEN}"
         return ""
 
     def _changed_input(self, job: Job, record: Record) -> Verdict:
@@ -114,10 +112,15 @@ def fault_of_tables(plan: Plan) -> str:
             then = "`distillery tables` makes it anew, without training"
         why = why or thorough.changed_output(job, read(job.record, ResultRecord))
     elif job.record.exists():
-        then = "it shows what was measured then"
+        then = "its numbers are those that were measured then"
         try:
             record = read(job.record, ResultRecord)
-            why = difference(record.spec, job) or thorough.changed_output(job, record)
+            if why := thorough.changed_output(job, record):
+                then = "take it from git again"
+            elif (why := difference(record.spec, job)).startswith((_FORM, _MAKER)):
+                then += ", and what differs is how a table is made of them"
+        except Edited as error:
+            why, then = str(error), "take it from git again"
         except DistilleryError:
             why = "it was made by an earlier version of Distillery"
     else:
@@ -139,8 +142,16 @@ def difference(spec: dict[str, Any], job: Job) -> str:
     before, after = _flat(spec.get("values", {})), _flat(now["values"])
     keys = [_spoken(key, job) for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if keys:
-        return f"{', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''} changed"
-    return "its code changed" if spec.get("code") != now["code"] else "what it reads or writes changed"
+        said = f"{', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        if job.stage == "tables":
+            if all(key.startswith("tables.") for key in keys):
+                return f"{_FORM} changed: {said}"
+            if any("." in key and key not in before for key in keys):  # Distillery may have learnt it since
+                return f"{said} changed, or not known then"
+        return f"{said} changed"
+    if spec.get("code") != now["code"]:
+        return _MAKER if job.stage == "tables" else "its code changed"
+    return "what it reads or writes changed"
 
 
 def _spoken(key: str, job: Job) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import re
 import signal
@@ -26,6 +27,10 @@ LOCKS = Path(".snakemake/locks")  # a file for each set of paths while Snakemake
 MARKERS = Path(".snakemake/incomplete")  # a file for each output in the making
 RUNS = Path(".snakemake/log")  # a log for each time that Snakemake was started
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # of the plugin: rule_NAME/WILDCARDS/NUMBER.log
+LOCKED = (
+    "distillery: another Snakemake is at work in this folder, or was killed here: if none runs, `snakemake --unlock`, "
+    "then the same command"
+)
 COMMENT = "rule_"  # how the comments begin that the plugin gives its Slurm jobs
 
 
@@ -51,6 +56,11 @@ def is_silent(workflow: Any) -> bool:
     return "ALL" in {getattr(level, "name", "") for level in workflow.output_settings.quiet or ()}
 
 
+def is_locked(workflow: Any) -> bool:
+    """Whether the Snakemake that a person started finds the locks of another one, which may be alive or not."""
+    return bool(workflow.is_main_process) and LOCKS.is_dir() and any(LOCKS.iterdir())
+
+
 def obey_sigterm() -> None:
     """Let SIGTERM end this Snakemake as Ctrl-C does, jobs included. By itself it would wait until they have finished.
 
@@ -65,6 +75,20 @@ def obey_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+
+
+class Refusals(logging.Handler):
+    """What Slurm says of jobs that it refuses. Snakemake says it where it lists jobs, which is quiet by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasons: dict[str, None] = {}  # a set in order
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = getattr(record, "rule_msg", None) or record.getMessage()
+        if found := re.search(r"sbatch failed.*?error message was '(.*?)'\.\n", said, re.DOTALL):
+            last = found[1].strip().splitlines()[-1:] or ["no reason given"]
+            self.reasons[last[0].removeprefix("sbatch: ").removeprefix("error: ")] = None
 
 
 def _descendants(process: int) -> list[int]:

@@ -20,7 +20,7 @@ from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, StaleInput
 from distillery.records.leaving import leaving_in_order
 from distillery.records.node_cache import sha256_once
-from distillery.records.schema import KINDS, VERSION, Sealed, read, seal
+from distillery.records.schema import KINDS, VERSION, read, seal
 
 if TYPE_CHECKING:
     import torch
@@ -119,13 +119,8 @@ class Work:
     def write(self, known: dict[Path, str] | None = None, /, **facts: Any) -> None:
         """Write the record, with the hashes of all other outputs (those not `known` are computed)."""
         document = self.head | facts | {"outputs": contents(self.job, known or {})}
-        kind = KINDS[self.job.stage]
-        if issubclass(kind, Sealed):
-            document["seal"] = ""  # filled in below, over the document as it will be read
-        document = kind.model_validate(document).model_dump(exclude_none=True)
-        if "seal" in document:
-            document["seal"] = seal(document)
-        artifacts.write_json(self.job.record, document, sort=False)
+        document = KINDS[self.job.stage].model_validate(document).model_dump(exclude_none=True)
+        artifacts.write_json(self.job.record, document | {"seal": seal(document)}, sort=False)
 
 
 def decisive(environment: dict[str, Any]) -> dict[str, Any]:

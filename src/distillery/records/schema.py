@@ -22,6 +22,10 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+class Edited(DistilleryError):
+    """Somebody changed a record after it was made."""
+
+
 class Content(_Frozen):
     """What a file holds."""
 
@@ -38,6 +42,7 @@ class Record(_Frozen):
         inputs: hash of every file that was read, by path.
         outputs: content of every other file that was written, by path. The record itself is held by whoever reads it.
         environment: software and hardware.
+        seal: hash of the record without it, against edits by hand; earlier versions of Distillery wrote none for some.
     """
 
     version: Literal[1] = VERSION
@@ -46,19 +51,14 @@ class Record(_Frozen):
     inputs: dict[str, str]
     outputs: dict[str, Content]
     environment: dict[str, Any]
+    seal: str | None = None
 
     def sha256(self, path: Path) -> str:
         """Hash of an output. Raises KeyError if the job makes no such file."""
         return self.outputs[str(path)].sha256
 
 
-class Sealed(Record):
-    """What a job says whose record no other job reads, so that no later record holds its hash. `seal` does."""
-
-    seal: str
-
-
-class DataRecord(Sealed):
+class DataRecord(Record):
     """Of the canonical arrays. `sha256_of` are hashes of the raw arrays, `content` is the hash of these.
 
     What only images have is missing where the data are none.
@@ -116,7 +116,7 @@ class TableRecord(Record):
     effect: dict[str, float] | None = None  # of that on logits: largest and mean difference, top classes changed, %
 
 
-class PairRecord(Sealed):
+class PairRecord(Record):
     """Of the file that names the weights and tables of a pair."""
 
 
@@ -151,7 +151,7 @@ class Metrics(Record):
     runs: list[dict[str, Any]]
 
 
-class ResultRecord(Sealed):
+class ResultRecord(Record):
     """Of the final tables. `table` is the main one."""
 
     table: dict[str, Any]
@@ -170,13 +170,17 @@ KINDS: dict[str, type[Record]] = {
 
 
 def seal(document: dict[str, Any]) -> str:
-    """Hash of a sealed record without its own seal."""
+    """Hash of a record, as it is written, without its own seal."""
     return sha256_json({key: value for key, value in document.items() if key != "seal"})
 
 
 def read(path: Path, kind: type[R]) -> R:
-    """Read a record. Raises DistilleryError if it is missing, damaged, or of another version of Distillery."""
+    """Read a record. Raises DistilleryError if it is missing, damaged, of another version, or edited (Edited)."""
+    document = read_json(path)
     try:
-        return kind.model_validate(read_json(path))
+        record = kind.model_validate(document)
     except ValidationError:
         raise DistilleryError(f"{path} was written by another version of Distillery: {again(path)}") from None
+    if record.seal is not None and seal(document) != record.seal:
+        raise Edited(f"{path} was changed after it was made: {again(path)}")
+    return record

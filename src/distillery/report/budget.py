@@ -83,12 +83,13 @@ def called(name: str) -> str:
 
 def said(value: Any) -> str:
     """A setting as a sentence says it."""
-    if value is None or value == []:
+    if value in (None, [], {}):
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):
         return " ".join(map(said, value))
     if isinstance(value, dict):
-        return "(" + " ".join(f"{called(k)} {said(v)}" for k, v in value.items()) + ")"
+        of = ", ".join(f"{called(k)} {said(v)}" for k, v in value.items() if k != "name" and v is not None)
+        return " ".join(filter(None, (str(value.get("name", "")), f"({of})" if of else ""))) or "none"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)

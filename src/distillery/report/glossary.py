@@ -1,8 +1,8 @@
 """What each method of a study is: its parts, the paper of each, and where its formula comes from.
 
 Papers are read from the docstrings of the components' modules or, where one file holds several, of their classes. Where
-a formula comes from is said by a component's class (`basis`), or by `methods.json` here; a method is what its weakest
-part is.
+a formula comes from is said by `methods.json` here or, of a component of the user's own, by its class (`basis`); a
+method is what its weakest part is.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from distillery.objectives import OBJECTIVES
+from distillery.objectives.basis import BASES, DESIGN, basis_of
 from distillery.objectives.plugins import PLUGINS
 from distillery.registry import Component
 from distillery.study.blocks import Method
 
-BASES = ("reproduced", "third-party reading", "declared design")
-SIGNS = {"third-party reading": "†", "declared design": "‡"}  # after a label; a reproduced method needs none
+SIGNS = {"third-party reading": "†", DESIGN: "‡"}  # after a label; a reproduced method needs none
 MEANINGS = {
+    "reproduced": "the authors' formula, compared number by number with their released code, or a textbook formula",
     "third-party reading": "as a later code base or paper reads the method, not the authors' own code",
-    "declared design": "the sources leave the formula open; the docstring declares what was chosen",
+    DESIGN: "the sources, if there are any, leave the formula open; the docstring declares what was chosen",
 }
 FILE = Path(__file__).with_name("methods.json")
 _ARXIV = re.compile(r"arXiv[: ]\s*(\d{4}\.\d{4,5})")
@@ -48,9 +49,8 @@ def parts(method: Method) -> list[Part]:
 
 
 def basis(method: Method) -> str:
-    """The weakest of its parts' bases; "" if one does not say."""
-    found = [part.basis for part in parts(method)]
-    return max(found, key=BASES.index) if all(found) else ""
+    """The weakest of its parts' bases."""
+    return max((part.basis for part in parts(method)), key=BASES.index)
 
 
 def arxiv(text: str) -> str:
@@ -66,25 +66,22 @@ def _table() -> dict[str, Any]:
 
 
 def _part(component: Component) -> Part:
-    about, link, said = _source(component.module, component.attribute)
-    basis = said or _table()["basis"].get(component.name, "")
-    return Part(component.name, about, _table()["links"].get(component.name, link), basis if basis in BASES else "")
+    about, link = _source(component.module, component.attribute)
+    # One's own is imported: a class may have its word from another.
+    said = basis_of(component, component.load()) if component.placed else _table()["basis"].get(component.name, DESIGN)
+    return Part(component.name, about, _table()["links"].get(component.name, link), said)
 
 
 @cache
-def _source(module: str, name: str) -> tuple[str, str, str]:
+def _source(module: str, name: str) -> tuple[str, str]:
     """Read a class where it stands, without importing it: that takes seconds, and a gigabyte with torch.
 
-    Returns what it is, the address of its paper, and the class's own `basis`, "" without one. The first two are the
-    first paragraph and the first arXiv number of the module's docstring or, if only the class's names a paper, of that.
+    Returns what it is and the address of its paper: the first paragraph and the first arXiv number of the module's
+    docstring or, if the class's names a paper at once or alone, of that.
     """
     found = None if module.endswith(".py") else importlib.util.find_spec(module)
     tree = ast.parse(Path(found.origin if found and found.origin else module).read_bytes())
     node = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
-    texts = [ast.get_docstring(tree) or "", (node and ast.get_docstring(node)) or ""]
-    text = next(filter(arxiv, texts), texts[0])
-    said = [ast.unparse(line) for line in node.body if isinstance(line, ast.Assign | ast.AnnAssign)] if node else []
-    basis = next(
-        (line.partition(" = ")[2].strip("'\"") for line in said if line.partition(" ")[0] in ("basis", "basis:")), ""
-    )
-    return " ".join(text.partition("\n\n")[0].split()), arxiv(text), basis
+    whole, own = ast.get_docstring(tree) or "", (node and ast.get_docstring(node)) or ""
+    text = next(filter(arxiv, (own.partition("\n\n")[0], whole, own)), whole)
+    return " ".join(text.partition("\n\n")[0].split()), arxiv(text)

@@ -7,6 +7,7 @@ from typing import Any
 
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
+from distillery.report.budget import said
 from distillery.report.published import Published, dataset_of, settings, teacher_score
 from distillery.report.recipes import described, differing
 from distillery.report.results import Cell, score
@@ -154,15 +155,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def _differs(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    return f"{name} {_text(ours.get(name))} instead of {_text(theirs.get(name))}"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name} {said(ours.get(name))} instead of {said(theirs.get(name))}"
 
 
 def _as_published(block: dict[str, Any]) -> dict[str, Any]:

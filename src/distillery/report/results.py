@@ -23,6 +23,8 @@ class Cell:
     """One entry of a table: the runs of one pair and method.
 
     Attributes:
+        label: what the table calls the method.
+        objective: its block as it is run here, defaults filled in.
         measure: what the table shows of it.
         expected: the seeds that the study declares.
         runs: what `evaluate` measured, by seed, in the order of `expected`; under "facts" what its job says of all its
@@ -35,11 +37,13 @@ class Cell:
 
     pair: str
     method: str
+    label: str
     measure: Measure
     expected: tuple[int, ...]
     runs: dict[int, dict[str, Any]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
     kept: tuple[int, ...] = ()
+    objective: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -102,10 +106,11 @@ def load(study: Study, judge: Judge) -> Results:
     Files of cells or seeds that the study does not declare are not looked at.
     """
     task = task_of(study.task)
-    cells = {(p, m): Cell(p, m, task.main, ()) for p in study.pairs for m in study.methods}
+    cells = {(p, m): Cell(p, m, study.label(m), task.main, ()) for p in study.pairs for m in study.methods}
     for pair, method, block in study.cells():
         cell, job = cells[pair, method], judge.plan.job("evaluate", pair=pair, method=method, seed=block)
         cell.expected += job.seeds
+        cell.objective = dict(job.values["objective"])
         verdict, found = judge.verdict(job), [(job.record, job.outputs["predictions"], job.seeds)]
         missing = {seed: f"{job.record} holds no seed {seed}" for seed in job.seeds}
         if not verdict.current:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from distillery.data import SOURCES
 from distillery.report.budget import called, compared, said
+from distillery.report.notes import ranges
 from distillery.report.recipes import described, precision_of
 from distillery.report.results import Results
-from distillery.report.table import Table
+from distillery.report.table import Table, alike
 from distillery.report.text import counted, listed, number
 
 SPLITS = ("train", "val", "test")
@@ -26,10 +29,10 @@ def trained(results: Results, table: Table) -> list[tuple[str, str]]:
     told.append(("Protocol", protocol(results)))
     if facts:
         told.append(("Budget", _budget(results)))
-    seeds = [str(seed) for seed in sorted({s for cell in results for s in cell.expected})]
+    seeds = {seed for cell in results for seed in cell.expected}
     runs = f"{sum(len(cell.runs) for cell in results):,} of {counted(len(study.runs()), 'run')} measured"
     methods = counted(len(study.methods), "method")
-    told.append(("Runs", f"{methods}, {counted(len(seeds), 'seed')} ({listed(seeds)}): {runs}"))
+    told.append(("Runs", f"{methods}, {counted(len(seeds), 'seed')} ({listed(ranges(seeds))}): {runs}"))
     told.append(("Command", "snakemake --cores all, or dvc repro, with this study's params.yaml"))
     return told
 
@@ -42,12 +45,21 @@ def data(results: Results) -> str:
     more = [f"{n:,} {called(what)}" for what, n in sorted(counts.items()) if n and what not in SPLITS]
     unit = f" {results.sample}s" if "class_names" in facts else ""
     classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
-    chosen = [f"{called(k)} {said(v)}" for k, v in study.data.options.items() if k not in _NOT_SHOWN and v is not None]
+    chosen = [f"{called(k)} {said(v)}" for k, v in _flat(study.data.options) if k not in _NOT_SHOWN]
     if study.data.labelled < 1:
         chosen.append(f"labels of {100 * study.data.labelled:g} % of each class to train on")
     text = ", ".join([*splits[:-1], *(c + unit for c in splits[-1:]), *more, *classes])
     selection = f" ({', '.join(chosen)})" if chosen else ""
     return study.data.source + (f": {text}" if text else "") + selection
+
+
+def _flat(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings that say something, those of a block by their path, as a sentence lists them."""
+    for key, value in options.items():
+        if isinstance(value, dict):
+            yield from _flat({f"{key}.{inner}": of for inner, of in value.items()})
+        elif value is not None:
+            yield key, value
 
 
 def protocol(results: Results) -> str:
@@ -84,19 +96,20 @@ def _in_words(results: Results, recipe: dict[str, Any]) -> str:
             kept.pop("pad", None)
     parts = [f"{called(name)} {said(value)}" for name, value in kept.items() if value]
     return ", ".join(
-        [f"{counted(recipe['epochs'], 'epoch')} of {optimiser}, batches of {recipe['batch_size']}", rate, *parts]
+        [f"{counted(recipe['epochs'], 'epoch')} of {optimiser}, batches of {said(recipe['batch_size'])}", rate, *parts]
     )
 
 
 def _teachers(results: Results, table: Table) -> str:
     found: dict[str, str] = {}
-    main = results.task.main
+    main, shared = results.task.main, alike(results.study)
     for cell in results:
         for name, facts in cell.facts.get("teachers", {}).items():
             value = number(facts.get("last", {}).get(main.name), main.digits)
             source = results.study.teachers[name].source if name in results.study.teachers else "train"
             how = {"train": "trained here", "fetch": "fetched", "student": "a student of another study"}[source]
-            found[name] = f"{facts['architecture']} ({value}{' %' if main.unit == '%' else ''}, {how})"
+            key = f"{name}: " if name in chain.from_iterable(shared.values()) else ""
+            found[name] = f"{key}{facts['architecture']} ({value}{' %' if main.unit == '%' else ''}, {how})"
     return listed(list(found.values()))
 
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from statistics import median
 from typing import Any
 
-from distillery.evaluation.statistics import SMALLEST, summarise
+from distillery.evaluation.statistics import summarise
 from distillery.report import budget, glossary
 from distillery.report.aggregate import Aggregate, across_pairs
 from distillery.report.classwise import ClassEffect, effects
 from distillery.report.ledger import Comparison, ledger
+from distillery.report.notes import CONVENTIONS, missing, notes
 from distillery.report.published import Published
 from distillery.report.results import Cell, Results, score
-from distillery.report.verdicts import Verdict, against_baseline, best_of_columns, resolution
+from distillery.report.verdicts import Verdict, against_baseline, best_of_columns
+from distillery.study.model import Study
 from distillery.task import TOP1, Measure
-
-CONVENTIONS = {
-    "last": "the last epoch",
-    "best": "the epoch that is best on the test set (optimistic: the test set chose it)",
-}
-
-
-BOLD = "Bold: better than every other method of its column, tested likewise over all pairs of methods of the table."
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """One pair, with the names of its networks."""
+    """One pair, with what its networks are called: a teacher by its key where another has the same architecture."""
 
     pair: str
     teacher: str
@@ -96,6 +88,11 @@ class Table:
 
     def label(self, method: str | None) -> str:
         return next((row.label for row in self.rows if row.name == method), method or "a baseline")
+
+    def student(self, column: Column) -> str:
+        """What stands for a student above its column: with the pair, where another has networks of the same names."""
+        alike = [c for c in self.columns if (c.teacher, c.student) == (column.teacher, column.student)]
+        return column.student if len(alike) == 1 else f"{column.student} ({column.pair})"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -129,8 +126,8 @@ def build(results: Results) -> Table:
     study, convention = results.study, results.study.tables.convention
     alone = [m for m, spec in study.methods.items() if spec.objective == results.task.plain and not spec.plus]
     order = alone + [m for m in study.methods if m not in alone]
-    verdicts, best, notes = against_baseline(results), best_of_columns(results), budget.footnotes(results)
-    letters = {method: _letter(i) for i, method in enumerate(m for m in order if m in notes)}
+    verdicts, best, apart = against_baseline(results), best_of_columns(results), budget.footnotes(results)
+    letters = {method: _letter(i) for i, method in enumerate(m for m in order if m in apart)}
     signs = {m: glossary.SIGNS.get(glossary.basis(study.methods[m]), "") for m in order}
     rows = [_teacher_row(results)]
     for method in order:
@@ -146,18 +143,34 @@ def build(results: Results) -> Table:
         convention=convention,
         measure=results.task.main,
         baseline=study.tables.baseline,
-        columns=tuple(Column(n, " + ".join(p.teachers), p.student) for n, p in study.pairs.items()),
+        columns=tuple(
+            Column(n, " + ".join(_called(study, t) for t in p.teachers), p.student) for n, p in study.pairs.items()
+        ),
         rows=tuple(rows),
         aggregates=tuple(across_pairs(results)),
-        notes=tuple(_notes(results, verdicts)),
+        notes=tuple(notes(results, verdicts, bool(best))),
         footnotes=(
-            *(f"{letters[m]}: {notes[m]}" for m in letters),
+            *(f"{letters[m]}: {apart[m]}" for m in letters),
             *(f"{s}: {b}, {glossary.MEANINGS[b]}" for b, s in glossary.SIGNS.items() if s in signs.values()),
         ),
-        missing=tuple(_missing(results)),
+        missing=tuple(missing(results)),
         published=tuple(ledger(results)),
         classwise=tuple(effects(results)),
     )
+
+
+def alike(study: Study) -> dict[str, list[str]]:
+    """The architectures that several teachers of pairs have, and the keys that tell these apart."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for pair in study.pairs.values() for name in pair.teachers):
+        found.setdefault(study.teachers[name].architecture, []).append(name)
+    return {architecture: names for architecture, names in found.items() if len(names) > 1}
+
+
+def _called(study: Study, name: str) -> str:
+    """A teacher's architecture or, where another has the same, its key."""
+    architecture = study.teachers[name].architecture
+    return name if name in alike(study).get(architecture, []) else architecture
 
 
 def _letter(i: int) -> str:
@@ -192,82 +205,3 @@ def _entry(cell: Cell, convention: str, verdict: Verdict | None, best: bool) -> 
         mark=verdict.mark,
         seeds_needed=verdict.seeds_needed,
     )
-
-
-def _notes(results: Results, verdicts: dict[tuple[str, str], Verdict]) -> list[str]:
-    """What a reader must know to read the numbers."""
-    study, tables = results.study, results.study.tables
-    main = results.task.main
-    label = main.label[0].upper() + main.label[1:]
-    direction = "" if main.higher_is_better else " (lower is better)"
-    notes = [
-        f"{label}{direction} of {CONVENTIONS[tables.convention]}; mean ± standard deviation (n runs, one per seed)."
-    ]
-    if main.share and (count := results.first().get("test_images")):
-        notes.append(f"{count:,} test {results.sample}s: one {results.sample} is {100 / count:.2g} points.")
-    if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
-        notes.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
-    if tables.baseline:
-        notes += _about_differences(study.label(tables.baseline), resolution(results), verdicts, main)
-    if kept := [f"{study.label(c.method)} ({_numbers(c.kept)})" for c in results if c.kept]:
-        notes.append(f"Measured earlier, by the code of their records, and kept without weights: {', '.join(kept)}.")
-    if others := _taught_by_others(results):
-        notes.append(f"Taught by another training of the teacher than the one shown: {', '.join(others)}.")
-    if max(len(cell.runs) for cell in results) >= SMALLEST:
-        notes.append(BOLD)
-    return notes
-
-
-def _taught_by_others(results: Results) -> list[str]:
-    """The runs of another teacher than their pair's first run had: it may have been trained again since."""
-    found = []
-    for cell in results:
-        shown = _weights(results.first(cell.pair))
-        others = [s for s, run in cell.runs.items() if _weights(run["facts"]).items() - shown.items()]
-        if others:
-            found.append(f"{cell.pair}, {results.study.label(cell.method)} ({_numbers(others)})")
-    return found
-
-
-def _weights(facts: dict[str, Any]) -> dict[str, Any]:
-    """The hash of each teacher's weights, as far as a record says."""
-    hashes = {name: teacher.get("trained", {}).get("sha256") for name, teacher in facts.get("teachers", {}).items()}
-    return {name: known for name, known in hashes.items() if known}
-
-
-def _about_differences(
-    baseline: str, resolve: float | None, verdicts: dict[tuple[str, str], Verdict], measure: Measure
-) -> list[str]:
-    tested = [v for v in verdicts.values() if v.p is not None]
-    untested = len(verdicts) - len(tested)
-    why = f"{untested} of {len(verdicts)} could not be tested (fewer than 3 common seeds, or no spread)"
-    if not tested:
-        return [f"Differences are to {baseline}, paired by seed; {why}."]
-    comparisons = f"over {len(tested)} comparison{'s' if len(tested) > 1 else ''}" + (f"; {why}" if untested else "")
-    notes = [
-        f"Differences are to {baseline}, paired by seed. ▲/▼: significantly better/worse than {baseline} "
-        f"(paired t-test, Holm-corrected p < 0.05, {comparisons})."
-    ]
-    points = "-point" if measure.unit == "%" else ""
-    if needed := [v.seeds_needed for v in tested if v.seeds_needed]:
-        notes.append(
-            f"Detecting a {resolve:g}{points} difference from {baseline} with 80 % power needs {round(median(needed))} "
-            f"seeds per method (median over the cells, {min(needed)} to {max(needed)}; for a single comparison)."
-        )
-    return notes
-
-
-def _missing(results: Results) -> list[str]:
-    """One line for each group of missing runs with the same reason."""
-    lines = []
-    for cell in results:
-        reasons: dict[str, list[int]] = {}
-        for seed, why in cell.missing.items():
-            reasons.setdefault(why, []).append(seed)
-        for why, seeds in reasons.items():
-            lines.append(f"{cell.pair}, {cell.method}, {_numbers(seeds)}: {why}")
-    return lines
-
-
-def _numbers(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) != 1 else ''} {', '.join(map(str, seeds))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
@@ -43,6 +44,16 @@ def against_baseline(results: Results) -> dict[Key, Verdict]:
     corrected = _corrected(found)
     main, resolve = results.task.main, resolution(results)
     return {key: Verdict(d, corrected.get(key), _seeds(d, resolve), main) for key, d in found.items()}
+
+
+def explained(marks: Iterable[str | None], baseline: str) -> str:
+    """What the arrows of a table say: of those that it has, or that there are none."""
+    seen = {*marks}
+    found = [(sign, mark) for sign, mark in (("▲", "better"), ("▼", "worse")) if mark in seen]
+    if not found:
+        return f"None is significantly better or worse than {baseline}"
+    signs, words = ("/".join(texts) for texts in zip(*found, strict=True))
+    return f"{signs}: significantly {words} than {baseline}"
 
 
 def resolution(results: Results) -> float | None:

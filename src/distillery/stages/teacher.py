@@ -136,6 +136,12 @@ def _fetch(source: Source, work: Work, trainee: Trainee, loader: Loader, data: A
     said, measure = judged or _judged(work, scores, taught, source, found)
     part = f", its {found.part}" if found.part else ""
     print(f"teacher {teacher}: {gate.in_words(said, measure)}, from {found.url}{part}", flush=True)
+    if own and own.size:
+        print(f"teacher {teacher} is shown images of {own.size} pixels: `preprocessing` would say another size")
+    chance = 100 / len(data.class_names) if measure is TOP1 else -1.0
+    if said.get(TOP1.name, 0.0) <= chance:
+        order = ", ".join(data.class_names[:3])
+        print(f"teacher {teacher} is no better than chance: are its classes the data's, in this order ({order}, ...)?")
     carried = {key: values[key] for key in ("preprocessing", "licence", "classes") if key in values}
     published = {f"published_{(measure or TOP1).name}": source.accuracy}
     return {"fetched": asdict(found) | scores | published | {"gate": said} | carried}

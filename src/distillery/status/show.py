@@ -10,16 +10,16 @@ from rich.table import Table
 
 from distillery.pipeline.job import STAGES, Plan
 from distillery.status.remaining import remaining, sentence, words
-from distillery.status.states import DONE, FAILED, RUNNING, STALE, STATES, WAITING, Standing, Status, look
+from distillery.status.states import DONE, FAILED, RUNNING, STALE, STATES, STOPPED, WAITING, Standing, Status, look
 from distillery.study.model import Study
 
 _MOST = 10  # lines of each list, unless all are asked for
-_WIDEST = 200  # characters of a log's last line
-_STYLE = {"done": "green", "running": "cyan", "failed": "bold red", "stale": "yellow"}
+_WIDEST = 600  # characters of a log's last line: a sentence ends with what to do
+_STYLE = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "stale": "yellow"}
 
 
 def show(study: Study, plan: Plan, everything: bool = False, console: Console | None = None) -> None:
-    """Print where the study stands. `everything`: all running and failed jobs, not only the first ten."""
+    """Print where the study stands. `everything`: all jobs that run, failed or were stopped, not only the first ten."""
     console = console or Console()
     standing, now = look(plan), time.time()
     done, total = len(standing.of(DONE)), len(standing.statuses)
@@ -27,7 +27,8 @@ def show(study: Study, plan: Plan, everything: bool = False, console: Console | 
     console.print(_table(standing))
     most = None if everything else _MOST
     _list(console, "running", [_running(s, now) for s in standing.of(RUNNING)], most)
-    _list(console, "failed", [_failed(s) for s in standing.of(FAILED)], most)
+    for state in (FAILED, STOPPED):
+        _list(console, state, [_ended(s) for s in standing.of(state)], most)
     _list(console, "stale", _stale(standing.of(STALE)), most)
     for line in _slurm(standing):
         _line(console, line)
@@ -35,16 +36,21 @@ def show(study: Study, plan: Plan, everything: bool = False, console: Console | 
 
 
 def failures(plan: Plan) -> list[str]:
-    """The failed jobs of a study, one line each: what the log's last line says, and where the log is."""
-    failed = look(plan).of(FAILED)
-    more = [f"  and {len(failed) - _MOST} more: `distillery status --all`"] if len(failed) > _MOST else []
-    return [f"{len(failed)} job(s) failed:", *(f"  {_failed(status)}" for status in failed[:_MOST]), *more]
+    """The jobs of a study that failed or were stopped, one line each: the last line of its log, and where that is."""
+    standing, lines = look(plan), list[str]()
+    for state, verb in ((FAILED, "failed"), (STOPPED, "stopped")):
+        if found := standing.of(state):
+            lines += [f"{len(found)} job(s) {verb}:", *(f"  {_ended(status)}" for status in found[:_MOST])]
+        if len(found) > _MOST:
+            lines.append(f"  and {len(found) - _MOST} more: `distillery status --all`")
+    return lines
 
 
 def _table(standing: Standing) -> Table:
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     shown.add_column("stage")
-    states = [s for s in STATES if s != WAITING or standing.queue.answered]
+    rare = {WAITING: standing.queue.answered, STOPPED: standing.of(STOPPED)}
+    states = [state for state in STATES if rare.get(state, True)]
     for state in states:
         shown.add_column(state, justify="right", style=_STYLE.get(state))
     shown.add_column("total", justify="right")
@@ -87,7 +93,7 @@ def _clock(moment: float, now: float) -> str:
     return time.strftime("%H:%M" if same else "%d %b %H:%M", time.localtime(moment))
 
 
-def _failed(status: Status) -> str:
+def _ended(status: Status) -> str:
     said = status.why if len(status.why) <= _WIDEST else f"{status.why[: _WIDEST - 3]}..."
     return f"{status.job.name}: {said}  ({status.job.log})"
 

@@ -1,4 +1,4 @@
-"""The state of every job of a study: done, running, waiting, failed, stale or to do."""
+"""The state of every job of a study: done, running, waiting, failed, stopped, stale or to do."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from distillery.records.io import read_json
 from distillery.status.locks import Holder, Writers, holder
 from distillery.status.slurm import Queue, ask, slurm_log
 
-DONE, RUNNING, WAITING, FAILED, STALE, TODO = STATES = ("done", "running", "waiting", "failed", "stale", "to do")
+STATES = ("done", "running", "waiting", "failed", "stopped", "stale", "to do")
+DONE, RUNNING, WAITING, FAILED, STOPPED, STALE, TODO = STATES
 _SILENT = 3600.0  # seconds that a process of another machine may be silent; an epoch can take long
-_SILENTLY = "failed without a message (if Slurm refused it, `snakemake --profile slurm --quiet host` shows why)"
+_SILENTLY = "failed without a message (if Slurm refused it, `snakemake --profile slurm` ends with Slurm's reason)"
 _TAIL = 1 << 12  # bytes of a stage's own log: its last lines
 _SLURM_TAIL = 1 << 18  # of Slurm's: Snakemake names every input of a failed job, twice, after what Slurm wrote
 _PROGRESS = re.compile(r"(?:seed (\d+))?: (epoch|image|MB) (\d+)/(\d+)")
@@ -29,7 +30,8 @@ class Status:
     """A job and its state.
 
     Attributes:
-        why: of a failed one the last line of its log; of a stale one what changed; of a waiting one Slurm's reason.
+        why: of a failed or stopped one the last line of its log; of a stale one what changed; of a waiting one Slurm's
+            reason.
         host: where it runs.
         since: when it began (seconds since 1970).
         progress: how far it is, in words.
@@ -90,7 +92,12 @@ def _state(job: Job, unmade: list[Status], queue: Queue, writers: Writers, judge
 
 def _upstream(first: Status) -> str:
     stage = first.job.stage
-    again = {STALE: f"made from a stale {stage}", TODO: f"its {stage} is missing", FAILED: f"its {stage} failed"}
+    again = {
+        STALE: f"made from a stale {stage}",
+        TODO: f"its {stage} is missing",
+        FAILED: f"its {stage} failed",
+        STOPPED: f"its {stage} was stopped",
+    }
     return again.get(first.state, f"its {stage} is being made again")
 
 
@@ -120,7 +127,7 @@ def _running(job: Job, host: str, since: float) -> Status:
 
 
 def _unfinished(job: Job, held: Holder | None, queue: Queue) -> Status:
-    """A job without outputs that nobody makes: never begun, or failed, or killed."""
+    """A job without outputs that nobody makes: never begun, stopped in order, or failed, or killed."""
     finished = _mtime(job.provenance)  # its outputs were there once, and were removed since
     of_slurm = slurm_log(job, queue)
     logged = max(_mtime(job.log), _mtime(of_slurm))
@@ -134,7 +141,7 @@ def _unfinished(job: Job, held: Holder | None, queue: Queue) -> Status:
     why = "; ".join(filter(None, (killed, said))) or _SILENTLY
     if "goes on from there" not in why and any(path.exists() for path in job.checkpoints):
         why += " [continues from its checkpoint]"
-    return Status(job, FAILED, why)
+    return Status(job, STOPPED if why.startswith("stopped ") else FAILED, why)
 
 
 def _told(job: Job) -> float:

@@ -21,6 +21,7 @@ from distillery.records.header import Header
 from distillery.records.io import below, load_tensors
 from distillery.study.blocks import Method
 
+_BRIGHTEST = 2.0  # resizing overshoots a little; levels of grey do by far
 FILES = ("model.safetensors", "students.safetensors")  # what a folder is looked through for
 
 
@@ -72,7 +73,7 @@ class Classifier(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """Map (B, C, H, W) images, uint8 as the data has them or float in [0, 1], to what the network takes.
 
-        Raises DistilleryError for another shape or type.
+        Raises DistilleryError for another shape or type, on a CPU also for floats that are far beyond 1.
         """
         channels = self.metadata.image[0]
         if images.ndim != 4 or images.shape[1] != channels:
@@ -80,6 +81,11 @@ class Classifier(nn.Module):
             raise DistilleryError(f"images are a tensor of batch x {channels} x height x width, not {shape}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise DistilleryError(f"images are uint8, or float in [0, 1], not {images.dtype}")
+        looked_at = images.is_floating_point() and images.device.type == "cpu" and not torch.compiler.is_compiling()
+        if looked_at and images.numel() and (most := float(images.max())) > _BRIGHTEST:
+            raise DistilleryError(
+                f"images are uint8, or float in [0, 1], and these reach {most:g}: divide by {self.metadata.scale:g}"
+            )
         gain = self.gain_of_bytes if images.dtype == torch.uint8 else self.gain
         return images.to(gain.dtype) * gain + self.offset
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from distillery.data.photo_set import PhotoSet
 from distillery.data.pictured import Pictured, open_pictured
 from distillery.errors import DistilleryError, StaleInput
+from distillery.errors.words import nearest
 from distillery.evaluation.statistics import Summary, summarise
 from distillery.pipeline.current import MISSING, Judge
 from distillery.pipeline.job import Job
@@ -22,7 +24,6 @@ from distillery.pipeline.planner import PARAMS, current
 from distillery.records import io as artifacts
 from distillery.records.header import KEY, Header
 from distillery.records.schema import Metrics, RunRecord, read
-from distillery.registry import nearest
 from distillery.students import formats
 from distillery.students.card import card
 from distillery.students.classifier import Student, load_student
@@ -102,19 +103,14 @@ def export(
     set_up(recipe)  # as it was measured
     if "export" in (task := task_of(study.task)).parts:
         [run] = [run for run in read(measured.record, Metrics).runs if run["seed"] == seed]
-        with artifacts.scratch(folder) as temporary:
-            new = temporary / "new"
-            new.mkdir(parents=True)
+        with _filled(folder) as new:
             reached = task.part("export")(weights, seed, trained.reads["arrays"], recipe, new, asked)
             _same(next(iter(reached)), reached, run["last"][task.main.name], task.main)
-            _put(new, folder)
         return folder, reached
     if not (task.main.name == "top1" and issubclass(task.part("training"), ClassTraining)):
         raise DistilleryError(f"students of the task {task.name} cannot be exported: their weights are in {weights}")
     student = load_student(weights, seed)
-    with artifacts.scratch(folder) as temporary:
-        new = temporary / "new"
-        new.mkdir(parents=True)
+    with _filled(folder) as new:
         data = open_pictured(trained.reads["arrays"])
         _write(student, new, data)
         programs: dict[str, Program] = {WEIGHTS: load_student(new)}
@@ -129,7 +125,6 @@ def export(
         for name in checked:
             _same(name, checked, facts.measured, task.main)
         (new / CARD).write_text(card(facts), encoding="utf-8")
-        _put(new, folder)
     return folder, checked
 
 
@@ -141,6 +136,23 @@ def _same(file: str, reached: Mapping[str, float], said: float, measure: Measure
             f"{file} reaches {reached[file]:.{digits}f}{unit} and the table says {said:.{digits}f}{unit}, so it is not "
             "the same student: export it where it was evaluated, with the same packages"
         )
+
+
+@contextmanager
+def _filled(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside the one that was asked for, and put what it was filled with there. Errors name that."""
+    with artifacts.scratch(folder) as temporary:
+        new = temporary / "new"
+        try:
+            new.mkdir(parents=True)
+            yield new
+            _put(new, folder)
+        except DistilleryError as error:
+            raise type(error)(str(error).replace(str(new), str(folder))) from error
+        except FileNotFoundError as error:
+            if Path(str(error.filename)).is_relative_to(temporary):
+                raise DistilleryError(f"cannot make {folder} there: name another folder by --to") from error
+            raise
 
 
 def _put(new: Path, folder: Path) -> None:

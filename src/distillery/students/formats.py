@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,9 @@ def write_torch(classifier: Classifier, path: Path) -> None:
     """Write a program for `torch.export.load`: (B, C, H, W) float32 images in [0, 1], any B, to (B, classes) logits."""
     dynamic = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(_float32(classifier), _example(classifier), dynamic_shapes=dynamic)
-    torch.export.save(program, path, extra_files={f"{k}.json": v for k, v in _told(classifier).items()})
+    written = io.BytesIO()  # of a disk that is full torch's own writer speaks in frames of C++
+    torch.export.save(program, written, extra_files={f"{k}.json": v for k, v in _told(classifier).items()})
+    path.write_bytes(written.getvalue())
 
 
 def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:

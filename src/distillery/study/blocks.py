@@ -5,6 +5,7 @@ Every default is the CIFAR-100 protocol of the field.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -13,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    StringConstraints,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -23,8 +23,14 @@ from distillery.config import Problems
 from distillery.errors import DistilleryError
 from distillery.recipe import AUGMENTATIONS, PARTS
 
-# Files and folders are called like it, which have at most 255 letters.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$", max_length=100)]
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", text) or len(text) > 100:
+        raise ValueError("a name of at most 100 letters (a to z), digits and _, with single - between them")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]  # files and folders are called like it, which have at most 255 letters
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -46,7 +52,8 @@ class Block(BaseModel):
     def _no_flag_is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse true and false where a key takes numbers: Python, and pydantic after it, count them as 1 and 0."""
         flags = any(isinstance(v, bool) for v in (value if isinstance(value, list | tuple) else [value]))
-        if flags and not {bool, Any} & _within(cls.model_fields[str(info.field_name)].annotation):
+        kinds = _within(cls.model_fields[str(info.field_name)].annotation)
+        if flags and {int, float} & kinds and not {bool, Any} & kinds:
             raise ValueError("a number")
         return value
 

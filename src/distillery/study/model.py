@@ -10,11 +10,11 @@ import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
-    StringConstraints,
     Tag,
     field_validator,
     model_serializer,
@@ -23,6 +23,12 @@ from pydantic import (
 from distillery.records.io import DistilleryError
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("64 hexadecimal digits (0 to 9, a to f)")
+    return text
 
 
 class Data(Block):
@@ -80,7 +86,7 @@ class Teacher(Block):
     ] = "own"
     classes: Literal["data", "imagenet"] = "data"
     member: str | None = None
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    sha256: Annotated[str, AfterValidator(_sha256)] | None = None
     accuracy: float | None = Field(None, gt=0, le=100)
     fallback: Literal["none", "train"] = "none"
     study: Name | None = None
@@ -94,7 +100,7 @@ MOST_SEEDS = 10_000  # of a block: more were never meant
 class Pair(Block):
     """Teacher (or teachers, for ensemble distillation) and student architecture."""
 
-    teacher: Name | tuple[Name, ...]
+    teacher: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
     student: str
     recipe: dict[str, Any] = Field(default_factory=dict)
 
@@ -136,7 +142,7 @@ class Study(Block):
     @field_validator("task", mode="before")
     @classmethod
     def _named(cls, task: Any) -> Any:
-        if isinstance(task, dict) and "name" not in task:
+        if isinstance(task, dict) and not isinstance(task.get("name"), str):
             raise ValueError("name the task, as in `task: {name: classification}`")
         return {"name": task} if isinstance(task, str) else task
 

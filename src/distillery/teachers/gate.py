@@ -26,7 +26,7 @@ from distillery.data.pictured import Pictured
 from distillery.errors import DistilleryError
 from distillery.records.preprocessing import Preprocessing
 from distillery.task import TOP1, Measure
-from distillery.teachers.released import Source
+from distillery.teachers.released import Source, is_remote
 
 PASSED, PART, NOTHING = "as published", "not decided: a part of the test images", "nothing published"
 UNTESTED = "not tested: it does not do this task by itself"
@@ -66,9 +66,9 @@ def judge(teacher: str, url: str, measure: Measure, measured: float, images: int
     if abs(measured - source.accuracy) > tolerance + 1e-6:
         raise DistilleryError(
             f"teacher {teacher} from {url} reaches a {measure.label} of {_shown(measured, measure)}, more than "
-            f"{tolerance:.2g} points from its published {_shown(source.accuracy, measure)}: take another mirror, "
-            f"correct `teachers.{teacher}.accuracy` if this is another teacher, or `teachers.{teacher}.preprocessing` "
-            "if it saw other images"
+            f"{tolerance:.2g} points from the {_shown(source.accuracy, measure)} that it should: "
+            f"{'take another mirror, ' if is_remote(url) else ''}correct `teachers.{teacher}.accuracy` if this is "
+            f"another teacher, or `teachers.{teacher}.preprocessing` if it saw other images"
         )
     return found | {"verdict": PASSED, "tolerance": tolerance}
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.errors import DistilleryError
+from distillery.errors.words import nearest
 from distillery.models import NETWORKS
 from distillery.models.foreign import import_timm
 from distillery.records.preprocessing import Preprocessing
-from distillery.registry import Unknown, nearest
+from distillery.registry import Unknown
 
 HUB = "https://huggingface.co/{}/resolve/main/{}"
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a model on the hub

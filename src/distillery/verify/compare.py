@@ -5,6 +5,9 @@ distribution. So cells are compared as methods are in a table: paired by seed, b
 tested cells (Holm). "Within the interval" says that no difference was found; the interval says how small a difference
 would have been. What cannot be tested reproduces nothing: fewer than three common seeds, or differences that are all
 equal (see `statistics.paired`), unless they are all zero.
+
+A copy with more seeds is a copy of the same study: the seeds of both are compared. If they were trained in other
+blocks, no file holds just their bits, and all that was measured of them is compared: "same numbers".
 """
 
 from __future__ import annotations
@@ -13,20 +16,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distillery.evaluation.statistics import ALPHA, FLAT, SMALLEST, holm, paired
-from distillery.pipeline.current import difference
+from distillery.errors import DistilleryError
+from distillery.evaluation.statistics import ALPHA, FLAT, SMALLEST, holm, paired, summarise
 from distillery.pipeline.job import Job, Plan
+from distillery.verify.parting import jobs_of, parting
 from distillery.verify.record import Recorded
 
 DECIDES_RESULTS = False
-SAME, WITHIN, UNTESTED, DIFFERENT, MISSING = (
+SAME, EQUAL, WITHIN, UNTESTED, DIFFERENT, MISSING = (
     "same bits",
+    "same numbers",
     "within the interval",
     "cannot be tested",
     "different",
     "missing",
 )
-_LINES = ("pair",)  # stages whose outputs only name those of others
+SHOWN = 3  # parameters that differ, of two studies that are not the same
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,12 @@ class Compared:
     """One cell of both tables.
 
     Attributes:
-        ours, theirs: the means, in the measure's unit; None where there is none.
-        difference, interval: ours minus theirs over the common seeds, and half the 95 % interval of it.
+        ours, theirs: the means over the common seeds, in the measure's unit; None where there is none.
+        difference, interval: ours minus theirs, and half the 95 % interval of it.
         p: corrected; None if there is no test.
         parted: the first job whose outputs differ, "" if none does, None if the other copy kept no hashes.
         why: what was different before that: what the job was told, or nothing but machine and versions.
+        common, here, there: the seeds that both copies have, and those of one only; none of a teacher.
     """
 
     pair: str
@@ -52,6 +58,9 @@ class Compared:
     p: float | None = None
     parted: str | None = None
     why: str = ""
+    common: tuple[int, ...] = ()
+    here: tuple[int, ...] = ()
+    there: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,6 @@ class Verification:
 
     Attributes:
         theirs: what the other copy is called.
-        asked: parameters in which the two studies differ, one clause each; then they are not the same study.
         machines: in what hardware and versions they differ, one clause each.
         digits: decimals of the measure.
     """
@@ -68,7 +76,6 @@ class Verification:
     study: str
     theirs: str
     cells: tuple[Compared, ...]
-    asked: tuple[str, ...]
     machines: tuple[str, ...]
     unit: str
     digits: int
@@ -78,12 +85,25 @@ class Verification:
 
     @property
     def reproduced(self) -> bool:
-        """Whether it is the same study, all cells are there, some could be tested, and no difference was found."""
-        return not self.asked and not self.count(DIFFERENT, MISSING) and self.count(SAME, WITHIN) > 0
+        """Whether all cells are there, some could be tested, and no difference was found."""
+        return not self.count(DIFFERENT, MISSING) and self.count(SAME, EQUAL, WITHIN) > 0
+
+
+def refuse_another(ours: Recorded, theirs: Recorded) -> None:
+    """Raise DistilleryError if the other copy is of a study with other parameters: no cell of it can be compared.
+
+    More seeds make no other study.
+    """
+    if asked := list(_asked(ours, theirs)):
+        more = f", and {len(asked) - SHOWN} more" if len(asked) > SHOWN else ""
+        raise DistilleryError(
+            f"{theirs.name} holds another study: {'; '.join(asked[:SHOWN])}{more}: name a revision or a folder that "
+            "holds a record of this one"
+        )
 
 
 def compare(plan: Plan, ours: Recorded, theirs: Recorded) -> Verification:
-    """Compare the results here with another copy of them."""
+    """Compare the results here with another copy of them, of the same study."""
     mine, other = _entries(ours), _entries(theirs)
     labels = {row["name"]: row["label"] for side in (theirs, ours) for row in side.tables.table["rows"]}
     cells = [
@@ -91,9 +111,8 @@ def compare(plan: Plan, ours: Recorded, theirs: Recorded) -> Verification:
         for key in dict.fromkeys([*mine, *other])
     ]
     measure = ours.tables.table["measure"]
-    asked, machines = tuple(_asked(ours, theirs)), tuple(_machines(ours, theirs))
-    title = plan.layout.study
-    return Verification(title, theirs.name, tuple(_judged(cells)), asked, machines, measure["unit"], measure["digits"])
+    machines, title = tuple(_machines(ours, theirs)), plan.layout.study
+    return Verification(title, theirs.name, tuple(_judged(cells)), machines, measure["unit"], measure["digits"])
 
 
 def _entries(side: Recorded) -> dict[tuple[str, str], dict[str, Any]]:
@@ -114,28 +133,48 @@ def _cell(
 ) -> Compared:
     """One cell, tested but not yet corrected for there being others."""
     pair, name = key
-    left: float | None = mine["mean"] if mine else None
-    right: float | None = other["mean"] if other else None
-    cell = Compared(pair, name, label, MISSING, left, right)
-    if mine is None or other is None or left is None or right is None:
+    means = [entry["mean"] if entry else None for entry in (mine, other)]
+    cell = Compared(pair, name, label, MISSING, ours=means[0], theirs=means[1])
+    if mine is None or other is None or cell.ours is None or cell.theirs is None:
         return cell
-    jobs = _jobs(plan, pair, name)
-    parted, why = _parting(jobs, theirs)
-    answered = [str(job.outputs["predictions"]) for job in jobs if job.stage == "evaluate"]
-    known = parted == "" or (
-        parted is None and answered
-    )  # a table's record holds hashes of the predictions in any case
-    alike = all(ours.tables.inputs.get(path) == theirs.tables.inputs.get(path) for path in answered)
-    if known and alike and left == right:
-        return replace(cell, verdict=SAME, difference=0.0, interval=0.0, parted=parted)
-    found = paired(*(dict(zip(entry["seeds"], entry["values"], strict=True)) for entry in (mine, other)))
+    left, right = (dict(zip(entry["seeds"], entry["values"], strict=True)) for entry in (mine, other))
+    common = tuple(seed for seed in left if seed in right)
+    here, there = (tuple(seed for seed in side if seed not in common) for side in (left, right))
+    if here or there:
+        means = [summarise([side[seed] for seed in common]).mean for side in (left, right)]
+        cell = replace(cell, ours=means[0], theirs=means[1])
+    blocks = _blocks(theirs) or _blocks(ours)
+    jobs = [job for job in jobs_of(plan, pair, name) if not job.seeds or job.keys[2] in blocks]
+    parted, why = parting(jobs, theirs)
+    cell = replace(cell, parted=parted, why=why, common=common, here=here, there=there)
+    alike = cell.ours is not None and cell.ours == cell.theirs and all(left[seed] == right[seed] for seed in common)
+    if alike and not parted and (verdict := _unchanged(cell, jobs, ours, theirs)):
+        return replace(cell, verdict=verdict, difference=0.0, interval=0.0)
+    found = paired(left, right)
     shift, interval, p = found.summary.mean, found.summary.ci95, found.p
-    if shift is None:
-        shift = left - right  # of a teacher
-    elif p is None and found.summary.n >= SMALLEST and abs(shift) < FLAT:
+    if name == "teacher" and cell.ours is not None and cell.theirs is not None:
+        shift = cell.ours - cell.theirs
+    elif shift is not None and p is None and found.summary.n >= SMALLEST and abs(shift) < FLAT:
         p = 1.0  # nothing differs, run by run
     verdict, interval = (UNTESTED, None) if p is None else (WITHIN, interval)
-    return replace(cell, verdict=verdict, difference=shift, interval=interval, p=p, parted=parted, why=why)
+    return replace(cell, verdict=verdict, difference=shift, interval=interval, p=p)
+
+
+def _unchanged(cell: Compared, jobs: list[Job], ours: Recorded, theirs: Recorded) -> str:
+    """Whether equal means come of the same bits or, of seeds in other blocks, the same numbers; "" if not known."""
+    tests = [job for job in jobs if job.stage == "evaluate"]
+    answers = [str(job.outputs["predictions"]) for job in tests]
+    if not all(ours.answers.get(path) and ours.answers[path] == theirs.answers.get(path) for path in answers):
+        return ""
+    if {*cell.common} <= {seed for job in tests for seed in job.seeds}:
+        return SAME if answers or cell.parted == "" else ""
+    mine, other = (side.measured(cell.pair, cell.name, cell.common) for side in (ours, theirs))
+    return EQUAL if all(mine) and mine == other else ""
+
+
+def _blocks(side: Recorded) -> list[str]:
+    """The blocks of seeds that a copy was trained in; none if its record does not say."""
+    return [str(block) for block in side.tables.spec.get("values", {}).get("seeds", [])]
 
 
 def _judged(cells: list[Compared]) -> Iterator[Compared]:
@@ -148,47 +187,11 @@ def _judged(cells: list[Compared]) -> Iterator[Compared]:
         yield replace(cell, p=p, verdict=DIFFERENT if p < ALPHA else WITHIN)
 
 
-def _jobs(plan: Plan, pair: str, name: str) -> list[Job]:
-    """The jobs that a cell comes from, in the order in which they run; of a teacher's row those up to the teacher."""
-    if name == "teacher":
-        last = [job for job in plan.needs(plan.job("pair", pair=pair)) if job.stage == "teacher"]
-    else:
-        last = [job for job in plan if job.stage == "evaluate" and job.keys[:2] == (pair, name)]
-    needed, todo = set[str](), list(last)
-    while todo:
-        job = todo.pop()
-        if job.name not in needed:
-            needed.add(job.name)
-            todo += plan.needs(job)
-    return [job for job in plan if job.name in needed]
-
-
-def _parting(jobs: list[Job], theirs: Recorded) -> tuple[str | None, str]:
-    """Return the first job with other outputs than in the other copy ("": none; None: not known), and the reason."""
-    if not theirs.contents:
-        return None, ""
-    for job in jobs:
-        paths = [path for name, path in job.outputs.items() if name != "record" and job.stage not in _LINES]
-        if any((known := theirs.contents.get(str(p))) is None or not known.is_in(p) for p in paths):
-            return job.name, _told(job, theirs)
-    return "", ""
-
-
-def _told(job: Job, theirs: Recorded) -> str:
-    """Say in what a job was told something else than in the other copy; all that it reads is the same."""
-    if job.name in theirs.specs:
-        return difference(theirs.specs[job.name], job)
-    spec = theirs.contents.get(str(job.path))
-    if spec is None:
-        return "the other copy does not have this job"
-    return "" if spec.is_in(job.path) else "its parameters or its code changed"
-
-
 def _asked(ours: Recorded, theirs: Recorded) -> Iterator[str]:
-    """Parameters that differ, but for labels, how the table is laid out, and which runs are kept in git."""
+    """Parameters that differ, but for seeds, labels, how the table is laid out, and which runs are kept in git."""
     mine, other = (_flat(side.tables.spec.get("values", {})) for side in (ours, theirs))
     for key in sorted({*mine, *other}):
-        shown = key.endswith(".label") or key.startswith("tables.") or key == "kept"
+        shown = key.endswith(".label") or key.startswith("tables.") or key in ("kept", "seeds")
         if shown or mine.get(key) == other.get(key):
             continue
         yield f"{key} is {mine.get(key, 'not set')} here and {other.get(key, 'not set')} there"

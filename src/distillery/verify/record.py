@@ -1,15 +1,16 @@
 """What somebody else's copy of a study says: a git or DVC revision, or a colleague's folder.
 
 Two things are read of it, where they are there: the record of its tables (`results/STUDY/table.json`), and the hashes
-of the artefacts (the records in `artifacts/STUDY`, or else `dvc.lock`).
+of the artefacts (the records in `artifacts/STUDY`, or else `dvc.lock`). Of runs that git keeps, the arrays are read.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from distillery.pipeline.job import Plan
 from distillery.pipeline.layout import Layout
 from distillery.records.io import md5_file, sha256_file
 from distillery.records.schema import KINDS, Record, ResultRecord
+from distillery.report.measures import COST
 
 DECIDES_RESULTS = False
 HASHES: dict[str, Callable[[Path], str]] = {"sha256": sha256_file, "md5": md5_file}
@@ -51,14 +53,26 @@ class Recorded:
         tables: the record of its tables.
         contents: of its artefacts, by path; empty if it has kept no hash of them.
         specs: what its jobs were told, where records say so.
-        devices: the kinds of device that its students were trained on.
+        answers: hash of the predictions of each evaluation, of kept runs too, by path.
+        runs: the lines of runs.csv.
     """
 
     name: str
     tables: ResultRecord
     contents: dict[str, Content] = field(default_factory=dict)
     specs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    devices: tuple[str, ...] = ()
+    answers: dict[str, str] = field(default_factory=dict)
+    runs: tuple[dict[str, str], ...] = ()
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds of device that its students were trained on."""
+        return tuple(sorted({row["device"] for row in self.runs if row.get("device")}))
+
+    def measured(self, pair: str, method: str, seeds: Iterable[int]) -> list[dict[str, str]]:
+        """What runs.csv says was measured of some runs, without what they cost; {} where it has no such run."""
+        rows = {int(row["seed"]): row for row in self.runs if (row["pair"], row["method"]) == (pair, method)}
+        return [{key: value for key, value in rows.get(seed, {}).items() if key not in COST} for seed in seeds]
 
 
 def recorded(where: str, plan: Plan) -> Recorded:
@@ -70,6 +84,24 @@ def recorded(where: str, plan: Plan) -> Recorded:
         return _read(where, _in_folder(Path(where)), plan)
     commit = _commit(where)
     return _read(f"{where} ({commit[:7]})", _in_commit(commit), plan)
+
+
+def refuse_itself(where: str, plan: Plan) -> None:
+    """Raise DistilleryError if nothing was measured here, and what git holds would be compared with itself."""
+    layout = plan.layout
+    if layout.all_metrics.exists():
+        return
+    kept = sorted(path for path in layout.kept.rglob("*") if path.is_file())
+    itself = f"nothing of {layout.study} was measured here, and git's tables would be compared with themselves"
+    if not kept:
+        raise DistilleryError(f"{itself}: run the study (`snakemake --cores all`), then verify")
+    if not Path(where).is_dir():
+        read = _in_commit(_commit(where))
+        if all(read(path) == path.read_bytes() for path in kept):
+            raise DistilleryError(
+                f"{itself}, for {where} keeps the same runs: name a folder with another copy of the study, as in "
+                "`distillery verify ../colleague`, or run the study"
+            )
 
 
 def here(plan: Plan) -> Recorded:
@@ -88,7 +120,8 @@ def _read(name: str, read: Reader, plan: Plan, hashes: bool = True) -> Recorded:
     contents, specs = _of_records(read, plan) if hashes else ({}, {})
     if hashes and not contents:
         contents = _of_lock(read, layout)
-    return Recorded(name, tables, contents, specs, _devices(read(files["runs"])))
+    runs = (read(files["runs"]) or b"").decode().splitlines()
+    return Recorded(name, tables, contents, specs, _answers(read, plan, tables), tuple(csv.DictReader(runs)))
 
 
 def _record(content: bytes, kind: type[Record], where: str) -> Record:
@@ -122,9 +155,17 @@ def _of_lock(read: Reader, layout: Layout) -> dict[str, Content]:
     }
 
 
-def _devices(runs: bytes | None) -> tuple[str, ...]:
-    rows = csv.DictReader(runs.decode().splitlines()) if runs else ()
-    return tuple(sorted({row["device"] for row in rows if row.get("device")}))
+def _answers(read: Reader, plan: Plan, tables: ResultRecord) -> dict[str, str]:
+    """Hashes of predictions: the tables' record holds them; where it was made of kept runs, these are read."""
+    found = dict[str, str]()
+    for job in plan:
+        if job.stage == "evaluate":
+            path = str(job.outputs["predictions"])
+            if path in tables.inputs:
+                found[path] = tables.inputs[path]
+            elif arrays := read(job.layout.kept_metrics(*job.keys).with_suffix(".safetensors")):
+                found[path] = hashlib.sha256(arrays).hexdigest()
+    return found
 
 
 def _in_folder(folder: Path) -> Reader:
@@ -155,6 +196,11 @@ def _commit(name: str) -> str:
         return found
     named = dict(line.split(" ") for line in experiments.splitlines())
     if name not in named:
+        if not _git("rev-parse", "--git-dir"):
+            raise DistilleryError(
+                f"{name!r} is no folder, and there is no git repository here of which it could be a revision: name a "
+                "folder with results of this study, as in `distillery verify ../colleague`"
+            )
         raise DistilleryError(
             f"{name!r} is neither a folder, nor a git revision, nor a DVC experiment here: name one of these"
         )

@@ -8,17 +8,19 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from distillery.report.text import listed, number
-from distillery.verify.compare import DIFFERENT, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification
+from distillery.report.notes import ranges
+from distillery.report.text import counted, listed, number
+from distillery.verify.compare import DIFFERENT, EQUAL, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification
 
 DECIDES_RESULTS = False
 HEADER = ("method", "pair", "here", "there", "difference", "verdict", "parts at")
-_STYLES = {SAME: "green", WITHIN: "green", UNTESTED: "yellow", DIFFERENT: "bold red", MISSING: "bold red"}
+_STYLES = dict.fromkeys((SAME, EQUAL, WITHIN), "green") | {UNTESTED: "yellow"}
+_STYLES |= dict.fromkeys((DIFFERENT, MISSING), "bold red")
 
 
 def parting(cell: Compared) -> str:
     """The first job whose outputs differ, in words."""
-    return {None: "not recorded there", "": "nowhere"}.get(cell.parted, cell.parted or "")
+    return {None: "not recorded", "": "nowhere"}.get(cell.parted, cell.parted or "")
 
 
 def _row(cell: Compared, digits: int) -> tuple[str, ...]:
@@ -32,9 +34,9 @@ def _row(cell: Compared, digits: int) -> tuple[str, ...]:
 def verdict(found: Verification) -> str:
     """The whole comparison in one sentence."""
     total, against = len(found.cells), f"against {found.theirs}"
-    if found.asked:
-        return f"not the same study {against}: {'; '.join(found.asked[:3])}{' ...' if len(found.asked) > 3 else ''}"
-    order = (SAME, WITHIN, UNTESTED, DIFFERENT, MISSING)
+    if any(cell.here or cell.there for cell in found.cells):
+        against += " in the seeds of both"
+    order = (SAME, EQUAL, WITHIN, UNTESTED, DIFFERENT, MISSING)
     counts = f"of {total} cells " + ", ".join(f"{n} {name}" for name in order if (n := found.count(name)))
     if failed := [cell for cell in found.cells if cell.verdict in (DIFFERENT, MISSING)]:
         return f"NOT reproduced {against}: {failed[0].label} ({failed[0].pair}) is {failed[0].verdict}; {counts}"
@@ -61,7 +63,12 @@ def notes(found: Verification) -> list[str]:
         said.append(f"First job that differs, of {count} cell(s): {job} ({cause}).")
     if len(partings) > 3:
         said.append(f"... and {len(partings) - 3} other jobs.")
-    said += [f"Differs: {clause}." for clause in found.machines]
+    said += [*_about_seeds(found), *(f"Differs: {clause}." for clause in found.machines)]
+    if found.count(EQUAL):
+        said.append(
+            "Same numbers: all that runs.csv says was measured of every common seed. The seeds were trained in other "
+            "blocks, so that no file can be compared bit for bit."
+        )
     if found.count(WITHIN, DIFFERENT):
         said.append(
             "Difference: here minus there, mean over the common seeds with its 95 % interval. Cells are different if "
@@ -69,6 +76,17 @@ def notes(found: Verification) -> list[str]:
         )
     if found.count(UNTESTED):
         said.append("Cannot be tested: fewer than three common seeds, or the same difference in every run.")
+    return said
+
+
+def _about_seeds(found: Verification) -> list[str]:
+    """Which seeds both copies have, and which only one has."""
+    groups = Counter((cell.common, cell.here, cell.there) for cell in found.cells if cell.here or cell.there)
+    said = []
+    for (common, here, there), count in groups.most_common(3):
+        alone = "; ".join(f"only {where}: {listed(ranges(s))}" for where, s in (("here", here), ("there", there)) if s)
+        both = f"Compared, means too: seeds of both copies, {listed(ranges(common))}" if common else "No common seed"
+        said.append(f"{both}; {alone} ({counted(count, 'cell')}).")
     return said
 
 

@@ -1,4 +1,4 @@
-"""Swap the teacher's top entry with its label entry where the teacher is wrong, a baseline of RLD (arXiv:2408.07703).
+"""Swap: where the teacher is wrong, its top and its label entry change places; a baseline of RLD (arXiv:2408.07703).
 
 The released baseline (zju-SWJ/RLD, type SWAP) has no cross-entropy: objective kd with ce_weight 0, kd_weight 1, T = 4
 (ImageNet: 1), and this plug-in.

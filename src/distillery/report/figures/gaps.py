@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from distillery.report.figures.families import labels, parts, place
+from distillery.evaluation.families import labels, names, place
 from distillery.report.figures.style import COLOURS, TEACHER, legend, panels, plain
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
@@ -22,14 +22,8 @@ def families(results: Results) -> list[tuple[str, dict[float, list[Cell]]]]:
             same, temperature = at
             found.setdefault(same, {}).setdefault(temperature, []).append(cell)
     groups = [cells for cells in found.values() if len(cells) > 1]
-    (names,) = labels([[_names(results, cells[min(cells)][0]) for cells in groups]])
-    return list(zip(names, groups, strict=True))
-
-
-def _names(results: Results, first: Cell) -> tuple[str, ...]:
-    """What a family may be called by its first cell; a pair has a method once, so the last is its alone."""
-    label = results.study.label(first.method)
-    return parts(first), label, f"{label}, {first.pair}"
+    (called,) = labels([[names(cells[min(cells)][0]) for cells in groups]])
+    return list(zip(called, groups, strict=True))
 
 
 def draw(results: Results, table: Table) -> Figure | None:

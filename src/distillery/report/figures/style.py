@@ -132,7 +132,7 @@ def legend(figure: Figure, axes: list[Axes], table: Table) -> None:
 
 def title_of(table: Table, pair: str) -> str:
     column = next(c for c in table.columns if c.pair == pair)
-    return f"{column.teacher} → {column.student}"
+    return f"{column.teacher} → {table.student(column)}"
 
 
 def save(figure: Figure, stem: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from distillery.report.figures.families import labels, parts, place
+from distillery.evaluation.families import labels, parts, place
 from distillery.report.figures.style import COLOURS, legend, panels, plain, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
@@ -29,7 +29,7 @@ def labelled(results: Results) -> dict[str, list[tuple[str, list[tuple[float, st
     """By pair that has some, its families with their labels, which tell them apart in every pair."""
     groups = {pair: found for pair in results.study.pairs if (found := families(results, pair))}
     firsts = {pair: [results.cells[pair, group[0][1]] for group in found] for pair, found in groups.items()}
-    names = labels([[(parts(cell), results.study.label(cell.method)) for cell in cells] for cells in firsts.values()])
+    names = labels([[(parts(cell), cell.label) for cell in cells] for cells in firsts.values()])
     return {pair: list(zip(n, groups[pair], strict=True)) for pair, n in zip(groups, names, strict=True)}
 
 

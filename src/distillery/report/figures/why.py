@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from distillery.report.figures.style import COLOURS, legend, panels
+from distillery.evaluation.families import labels
+from distillery.report.figures.style import COLOURS, legend, panels, plain
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
 
+MARKERS = "osD^vXP"
 TITLES = (
     "students by sample size",
     "variance of the risk",
@@ -19,23 +22,51 @@ TITLES = (
 )
 
 
-def draw(results: Results, table: Table) -> Figure | None:
-    """Excess log-loss and variance of the risk by sample size; of the largest, excess by what the teacher is."""
-    groups: dict[str, dict[int, Cell]] = {}
+def series(results: Results) -> list[tuple[str, str, dict[int, Cell]]]:
+    """(label, what taught, cells by sample size) of every teacher, student and method, so that none hides another.
+
+    A method with two cells of one size has two series. Without a teacher pairs train the same: these count once.
+    """
+    found: dict[tuple[str, str, str], list[dict[int, Cell]]] = {}
     for cell in (c for c in results if c.runs):
-        alone = cell.facts["cost"]["teacher_outputs"] == "none"
-        name = "labels" if alone else "teacher " + " + ".join(cell.facts["teachers"])
-        groups.setdefault(name, {})[cell.facts["recipe"]["batch_size"]] = cell
-    if len(groups) < 2:
+        size = cell.facts["recipe"]["batch_size"]
+        taught = "labels" if _alone(cell) else "teacher " + " + ".join(cell.facts["teachers"])
+        several = found.setdefault((taught, cell.facts["architecture"], cell.method), [])
+        if _alone(cell) and any(by[size].facts["recipe"] == cell.facts["recipe"] for by in several if size in by):
+            continue
+        free = next((by for by in several if size not in by), None)
+        if free is None:
+            several.append(free := {})
+        free[size] = cell
+    told = [(taught, by) for (taught, *_), several in found.items() for by in several]
+    (names,) = labels([[_names(taught, next(iter(by.values()))) for taught, by in told]])
+    return [(label, *one) for label, one in zip(names, told, strict=True)]
+
+
+def _names(taught: str, first: Cell) -> tuple[str, ...]:
+    method = f"{taught}, {first.label}"
+    return taught, method, f"{method}, {first.facts['architecture']}", f"{method}, {first.pair}"
+
+
+def draw(results: Results, table: Table) -> Figure | None:
+    """Excess log-loss and variance of the risk by sample size; of the largest, excess by what the teacher is.
+
+    A colour for each teacher, a marker for each of its series.
+    """
+    shown = series(results)
+    if len(shown) < 2:
         return None
-    figure, (losses, variances, accurate, near) = panels(table, list(TITLES))
-    for (name, cells), colour in zip(groups.items(), (*COLOURS, *COLOURS), strict=False):
+    widest = max(len(label) for label, *_ in shown)
+    figure, (losses, variances, accurate, near) = panels(table, list(TITLES), widest=widest)
+    colours = dict(zip(dict.fromkeys(taught for _, taught, _ in shown), cycle(COLOURS), strict=False))
+    markers = {taught: cycle(MARKERS) for taught in colours}
+    for label, taught, cells in shown:
         sizes = sorted(cells)
-        look: dict[str, Any] = {"color": colour, "marker": "o", "label": name}
+        look: dict[str, Any] = {"color": colours[taught], "marker": next(markers[taught]), "label": plain(label)}
         values = [[run["last"]["excess"] for run in cells[n].runs.values()] for n in sizes]
         losses.plot(sizes, [np.mean(v) for v in values], **look)
         variances.plot(sizes, [_share(cells[n]) for n in sizes], **look)
-        if name != "labels":
+        if taught != "labels":
             teacher = next(iter(cells[sizes[-1]].facts["teachers"].values()))["last"]
             for axis, measure in ((accurate, "top1"), (near, "distance")):
                 axis.plot(teacher[measure], np.mean(values[-1]), **look)
@@ -53,11 +84,14 @@ def draw(results: Results, table: Table) -> Figure | None:
     return figure
 
 
+def _alone(cell: Cell) -> bool:
+    return bool(cell.facts["cost"]["teacher_outputs"] == "none")
+
+
 def _share(cell: Cell) -> float:
     """Variance over rows of the loss with what was learnt from, as a share of that with labels; mean over runs."""
     shares = []
     for run in cell.runs.values():
-        labels = run["risk"]["labels"]["variance"]
-        alone = cell.facts["cost"]["teacher_outputs"] == "none"
-        shares.append(1.0 if alone else next(iter(run["fidelity"].values()))["risk_variance"] / labels)
+        usual = run["risk"]["labels"]["variance"]
+        shares.append(1.0 if _alone(cell) else next(iter(run["fidelity"].values()))["risk_variance"] / usual)
     return float(np.mean(shares))

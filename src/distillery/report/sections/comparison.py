@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from distillery.report import story
+from distillery.report.notes import CONVENTIONS
 from distillery.report.results import Results
 from distillery.report.sections.section import Head, Line, Section, Value
-from distillery.report.table import BOLD, CONVENTIONS, Entry, Row, Table
-from distillery.report.text import count_text, number, p_text
+from distillery.report.table import Entry, Row, Table, alike
+from distillery.report.text import count_text, counted, listed, number, p_text
+from distillery.report.verdicts import explained
 
 ACROSS = (
     "Percentile bootstrap over runs: not corrected, and no test. With few runs an interval such as [1.00, 1.00] only "
@@ -15,7 +19,7 @@ ACROSS = (
 
 
 def _header(table: Table) -> tuple[Head, ...]:
-    return (Head("method", False), *(Head(f"{c.teacher}\n→ {c.student}") for c in table.columns))
+    return (Head("method", False), *(Head(f"{c.teacher}\n→ {table.student(c)}") for c in table.columns))
 
 
 def _label(row: Row) -> Value:
@@ -55,20 +59,32 @@ def main(table: Table, caption: str = "") -> Section:
 def caption(results: Results, table: Table) -> str:
     """Of the main table in a paper: what was measured, on what, how it was trained, and what the signs mean."""
     measure, baseline = table.measure, table.label(table.baseline)
-    ns = sorted({e.n for row in table.rows if row.kind != "teacher" for e in row.entries.values()})
-    seeds = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
-    runs = "A single run" if ns[-1] == 1 else f"Mean ± standard deviation over {seeds} seeds"
+    entries = [e for row in table.rows if row.kind != "teacher" for e in row.entries.values()]
     title = f"{measure.title[0].upper()}{measure.title[1:]}"
-    told = [f"{title} on {story.data(results)}; {story.protocol(results)}. {runs}, {CONVENTIONS[table.convention]}."]
-    if any(e.p is not None for row in table.rows for e in row.entries.values()):
+    told = [
+        f"{title} on {story.data(results)}; {story.protocol(results)}.",
+        *(f"Teachers {listed(keys)}: {network}." for network, keys in alike(results.study).items()),
+        f"{_runs(entries)}, {CONVENTIONS[table.convention]}.",
+    ]
+    if tested := [e for e in entries if e.p is not None]:
         direction = "" if measure.higher_is_better else ", lower is better"
-        told.append(
-            f"Arrows: significantly better (up) or worse (down) than {baseline} (paired t-test, Holm-corrected p < "
-            f"0.05{direction})."
-        )
-    if BOLD in table.notes:
-        told.append("Bold: better than every other method.")
+        signs = explained((e.mark for e in tested), baseline)
+        told.append(f"{signs} (paired t-test, Holm-corrected p < 0.05{direction}).")
+    if any(e.best for e in entries):
+        told.append("Bold: significantly better than every other method of its column.")
     return " ".join(told)
+
+
+def _runs(entries: list[Entry]) -> str:
+    """What an entry is of. In LaTeX those of the usual number of runs do not say it."""
+    if all(e.n < 2 for e in entries):
+        return "A single run" if any(e.n for e in entries) else "No run yet"
+    whole = Counter(e.n for e in entries if e.n == e.expected).most_common(1)
+    if not whole:
+        return "Mean ± standard deviation over as many seeds as each entry says"
+    (usual, _) = whole[0]
+    others = "" if all(e.n in (0, usual) for e in entries) else " where an entry says no other number"
+    return f"Mean ± standard deviation over {counted(usual, 'seed')}{others}"
 
 
 def differences(table: Table) -> Section:

@@ -31,7 +31,7 @@ def others(results: Results, table: Table) -> Section:
         (Head("method", False), Head("pair", False), *map(Head, names)),
         tuple(rows),
         notes=(
-            "Mean ± standard deviation over runs.",
+            *(["Mean ± standard deviation over runs."] if any(s.sd is not None for of in found for s in of) else []),
             *(f"{short}: {column.label}." for short, column in zip(names, columns, strict=True)),
         ),
         figures=("reliability", "logits"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from distillery.report import glossary, story
 from distillery.report.budget import called, said
 from distillery.report.recipes import precision_of
 from distillery.report.results import Results
 from distillery.report.sections.section import Head, Line, Section, Value, words
 from distillery.report.table import Table
-from distillery.report.text import MISSING
+from distillery.report.text import MISSING, listed
 
 
 def trained(results: Results, table: Table) -> Section:
@@ -24,17 +26,33 @@ def methods(results: Results, table: Table) -> Section:
         facts = [cell.facts for cell in results if cell.method == row.name and cell.facts]
         budgets = sorted({f"{f['recipe']['epochs']} epochs, {f['cost']['images_seen']:,} samples" for f in facts})
         precisions = sorted({precision_of(f["recipe"]) for f in facts})
-        settings = [f"{called(k)} {said(v)}" for k, v in method.hyper.items()]
-        settled = [glossary.basis(method) or MISSING, "; ".join(precisions) or MISSING, "; ".join(budgets) or MISSING]
+        settled = [glossary.basis(method), "; ".join(precisions) or MISSING, "; ".join(budgets) or MISSING]
         known = glossary.parts(method)
-        about = "; with ".join(part.about for part in known)
+        about = "; with ".join([*(part.about.removesuffix(".") for part in known[:-1]), known[-1].about])
         links = " ".join(dict.fromkeys(part.link for part in known if part.link))
         label = Value(row.label, sort=row.label, note=row.footnote)
-        told = words(*settled, ", ".join(settings) or "its defaults")
+        told = words(*settled, _settings(results, row.name))
         rows.append(Line((label, Value(about, sort=about, link=links), *told)))
-    notes = (
-        "reproduced: the authors' formula, compared number by number with their released code, or a textbook formula.",
-        *(f"{name}: {meaning}." for name, meaning in glossary.MEANINGS.items()),
-    )
+    bases = {glossary.basis(results.study.methods[row.name]) for row in table.rows if row.kind != "teacher"}
+    notes = tuple(f"{name}: {meaning}." for name, meaning in glossary.MEANINGS.items() if name in bases)
     names = ("method", "what it is", "formula", "precision", "budget of one run", "settings")
     return Section("methods", "The methods", tuple(Head(n, False) for n in names), tuple(rows), notes=notes)
+
+
+def _settings(results: Results, method: str) -> str:
+    """What a method was run with, defaults filled in, and with which pairs where these have not the same."""
+    found: dict[str, list[str]] = {}
+    for cell in results:
+        if cell.method == method:
+            found.setdefault(settings(cell.objective), []).append(cell.pair)
+    texts = [text if len(found) == 1 else f"{listed(pairs)}: {text}" for text, pairs in found.items()]
+    return ". ".join(texts)
+
+
+def settings(objective: dict[str, Any]) -> str:
+    """A method's block in words: "temperature 4; select: fraction 0.5; plus dist: weight 2"."""
+    own = {key: value for key, value in objective.items() if key not in ("objective", "plugins", "plus")}
+    blocks = [("", own), *objective.get("plugins", {}).items()]
+    blocks += [(f"plus {name}", block) for name, block in objective.get("plus", {}).items()]
+    told = [(name, ", ".join(f"{called(k)} {said(v)}" for k, v in block.items())) for name, block in blocks]
+    return "; ".join(text for name, of in told if (text := ": ".join(filter(None, (name, of))))) or "none"

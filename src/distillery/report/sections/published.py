@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distillery.report import glossary
-from distillery.report.ledger import NOT_COMPARABLE, tally
+from distillery.report.ledger import AGREES, NOT_COMPARABLE, tally
 from distillery.report.sections.section import Head, Line, Section, Value, words
 from distillery.report.table import Table
 from distillery.report.text import number
@@ -41,12 +41,14 @@ PUBLISHED = (
     *(Head("ours"), Head("published"), Head("difference")),
     *(Head("verdict", False), Head("epoch", False), Head("reason", False), Head("source", False)),
 )
-NOTES = (
+DIFFERENCE = (
     "Difference: ours less the published number, ± half its 95 % interval: Welch's where a spread is published; "
     "elsewhere their number is taken as the mean of its runs (of one, if they do not say) that scatter like ours. "
-    "Half a unit of the last digit is added.",
+    "Half a unit of the last digit is added. No verdict is corrected for how many numbers are compared."
+)
+AGREE = (
     "agrees: the difference lies within its interval. That is not equality: the interval says how large a difference "
-    "would go unseen. It is not corrected for how many numbers are compared.",
+    "would go unseen."
 )
 
 
@@ -60,13 +62,15 @@ def published(table: Table) -> Section:
     ]
     if not rows:
         return Section("published", "Against published numbers")
+    notes = [DIFFERENCE] if any(c.interval is not None for c in table.published) else []
+    notes += [AGREE] if any(c.verdict == AGREES for c in table.published) else []
     return Section(
         "published",
         "Against published numbers",
         (Head("method", False), Head("pair", False), *PUBLISHED),
         tuple(rows),
         lead=tally_text(table),
-        notes=NOTES if any(c.interval is not None for c in table.published) else (),
+        notes=tuple(notes),
         figures=("published",),
     )
 

@@ -185,11 +185,29 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
             objective.train()
             if objective.selector is not None:
                 objective.selector(batch)
-            supervised = objective.supervised(batch)
-            return objective.distill(batch) if objective.needs else supervised, acted
+            supervised, distilled = objective.supervised(batch), objective.distill(batch)
+            _are_terms(objective, supervised, distilled)
+            return distilled if objective.needs else supervised, acted
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _are_terms(objective: Objective, supervised: Any, distilled: Any) -> None:
+    """Raise DistilleryError unless both are scalars by name, and no name is taken twice."""
+    for method, terms in (("supervised", supervised), ("distill", distilled)):
+        who = f"{type(objective).__name__}.{method}"
+        if not isinstance(terms, dict):
+            raise DistilleryError(f"{who} returns a {type(terms).__name__}, not a dict of scalars by name")
+        for name, term in terms.items():
+            if not isinstance(term, Tensor) or term.ndim:
+                found = f"a tensor of shape {(*term.shape,)}" if isinstance(term, Tensor) else type(term).__name__
+                raise DistilleryError(f"{who} returns {found} as {name!r}, not a scalar tensor: take its mean or sum")
+    if both := supervised.keys() & distilled.keys():
+        raise DistilleryError(
+            f"{type(objective).__name__}.distill has a term {min(both)!r}, as the supervised loss has, which would be "
+            "lost: take another name"
+        )
 
 
 def _noting(acted: set[type]) -> Callable[..., None]:

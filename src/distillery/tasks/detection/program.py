@@ -6,6 +6,7 @@ depends a little on how much is empty there, since its normalisations see that, 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +116,9 @@ def write_onnx(program: Program, size: Size, path: Path, facts: dict[str, str]) 
 def write_torch(program: Program, size: Size, path: Path, facts: dict[str, str]) -> Run:
     """Write a program for `torch.export.load(...).module()`, and open it."""
     made = torch.export.export(program, _example(size))
-    torch.export.save(made, path, extra_files={f"{key}.json": value for key, value in facts.items()})
+    written = io.BytesIO()  # of a disk that is full torch's own writer speaks in frames of C++
+    torch.export.save(made, written, extra_files={f"{key}.json": value for key, value in facts.items()})
+    path.write_bytes(written.getvalue())
     opened: Run = torch.export.load(path).module()
     return opened
 

@@ -22,7 +22,7 @@ def by_class(cells: Sequence[Any]) -> list[Section]:
         names = facts["data"]["class_names"]
         counts = Counter(names[int(label)] for label in facts["test_labels"])
         teachers = {f"teacher {name}": [found] for name, found in facts["teachers"].items()}
-        columns = teachers | {cell.method: list(cell.runs.values()) for cell in mine}
+        columns = teachers | {cell.label: list(cell.runs.values()) for cell in mine}
         rows = tuple(
             (name, str(count), *(_text([run["classes"].get(name) for run in runs]) for runs in columns.values()))
             for name, count in counts.most_common()

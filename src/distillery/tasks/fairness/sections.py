@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from distillery.evaluation.families import labels, names, place
 from distillery.evaluation.statistics import ALPHA, holm
 from distillery.evaluation.trend import page_trend
 from distillery.task import Section, Task
@@ -22,11 +22,11 @@ def gaps(task: Task, cells: Sequence[Any]) -> Section:
     """A row for every method, over all pairs and seeds, and one for the teachers."""
     header = ("method", "runs", *(m.label if m.unit != "%" else f"{m.label}, %" for m in task.measures))
     rows, teachers = [], dict[str, dict[str, Any]]()
-    methods = dict.fromkeys(cell.method for cell in cells)
+    methods = dict.fromkeys(cell.label for cell in cells)
     for cell in cells:
         teachers |= cell.facts.get("teachers", {})
     found = [(f"teacher {name}", of) for name, of in _by_architecture(teachers).items()]
-    found += [(m, _runs([cell for cell in cells if cell.method == m])) for m in methods]
+    found += [(m, _runs([cell for cell in cells if cell.label == m])) for m in methods]
     for name, runs in found:
         if runs:
             summaries = [_summary([run["last"][m.name] for run in runs], m.digits) for m in task.measures]
@@ -70,34 +70,40 @@ def _families(cells: Sequence[Any]) -> list[tuple[str, list[float], list[dict[fl
 
     A family has students of one architecture. Only teachers that have all temperatures count.
     """
-    found: dict[str, dict[str, dict[float, list[dict[str, float]]]]] = {}
+    found: dict[tuple[str, str], dict[float, list[Any]]] = {}
     for cell in cells:
-        block = dict(cell.facts.get("objective", {}))
-        temperature = block.pop("temperature", None)
-        if temperature is None or not cell.runs:
-            continue
-        kind = json.dumps([block, cell.facts["recipe"], cell.facts["architecture"]], sort_keys=True)
-        teacher = found.setdefault(kind, {}).setdefault(" + ".join(cell.facts["teachers"]), {})
-        teacher.setdefault(float(temperature), []).extend(run["last"] for run in cell.runs.values())
+        if cell.runs and (at := place(cell)):
+            found.setdefault((at[0], cell.facts["architecture"]), {}).setdefault(at[1], []).append(cell)
     several, families = len({cell.facts["architecture"] for cell in cells}) > 1, []
-    for kind, teachers in found.items():
-        (block, _, student), temperatures = json.loads(kind), sorted({t for of in teachers.values() for t in of})
-        blocks = [
-            {t: {name: float(np.mean([last[name] for last in lasts])) for name in lasts[0]} for t, lasts in of.items()}
-            for of in teachers.values()
-            if len(of) == len(temperatures)
-        ]
+    for (_, student), by_temperature in found.items():
+        temperatures, blocks = sorted(by_temperature), _blocks(by_temperature)
         if len(temperatures) > 2 and len(blocks) > 1:
-            families.append((block["objective"] + f", {student}" * several, temperatures, blocks))
-    return families
+            called = [f"{name}, {student}" * several or name for name in names(by_temperature[temperatures[0]][0])]
+            families.append((tuple(called), temperatures, blocks))
+    (titles,) = labels([[called for called, *_ in families]])
+    return [(title, *family[1:]) for title, family in zip(titles, families, strict=True)]
+
+
+def _blocks(by_temperature: dict[float, list[Any]]) -> list[dict[float, dict[str, float]]]:
+    """For every teacher that has all temperatures, the means of all measures over its students of each."""
+    found: dict[str, dict[float, list[dict[str, float]]]] = {}
+    for temperature, cells in by_temperature.items():
+        for cell in cells:
+            teacher = found.setdefault(" + ".join(cell.facts["teachers"]), {})
+            teacher.setdefault(temperature, []).extend(run["last"] for run in cell.runs.values())
+    return [
+        {t: {name: float(np.mean([last[name] for last in lasts])) for name in lasts[0]} for t, lasts in of.items()}
+        for of in found.values()
+        if len(of) == len(by_temperature)
+    ]
 
 
 def _runs(cells: list[Any]) -> list[dict[str, Any]]:
     """The runs of a method in all pairs. Without a teacher pairs of one student train the same: these count once."""
     alike: dict[str, Any] = {}
-    for place, cell in enumerate(cells):
+    for i, cell in enumerate(cells):
         alone = cell.facts["cost"]["teacher_outputs"] == "none"
-        alike.setdefault(cell.facts["architecture"] if alone else str(place), cell)
+        alike.setdefault(cell.facts["architecture"] if alone else str(i), cell)
     return [run for cell in alike.values() for run in cell.runs.values()]
 
 

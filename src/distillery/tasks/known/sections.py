@@ -39,7 +39,7 @@ def worth(cells: Sequence[Any]) -> Section:
         biases = [_risk(run, alone)["mean"] - run["risk"]["bayes"]["mean"] for run in runs]
         measured = [[run["last"][name] for run in runs] for name in ("excess", "top1")]
         texts = (_text(measured[0], 4), _text(measured[1], 2), f"{np.mean(variances):.2f}", f"{np.mean(biases):+.4f}")
-        rows.append((cell.method, who, str(size), str(len(runs)), *texts))
+        rows.append((cell.label, who, str(size), str(len(runs)), *texts))
     return Section("What a teacher is worth", HEADER, tuple(rows), NOTE)
 
 

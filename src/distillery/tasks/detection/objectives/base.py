@@ -1,4 +1,4 @@
-"""What a detector's training loss has in common: the losses of its predictions against the objects."""
+"""Plain training: the student trained alone, on the objects; all methods of detection add to these losses."""
 
 from __future__ import annotations
 

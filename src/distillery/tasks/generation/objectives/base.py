@@ -1,4 +1,4 @@
-"""A game of two: the discriminator is the student, and the objective owns the generator that plays against it."""
+"""GAN: the student trained alone, a discriminator, in a game of two with the generator that its objective owns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The student alone, and every teacher."""
+"""BPR: the student trained alone, as every teacher is: what a user chose above what was not chosen."""
 
 from __future__ import annotations
 

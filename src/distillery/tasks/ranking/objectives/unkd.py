@@ -86,7 +86,7 @@ class UnKD(RankingObjective):
 
 
 class OneStratum(UnKD):
-    """The control of UnKD: the same loss on pairs of items of any popularity."""
+    """The control of UnKD (arXiv:2211.14729): the same loss on pairs of items of any popularity."""
 
     class Config(UnKD.Config):
         groups: Literal[1] = 1

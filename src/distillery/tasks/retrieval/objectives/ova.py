@@ -1,4 +1,4 @@
-"""The student alone, and every teacher: each label for itself."""
+"""One versus all: the student trained alone, as every teacher is, on each label for itself."""
 
 from __future__ import annotations
 

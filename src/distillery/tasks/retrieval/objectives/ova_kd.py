@@ -1,4 +1,4 @@
-"""Plain distillation of label scores: the teacher's probability of each label in place of the label."""
+"""KD (arXiv:1503.02531) of each label for itself: the teacher's probability of it in place of the label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ova_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> T
 
 
 class OVAKD(RetrievalObjective):
-    """L = ce_weight * one-versus-all with labels + kd_weight * ova_kd_loss: KD (arXiv:1503.02531) for each label."""
+    """L = ce_weight * one-versus-all with labels + kd_weight * ova_kd_loss."""
 
     class Config(RetrievalObjective.Config):
         ce_weight: Weight = 0.5

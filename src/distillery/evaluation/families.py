@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from itertools import chain
+from typing import Any
 
-from distillery.report.results import Cell
 
-
-def place(cell: Cell) -> tuple[str, float] | None:
+def place(cell: Any) -> tuple[str, float] | None:
     """All that decides how a cell was run but for the temperature, as text, and the temperature; None without one."""
     block = dict(cell.facts.get("objective", {}))  # as it was run, defaults filled in
     temperature = block.pop("temperature", None)
@@ -18,10 +17,15 @@ def place(cell: Cell) -> tuple[str, float] | None:
     return json.dumps([block, cell.facts["recipe"]], sort_keys=True), float(temperature)
 
 
-def parts(cell: Cell) -> str:
+def parts(cell: Any) -> str:
     """The objective of a cell with its plug-ins and partners: "kd + standardise"."""
     block = cell.facts["objective"]
     return " + ".join([block["objective"], *sorted(block.get("plugins", {})), *sorted(block.get("plus", {}))])
+
+
+def names(first: Any) -> tuple[str, ...]:
+    """What a family may be called by its first cell; a pair has a method once, so the last is its alone."""
+    return parts(first), first.label, f"{first.label}, {first.pair}"
 
 
 def labels(panels: list[list[tuple[str, ...]]]) -> list[list[str]]:
