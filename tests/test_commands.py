@@ -71,6 +71,22 @@ def test_a_method_of_ones_own(
     assert isinstance(result.exception, DistilleryError | None)
 
 
+def test_a_file_that_git_does_not_know_is_missing_in_an_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").touch()
+    experiment = tmp_path / ".dvc/tmp/exps/tmp123"
+    experiment.mkdir(parents=True)
+    monkeypatch.chdir(experiment)
+    with pytest.raises(SystemExit):
+        main(["methods", "mine.py:Mine"])
+    hint = f": DVC copies what git knows of {tmp_path}: `git add mine.py` there, then repeat\n"
+    assert capsys.readouterr().err.endswith(f"there is no file mine.py here{hint}")
+    with pytest.raises(SystemExit):
+        main(["methods", "other.py:Mine"])
+    assert capsys.readouterr().err.endswith("there is no file other.py here\n")
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

@@ -196,11 +196,16 @@ def test_nothing_is_kept_of_what_is_out_of_date(made: Synthetic) -> None:
     assert not PLACE.exists()
 
 
-def test_the_command_says_what_it_kept(made: Synthetic, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_it_kept_and_what_is_due(made: Synthetic, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree("results")
-    for expected in (f"digits: 3 more runs in {PLACE.parents[2]}, for git", "digits: no run is current here"):
+    held = f"digits: 3 more runs in {PLACE.parents[2]}, for git; `distillery tables` shows them\n"
+    for expected in (held, "digits: no run is current here"):
         app(["keep"], standalone_mode=False)
         assert capsys.readouterr().out.startswith(expected)
+    for method in ("ce", "kd_10"):
+        made.cell("a-b", method, "0-2", [70.0, 71.0, 72.0])
+    app(["keep"], standalone_mode=False)
+    assert "; next: `distillery tables` shows them, then `distillery record`, or" in capsys.readouterr().out
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_half_kept(made: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:

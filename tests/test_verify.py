@@ -20,7 +20,7 @@ from distillery.pipeline import kept
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.planner import current
 from distillery.records.io import load_tensors, md5_file, save_tensors, sha256_file
-from distillery.verify.compare import DIFFERENT, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification, compare
+from distillery.verify.compare import DIFFERENT, EQUAL, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification, compare
 from distillery.verify.record import here, recorded
 from distillery.verify.show import notes, verdict
 
@@ -73,6 +73,16 @@ def shifted(by: tuple[float, ...], method: str = "kd") -> Callable[[dict[str, An
         record["inputs"] = {path: "another" if f"/{method}/" in path else h for path, h in record["inputs"].items()}
 
     return change
+
+
+def mean_of(copy: Path, method: str) -> float:
+    rows = json.loads((copy / "results/small/table.json").read_text())["table"]["rows"]
+    return float(next(row for row in rows if row["name"] == method)["entries"]["t-s"]["mean"])
+
+
+def git(*arguments: str) -> None:
+    identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.invalid")
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +148,57 @@ class TestAgainstAFolder:
             shutil.rmtree("artifacts", ignore_errors=True)
 
     def test_runs_that_are_kept_make_no_other_study(self, copies: Path) -> None:
+        """They are compared too: in a clone, beside what was measured there, and not with themselves."""
         kept.keep(current()[1])
         assert "results/small/kept changed" in fault_of_tables(current(write=True)[1])
         app(["tables"], standalone_mode=False)
         assert CliRunner().invoke(app, ["verify", str(copies)]).exit_code == 0
+
+        shutil.rmtree("artifacts")
+        app(["tables"], standalone_mode=False)
+        assert verdicts(found(copies)) == {"teacher": UNTESTED, "ce": SAME, "kd": SAME}
+        said = CliRunner().invoke(app, ["verify", str(copies)])
+        assert said.exit_code == 0 and "runs are here as git keeps them" in " ".join(said.stdout.split())
+        git("init", "-q")
+        git("add", "results")
+        git("commit", "-qm", "kept")
+        with pytest.raises(DistilleryError, match="compared with themselves, for HEAD keeps the same runs: name a"):
+            app(["verify"], standalone_mode=False)
+
+        shutil.copytree(copies / "artifacts", "artifacts", dirs_exist_ok=True)
+        shutil.rmtree("artifacts/small/metrics/t-s/kd")
+        assert "`distillery tables` makes it anew" in CliRunner().invoke(app, ["show"], env={"COLUMNS": "200"}).stdout
+        app(["tables"], standalone_mode=False)
+        assert "out of date" not in CliRunner().invoke(app, ["show"]).stdout
+        result = CliRunner().invoke(app, ["verify", str(copies)], env={"COLUMNS": "200"})
+        assert "all 3 cells, bit for bit" in result.stdout
+
+    def test_a_study_with_more_seeds_is_the_same(self, copies: Path) -> None:
+        """Compared are the seeds of both: bit for bit, or in another block by all that was measured of them."""
+        recipe = STUDY["recipe"] | {"epochs": 1, "milestones": []}
+        for seeds, verdict_of_students in ((["0-2", 3], SAME), (["0-3"], EQUAL)):
+            write(STUDY | {"seeds": seeds, "recipe": recipe})
+            make(tables=True)
+            more = found(copies)
+            assert verdicts(more) == {"teacher": SAME, "ce": verdict_of_students, "kd": verdict_of_students}
+            assert {(c.ours, c.difference, c.parted, c.common, c.here) for c in more.cells if c.name == "kd"} == {
+                (mean_of(copies, "kd"), 0.0, "", (0, 1, 2), (3,))
+            }
+            assert f"reproduced against {copies} in the seeds of both: " in verdict(more)
+            assert "Compared, means too: seeds of both copies, 0 to 2; only here: 3 (2 cells)." in notes(more)
+            assert CliRunner().invoke(app, ["verify", str(copies)]).exit_code == 0
+
+        measured = copies / "results/small/runs.csv"
+        measured.write_text(re.sub(r"^(t-s,kd,1,.*?,.*?),", r"\g<1>1,", measured.read_text(), flags=re.M))
+        assert verdicts(found(copies)) == {"teacher": SAME, "ce": EQUAL, "kd": WITHIN}
+        edit(copies / "results/small/table.json", shifted((0.0, 0.0)))
+        assert verdicts(found(copies))["kd"] == UNTESTED
+        edit(
+            copies / "results/small/table.json", lambda r: r["table"]["rows"][2]["entries"]["t-s"].update(seeds=[7, 8])
+        )
+        [kd] = [cell for cell in found(copies).cells if cell.name == "kd"]
+        assert (kd.verdict, kd.ours, kd.difference, kd.there) == (UNTESTED, None, None, (7, 8))
+        assert "No common seed; only here: 0 to 3; only there: 7 and 8 (1 cell)." in notes(found(copies))
 
     def test_another_machine_gave_other_bits(self, copies: Path) -> None:
         """Only what comes after the first job that differs is not the same, and the reader is told which machine."""
@@ -251,10 +308,6 @@ class TestAgainstAFolder:
 
 @pytest.mark.slow
 class TestAgainstGit:
-    def git(self, *arguments: str) -> None:
-        identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.invalid")
-        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
-
     def lock(self) -> None:
         """What `dvc commit` writes, as far as it is read."""
         stages = {}
@@ -266,10 +319,10 @@ class TestAgainstGit:
         Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
     def test_a_revision_and_where_the_study_parts_from_it(self, copies: Path) -> None:
-        self.git("init", "-q")
+        git("init", "-q")
         self.lock()
-        self.git("add", "results", "dvc.lock", "params.yaml")
-        self.git("commit", "-qm", "results")
+        git("add", "results", "dvc.lock", "params.yaml")
+        git("commit", "-qm", "results")
         result = CliRunner().invoke(app, ["verify"], env={"COLUMNS": "200"})
         assert result.exit_code == 0 and "all 3 cells, bit for bit" in result.stdout
 
@@ -282,9 +335,9 @@ class TestAgainstGit:
     def test_a_project_folder_within_a_repository(self, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """`make demo`: the study runs in a folder that git ignores, and the repository around it holds the record."""
         monkeypatch.chdir(copies.parent / "ours")
-        self.git("init", "-q")
-        self.git("add", "results")
-        self.git("commit", "-qm", "results")
+        git("init", "-q")
+        git("add", "results")
+        git("commit", "-qm", "results")
         shutil.move(copies, "demo")
         monkeypatch.chdir(Path("demo").resolve())
         assert {cell.verdict for cell in found("HEAD").cells if cell.name != "teacher"} == {SAME}

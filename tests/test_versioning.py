@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from moto.server import ThreadedMotoServer
+from small_study import STUDY, write
 from workbench import Workbench
 
 from distillery.pipeline import sync as versioning
@@ -304,6 +305,19 @@ def test_a_rerun_never_modifies_the_cache(bench: Workbench) -> None:
     assert sha256_file(students) == recorded
 
 
+def test_own_code_belongs_to_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `record` says to add; what lies elsewhere is not in this repository."""
+    monkeypatch.chdir(tmp_path)
+    here, elsewhere = Path("own losses/other.py"), tmp_path.with_name(f"{tmp_path.name}-elsewhere.py")
+    here.parent.mkdir()
+    for path in (here, elsewhere):
+        path.write_text("from distillery.api import Objective\n\n\nclass Other(Objective):\n    pass\n")
+    methods = {name: {"objective": f"{path}:Other"} for name, path in (("one", here), ("two", elsewhere))}
+    methods["three"] = {"objective": f"{here.resolve()}:Other"}
+    write(STUDY | {"methods": STUDY["methods"] | methods})
+    assert versioning.to_commit(load(PARAMS)) == "params.yaml dvc.lock results 'own losses/other.py'"
+
+
 # Files that came from elsewhere
 
 
@@ -431,6 +445,7 @@ def test_the_walk_through(finished: Workbench, tmp_path: Path, s3: str) -> None:
     bench.git("commit", "-qam", "nothing recorded")
     follow("Once per project")
     assert "recorded 9 stages" in follow("Record a finished study")
+    assert "then `distillery record`, or a clone" in follow("Add to a table")
     assert not due_for_dvc(bench)
     assert len(list((tmp_path / "kd/cache").rglob("*"))) > 13
 
@@ -449,6 +464,7 @@ def test_the_walk_through(finished: Workbench, tmp_path: Path, s3: str) -> None:
     far.run(
         "dvc", "cache", "dir", "--local", str(tmp_path / "far/.dvc/cache")
     )  # its own: all must come from the server
+    assert due(far) > KD  # and the plan is written, which `dvc pull` must find to be the recorded one
     assert "files fetched" in far.run("dvc", "pull").stdout
     assert nothing_to_do(far)
 

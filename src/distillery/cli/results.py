@@ -130,9 +130,9 @@ def keep(params: Params = PARAMS) -> None:
     if not new:
         print(f"{study.study}: no run is current here that is not kept already")
         return
-    current(params, write=True)  # the tables are due now
+    _, plan = current(params, write=True)
     runs = sum(len(job.seeds) for job in new)
-    print(f"{study.study}: {runs} more runs in {found.layout.kept}, for git; `distillery tables` shows them")
+    print(f"{study.study}: {runs} more runs in {found.layout.kept}, for git; {kept.due(plan)}")
 
 
 @app.command(rich_help_panel=DAILY)

@@ -46,6 +46,14 @@ def keep(plan: Plan) -> list[Job]:
     return new
 
 
+def due(plan: Plan) -> str:
+    """What is due after runs were kept: the tables say what is, so that they are made of another spec than before."""
+    tables = "`distillery tables` shows them"
+    if any(job.stage != "tables" for job in Judge(plan).due()):
+        return tables  # of a study that is not finished here, and cannot be recorded
+    return f"next: {tables}, then `distillery record`, or a clone cannot `dvc pull`"
+
+
 def find(plan: Plan, job: Job) -> list[tuple[Path, Path, tuple[int, ...]]]:
     """Records and arrays of kept evaluations of just these parameters, by whatever code, and the seeds to take of each.
 

@@ -59,6 +59,15 @@ def named_files(study: Study) -> list[Path]:
     for teacher in study.teachers.values():
         found += local_files(teacher)
     task = task_of(study.task)
+    trained = {t.architecture for t in study.teachers.values()} | {pair.student for pair in study.pairs.values()}
+    found += [file for architecture in sorted(trained) for file in task.files(architecture)]
+    found += [kept] if (kept := Layout(study.study).kept).exists() else []
+    return found + own_code(study)
+
+
+def own_code(study: Study) -> list[Path]:
+    """Files of code of the user's, and folders of packages, that params.yaml names."""
+    task = task_of(study.task)
     components = [
         TASKS[task.name],
         *(task.component(part) for part in task.parts),
@@ -67,13 +76,10 @@ def named_files(study: Study) -> list[Path]:
     ]
     components += [NETWORKS[pair.student] for pair in study.pairs.values()]
     components += [c for method in study.methods.values() for c in loss_components(method.model_dump())]
-    trained = {t.architecture for t in study.teachers.values()} | {pair.student for pair in study.pairs.values()}
-    found += [file for architecture in sorted(trained) for file in task.files(architecture)]
     recipes = [study.recipe_for_teacher(t) for t in study.teachers]
     recipes += [study.recipe_for(p, m) for p in study.pairs for m in study.methods]
     components += [c for recipe in recipes for c in recipe_components(recipe.model_dump())]
-    found += [kept] if (kept := Layout(study.study).kept).exists() else []
-    return found + [place for component in components if (place := own_source(component))]
+    return [place for component in components if (place := own_source(component))]
 
 
 def local_files(teacher: Teacher) -> list[Path]:

@@ -6,6 +6,7 @@ content; and what it signed is compared with what was found.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from distillery.pipeline.current import Judge, Verdict
 from distillery.pipeline.engines import Busy, dvc, safe_links
 from distillery.pipeline.internals import LOCKS, members
 from distillery.pipeline.job import Job, Plan
-from distillery.pipeline.planner import current
+from distillery.pipeline.planner import current, own_code
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, md5_file, revision
 from distillery.study.model import Study
 from distillery.study.reader import read_params
@@ -49,7 +50,14 @@ def record() -> None:
     )
     if revision(Path()).endswith("-dirty"):
         print("note: the code differs from the last commit; commit it together with what it made")
-    print(f'next: git add {PARAMS} {LOCK} results && git commit -m "{study.study}: results"; dvc push')
+    print(f'next: git add {to_commit(study)} && git commit -m "{study.study}: results"; dvc push')
+
+
+def to_commit(study: Study) -> str:
+    """What belongs to the commit of a study, for a shell: own code too, or DVC's experiments and clones lack it."""
+    code = [path.resolve() for path in own_code(study)]
+    own = [str(path.relative_to(Path.cwd())) for path in code if path.is_relative_to(Path.cwd())]
+    return shlex.join([str(PARAMS), str(LOCK), "results", *sorted({*own})])
 
 
 def _prepared() -> tuple[Study, Plan]:

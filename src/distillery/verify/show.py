@@ -74,6 +74,8 @@ def notes(found: Verification) -> list[str]:
             "Difference: here minus there, mean over the common seeds with its 95 % interval. Cells are different if "
             "p < 0.05 in a t-test paired by seed, Holm-corrected over these cells."
         )
+    if any(cell.parted is None for cell in found.cells):
+        said.append("Not recorded: the other copy has no hashes of its files, or runs are here as git keeps them.")
     if found.count(UNTESTED):
         said.append("Cannot be tested: fewer than three common seeds, or the same difference in every run.")
     return said
