@@ -38,9 +38,9 @@ def show(study: Study, plan: Plan, everything: bool = False, console: Console | 
 def failures(plan: Plan) -> list[str]:
     """The jobs of a study that failed or were stopped, one line each: the last line of its log, and where that is."""
     standing, lines = look(plan), list[str]()
-    for state, verb in ((FAILED, "failed"), (STOPPED, "stopped")):
+    for state in (FAILED, STOPPED):
         if found := standing.of(state):
-            lines += [f"{len(found)} job(s) {verb}:", *(f"  {_ended(status)}" for status in found[:_MOST])]
+            lines += [f"{len(found)} job(s) {state}:", *(f"  {_ended(status)}" for status in found[:_MOST])]
         if len(found) > _MOST:
             lines.append(f"  and {len(found) - _MOST} more: `distillery status --all`")
     return lines
