@@ -125,7 +125,7 @@ def test_altered_copies_are_refused(archive: dict[str, Any], server: Server, tmp
     refused({"mirror": str(folder), "md5": archive["md5"]}, tmp_path, "its file data_batch_3 has md5")
     (folder / "data_batch_3").unlink()
     refused({"mirror": str(folder)}, tmp_path, r"holds no train\.npz and is neither the official archive nor its")
-    refused({"mirror": str(tmp_path / "no")}, tmp_path, r"no does not exist; correct `data\.mirror` in params\.yaml$")
+    refused({"mirror": str(tmp_path / "no")}, tmp_path, r"no does not exist; correct `data\.mirror`$")
     broken = tmp_path / "broken.tgz"
     broken.write_bytes((server.folder / ARCHIVE).read_bytes()[:2000])
     refused({"mirror": str(broken)}, tmp_path, r"^cannot read CIFAR-10 from .*broken\.tgz")
@@ -133,7 +133,7 @@ def test_altered_copies_are_refused(archive: dict[str, Any], server: Server, tmp
     refused(
         archive,
         tmp_path,
-        r"^cannot download CIFAR-10 from http.* \(.+\); try again, or name a local copy by `data\.mirror` in params",
+        r"^cannot download CIFAR-10 from http.* \(.+\); try again, or name a local copy by `data\.mirror`$",
     )
     assert not list((tmp_path / "cache").iterdir())
 

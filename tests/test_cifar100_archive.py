@@ -74,7 +74,7 @@ def test_archive_is_kept_for_the_next_time(archive: dict[str, Any], server: Serv
 
 REFUSED = (
     r"^cannot download CIFAR-100 from http://127\.0\.0\.1:\d+/cifar-100-python\.tar\.gz \(.+\); try again, or name a "
-    r"local copy by `data\.mirror` in params\.yaml or by the environment variable DISTILLERY_CIFAR100$"
+    r"local copy by `data\.mirror` or by the environment variable DISTILLERY_CIFAR100$"
 )
 
 

@@ -66,6 +66,10 @@ class Edit:
     make: Callable[[Workbench], None]
     due: tuple[str, ...]
 
+    @property
+    def harmless(self) -> bool:
+        return not self.due
+
 
 def value(path: str, new: Any) -> Callable[[Workbench], None]:
     """Set one value of params.yaml."""
@@ -301,26 +305,43 @@ def due_for_dvc(bench: Workbench, plan: Plan) -> set[str]:
     return found
 
 
+def made(bench: Workbench, *edits: Edit) -> tuple[set[str], list[str]]:
+    """Return the jobs that are due by the last of the edits, all of which are made, and who finds others."""
+    with undone(bench):
+        for edit in edits:
+            edit.make(bench)
+        by_snakemake = due_for_snakemake(bench)  # plans too
+        plan = Plan.read("edits")
+        right = {job.name for job in plan if any(re.fullmatch(pattern, job.name) for pattern in edits[-1].due)}
+        judges = {
+            "Snakemake": by_snakemake,
+            "DVC": due_for_dvc(bench, plan),
+            "the judge": {job.name for job in Judge(plan).due()},
+        }
+        faults = [
+            f"{edits[-1].words}: {who} too many {sorted(found - right)}, missing {sorted(right - found)}"
+            for who, found in judges.items()
+            if found != right
+        ]
+    return right, faults
+
+
 def test_every_edit_makes_the_right_jobs_due(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that make nothing due are made at once, and one by one only to see which of them does."""
     monkeypatch.chdir(bench.root)
     everything = {job.name for job in Plan.read("edits")}
     assert due_for_snakemake(bench) == set()
-    rows, faults = [], []
+    due, faults = dict[str, set[str]](), list[str]()
+    harmless = [edit for edit in EDITS if edit.harmless]
+    if made(bench, *harmless)[1]:
+        for edit in harmless:
+            faults += made(bench, edit)[1]
+        assert faults, f"together they make something due: {[edit.words for edit in harmless]}"
     for edit in EDITS:
-        with undone(bench):
-            edit.make(bench)
-            by_snakemake = due_for_snakemake(bench)  # plans too
-            plan = Plan.read("edits")
-            known = {job.name for job in plan}
-            right = {name for name in known if any(re.fullmatch(pattern, name) for pattern in edit.due)}
-            judged = {job.name for job in Judge(plan).due()}
-            by_dvc = due_for_dvc(bench, plan)
-            rows.append(f"| {edit.words} | {words(right, everything)} |")
-            for who, found in (("Snakemake", by_snakemake), ("DVC", by_dvc), ("the judge", judged)):
-                if found != right:
-                    faults.append(
-                        f"{edit.words}: {who} too many {sorted(found - right)}, missing {sorted(right - found)}"
-                    )
+        if not edit.harmless:
+            due[edit.words], found = made(bench, edit)
+            faults += found
+    rows = [f"| {edit.words} | {words(due.get(edit.words, set()), everything)} |" for edit in EDITS]
     assert not faults, "\n".join(faults)
     assert due_for_snakemake(bench) == set()
     page = document(rows, len(everything))

@@ -247,7 +247,7 @@ def test_images_in_training_and_test_are_counted(tmp_path: Path, capfd: pytest.C
 
 def test_folders_that_are_not_as_they_should_be(tmp_path: Path) -> None:
     root = tmp_path / "photos"
-    refused(root, r"^the folder .*photos does not exist: correct `data\.root` in params\.yaml$")
+    refused(root, r"^the folder .*photos does not exist: correct `data\.root`$")
     root.write_text("a file")
     refused(root, r"^the folder .*photos cannot be listed \(Not a directory\)")
     root.unlink()

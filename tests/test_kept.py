@@ -18,7 +18,7 @@ from distillery.pipeline.current import Judge
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import resolve
 from distillery.records.io import DistilleryError, read_json, write_json
-from distillery.records.schema import seal
+from distillery.records.schema import sealed
 from distillery.report import table
 
 PLACE = Layout("digits").kept_metrics("a-b", "kd", "0-2")
@@ -108,7 +108,7 @@ def test_runs_of_other_parameters_do_not_count_those_of_other_code_do(made: Synt
     assert row(cloned(made, content), "kd").n == 0
     record = json.loads(PLACE.read_text())
     record["spec"]["code"] = "other"
-    PLACE.write_text(json.dumps(record | {"seal": seal(record)}))
+    PLACE.write_text(json.dumps(sealed(record)))
     assert row(cloned(made, params()), "kd").n == 3
 
 

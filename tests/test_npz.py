@@ -163,7 +163,7 @@ def test_wrong_arrays_are_refused(case: str, tmp_path: Path) -> None:
 
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
-    refused(tmp_path, r"^there is no file .*b\.npz: correct `data:` in params\.yaml$", path=tmp_path / "b.npz")
+    refused(tmp_path, r"^there is no file .*b\.npz: correct `data:`$", path=tmp_path / "b.npz")
     (tmp_path / "b.npz").write_bytes(path.read_bytes()[:500])
     refused(
         tmp_path, r"^cannot read .*b\.npz \(.+\): write it anew by numpy\.savez_compressed$", path=tmp_path / "b.npz"

@@ -139,9 +139,7 @@ def test_photos_that_are_gone(study: Path, capfd: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit):
             main(words)
         said = capfd.readouterr().err
-        assert said == (
-            "distillery: params.yaml: data: the folder photos does not exist: correct `data.root` in params.yaml\n"
-        )
+        assert said == ("distillery: params.yaml: data: the folder photos does not exist: correct `data.root`\n")
     photos(study / "photos", 30)
     assert verdict() == "current"
 

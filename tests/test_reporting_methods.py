@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from synthetic_study import Synthetic, params
 
 from distillery.errors import DistilleryError
 from distillery.objectives.build import Loss
-from distillery.pipeline import check
+from distillery.pipeline import check, fingerprint, planner
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.records.io import read_json, write_json
-from distillery.records.schema import seal
+from distillery.records.schema import sealed
 from distillery.report import glossary, latex, markdown, notes, table
 from distillery.report.sections import sections
 from distillery.study.blocks import Method
@@ -103,6 +104,26 @@ def test_what_is_said_of_a_formula_of_ones_own(body: str, basis: str) -> None:
     assert (r"mine\textsuperscript{" in text[0], "mine<sup>" in text[1]) == (bool(sign), bool(sign))
 
 
+def test_where_a_formula_comes_from_makes_only_the_tables_due() -> None:
+    def planned(said: str) -> dict[str, str]:
+        name = own(f"class Mine(Objective):\n    degree = 3\n{said}")
+        for module in [name for name in sys.modules if name.startswith("distillery_file_")]:
+            del sys.modules[module]  # as in a process of its own
+        for cached in (fingerprint._module, fingerprint._closure):
+            cached.cache_clear()
+        methods = {"kd": {"objective": "kd"}, "mine": {"objective": name}}
+        return planner.resolve(check.check(params(methods=methods))).specs()
+
+    def due(said: str) -> set[str]:
+        return {name.split()[0] for name, spec in planned(said).items() if spec != before[name]}
+
+    before = planned("")
+    assert due('    basis = "declared design"\n') == set()
+    assert due('    basis = "third-party reading"\n') == {"tables"}
+    polynomials = "\n\nclass Polynomials:\n    basis = {!r}\n"
+    assert due(polynomials.format("legendre")) == {"distill", "evaluate"}, "this word is part of a formula"
+
+
 @pytest.mark.parametrize("basis", ['"my own"', '"Reproduced"', "7", "None"])
 @pytest.mark.parametrize("place", ["objective", "plus", "plugins"])
 def test_an_unknown_basis_is_refused(basis: str, place: str) -> None:
@@ -149,12 +170,9 @@ def test_a_caption_reads_as_a_sentence_with_any_unit() -> None:
 @pytest.mark.parametrize(
     ("edit", "why", "then"),
     [
-        (lambda spec: spec.update(code="x"), "the code that makes tables changed", True),
-        (
-            lambda spec: spec["values"]["tables"].pop("pictures"),
-            "the form of the tables changed: tables.pictures",
-            True,
-        ),
+        (lambda spec: spec.update(code="x"), "its code changed", True),
+        (lambda spec: spec["values"]["tables"].pop("pictures"), "tables.pictures changed, or not known then", True),
+        (lambda spec: spec["values"]["tables"].update(pictures=[1]), "tables.pictures changed", True),
         (
             lambda spec: spec["values"]["teachers"]["resnet20_w8"].pop("classes"),
             "teachers.resnet20_w8.classes changed, or not known then",
@@ -170,7 +188,7 @@ def test_a_reader_of_a_clone_is_told_what_to_think_of_an_older_table(edit: Any, 
     path = Layout("digits").result_files()["table"]
     record = read_json(path)
     edit(record["spec"])
-    write_json(path, record | ({"seal": seal(record)} if "seal" in record else {}), sort=False)
+    write_json(path, sealed(record) if "seal" in record else record, sort=False)
     numbers = "its numbers are those that were measured then"
     more = ", and what differs is how a table is made of them" if then else ""
     assert fault_of_tables(made.plan).endswith(f"as it is now ({why}): {numbers}{more}")

@@ -100,7 +100,7 @@ class Component:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise Unknown(f"there is no file {path} here")
+        raise Unknown(f"there is no file {path} here{_unknown_to_git(path)}")
     name = f"distillery_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
@@ -113,6 +113,14 @@ def _from_file(path: Path) -> ModuleType:
             del sys.modules[name]
             raise
     return sys.modules[name]
+
+
+def _unknown_to_git(path: Path) -> str:
+    """A hint, if a file is missing in a copy of a project that DVC made for an experiment, and the project has it."""
+    project = next((folder.parent for folder in Path.cwd().parents if folder.name == ".dvc"), None)
+    if project is None or not (project / path).is_file():
+        return ""
+    return f": DVC copies what git knows of {project}: `git add {path}` there, then repeat"
 
 
 def _line_in(error: BaseException, module: str) -> str:

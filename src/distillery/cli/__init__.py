@@ -6,9 +6,7 @@ Torch is imported only by the stages that need it: `distillery --help` answers a
 from __future__ import annotations
 
 import os
-import re
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +48,7 @@ def main(argv: list[str] | None = None) -> Any:
             _flush()  # while a full disk can still be told
             raise
     except DistilleryError as error:
-        said = f"{error}{_unknown_to_git(str(error))}"
+        said = str(error)
     except BrokenPipeError:
         said = ""
     except OSError as error:
@@ -62,15 +60,6 @@ def main(argv: list[str] | None = None) -> Any:
     if said:
         print(f"distillery: {said}", file=sys.stderr)
     sys.exit(1)
-
-
-def _unknown_to_git(said: str) -> str:
-    """A hint, if a file is missing in a copy of a project that DVC made for an experiment, and the project has it."""
-    lost = re.search(r"there is no file (.+?) here", said)
-    project = next((folder.parent for folder in Path.cwd().parents if folder.name == ".dvc"), None)
-    if lost is None or project is None or not (project / lost[1]).is_file():
-        return ""
-    return f": DVC copies what git knows of {project}: `git add {lost[1]}` there, then repeat"
 
 
 def _flush() -> None:

@@ -58,6 +58,8 @@ def outcome(job: Job) -> str:
     """What came of a finished job, in a few words: of a network that was trained its last test, for every seed."""
     if job.stage == "tables":
         return str(job.layout.result_files()["markdown"])
+    if job.stage in _QUIET:
+        return str(job.record)
     if job.stage not in ("teacher", "distill"):
         return f"{sum(path.stat().st_size for path in job.outputs.values() if path.is_file()) / 1e6:,.1f} MB"
     from distillery.records.io import read_json

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def _stage(name: str, params: Path, **keys: str) -> None:
-    """Plan the study as it is now, then run one of its jobs."""
+    """Plan the study as it is now, run one of its jobs, and say what came of it."""
+    from distillery.cli.logged import outcome
     from distillery.errors.words import nearest
     from distillery.pipeline.planner import current
     from distillery.study.model import expand_seeds
@@ -30,7 +31,9 @@ def _stage(name: str, params: Path, **keys: str) -> None:
             raise DistilleryError(f"--seed {value} is one of a block that is trained together: give --seed {blocks[0]}")
         if value not in known:
             raise DistilleryError(f"--{key} {value}: not in {params}: {nearest(value, known)}")
-    run(plan.job(name, **keys).path)
+    job = plan.job(name, **keys)
+    run(job.path)
+    print(f"{job.name}: {outcome(job)}")
 
 
 @app.command(rich_help_panel=STAGES)

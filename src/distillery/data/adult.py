@@ -68,7 +68,7 @@ class Adult(Source):
 
     def shape(self) -> Shape:
         if not self.files()[0].exists():
-            raise DistilleryError(f"there is no {self.files()[0]}: name adult.zip in `data.path` of params.yaml")
+            raise DistilleryError(f"there is no {self.files()[0]}: name adult.zip in `data.path`")
         return Shape(self._features, 1, 1, 2, COUNTS["train"], COUNTS["test"], scale=1.0)
 
     @property

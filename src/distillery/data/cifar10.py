@@ -82,7 +82,7 @@ class CIFAR10(Source):
             return *cifar_archive.read_local(archive, found, sums), str(found)
         problem = "holds no train.npz and is neither the official archive nor its extracted folder"
         problem = problem if path.exists() else "does not exist"
-        raise DistilleryError(f"{path} {problem}; correct `data.mirror` in params.yaml")
+        raise DistilleryError(f"{path} {problem}; correct `data.mirror`")
 
     def _read_mirror(self, folder: Path) -> dict[str, Split]:
         splits = {s: read_npz(folder / f"{s}.npz", ("images", "labels", "filenames"), "CIFAR-10") for s in COUNTS}

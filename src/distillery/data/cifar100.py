@@ -116,9 +116,7 @@ def _read_local(path: Path) -> tuple[dict[str, Split], list[str]]:
             f"{path} holds no train_classes_*.npz: it is no CIFAR-100 mirror, nor is it the official "
             "cifar-100-python.tar.gz or its extracted folder"
         )
-    raise DistilleryError(
-        f"{problem}; correct `data.mirror` in params.yaml or the environment variable {MIRROR_VARIABLE}"
-    )
+    raise DistilleryError(f"{problem}; correct `data.mirror` or the environment variable {MIRROR_VARIABLE}")
 
 
 def _read_mirror(folder: Path) -> tuple[dict[str, Split], list[str]]:

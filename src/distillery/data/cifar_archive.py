@@ -70,9 +70,9 @@ CIFAR100 = Archive(
     "CIFAR-100",
     torchvision.datasets.CIFAR100,
     {"fine_labels": "labels", "coarse_labels": "coarse"},
-    "`data.mirror` in params.yaml or by the environment variable DISTILLERY_CIFAR100",
+    "`data.mirror` or by the environment variable DISTILLERY_CIFAR100",
 )
-CIFAR10 = Archive("CIFAR-10", torchvision.datasets.CIFAR10, {"labels": "labels"}, "`data.mirror` in params.yaml")
+CIFAR10 = Archive("CIFAR-10", torchvision.datasets.CIFAR10, {"labels": "labels"}, "`data.mirror`")
 
 
 def read_archive(archive: Archive, options: dict[str, Any]) -> tuple[dict[str, Rows], list[str]]:

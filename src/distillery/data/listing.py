@@ -101,7 +101,7 @@ def subfolders(folder: Path) -> list[str]:
             found = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be listed ({error.strerror})"
-        raise DistilleryError(f"the folder {folder} {why}: correct `data.root` in params.yaml") from None
+        raise DistilleryError(f"the folder {folder} {why}: correct `data.root`") from None
     return found
 
 

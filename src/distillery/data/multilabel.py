@@ -80,7 +80,7 @@ def read(path: Path) -> tuple[Flags, Flags]:
     try:
         return _read_npz(path) if path.suffix == ".npz" else _read_text(path)
     except FileNotFoundError:
-        raise DistilleryError(f"there is no file {path}: name it in `data.path` of params.yaml") from None
+        raise DistilleryError(f"there is no file {path}: name it in `data.path`") from None
     except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
         said = " ".join(str(error).split())[:100] or type(error).__name__
         raise DistilleryError(f"cannot read {path} ({said}): its format is in docs/related.md") from None

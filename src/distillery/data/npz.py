@@ -200,7 +200,7 @@ def _opened(file: Path) -> Iterator[Any]:
         with content:
             yield content
     except FileNotFoundError:
-        raise DistilleryError(f"there is no file {file}: correct `data:` in params.yaml") from None
+        raise DistilleryError(f"there is no file {file}: correct `data:`") from None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         said = " ".join(str(error).split()).rstrip(".")
         hint = "it holds Python objects" if "allow_pickle" in said else said[:100] or type(error).__name__

@@ -19,7 +19,6 @@ from distillery.records.schema import KINDS, Edited, Record, ResultRecord, read
 
 CURRENT, MISSING, STALE = "current", "missing", "stale"
 _FROM_STALE = "made from a stale"
-_FORM, _MAKER = "the form of the tables", "the code that makes tables changed"
 _UNSEEN = "which engines, who look at sizes, do not see: delete it first"
 
 
@@ -117,7 +116,7 @@ def fault_of_tables(plan: Plan) -> str:
             record = read(job.record, ResultRecord)
             if why := thorough.changed_output(job, record):
                 then = "take it from git again"
-            elif (why := difference(record.spec, job)).startswith((_FORM, _MAKER)):
+            elif (why := difference(record.spec, job)) and _only_form(record.spec, job):
                 then += ", and what differs is how a table is made of them"
         except Edited as error:
             why, then = str(error), "take it from git again"
@@ -139,19 +138,23 @@ def difference(spec: dict[str, Any], job: Job) -> str:
         return ""
     if str(lost := now["values"].get("files")).startswith(ABSENT):
         return f"{lost.removeprefix(ABSENT)} is missing"
-    before, after = _flat(spec.get("values", {})), _flat(now["values"])
-    keys = [_spoken(key, job) for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    if keys:
-        said = f"{', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-        if job.stage == "tables":
-            if all(key.startswith("tables.") for key in keys):
-                return f"{_FORM} changed: {said}"
-            if any("." in key and key not in before for key in keys):  # Distillery may have learnt it since
-                return f"{said} changed, or not known then"
-        return f"{said} changed"
-    if spec.get("code") != now["code"]:
-        return _MAKER if job.stage == "tables" else "its code changed"
-    return "what it reads or writes changed"
+    if changed := _changed(spec, job):
+        keys = [_spoken(key, job) for key in changed]
+        said = f"{', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''} changed"
+        learnt = {*changed} - {*_flat(spec.get("values", {}))}  # by Distillery, since then, or written by the user
+        return f"{said}, or not known then" if learnt else said
+    return "its code changed" if spec.get("code") != now["code"] else "what it reads or writes changed"
+
+
+def _changed(spec: dict[str, Any], job: Job) -> list[str]:
+    """The keys of a record's spec whose values are others now."""
+    before, after = _flat(spec.get("values", {})), _flat(job.spec["values"])
+    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+
+
+def _only_form(spec: dict[str, Any], job: Job) -> bool:
+    """Whether tables made by a record's spec would hold the same numbers now, in another form."""
+    return spec.get("reads") == job.spec["reads"] and all(key.startswith("tables.") for key in _changed(spec, job))
 
 
 def _spoken(key: str, job: Job) -> str:

@@ -2,8 +2,9 @@
 
 It is the hash of the syntax trees of all modules that the job's own components (its stage, networks, objective,
 plug-ins, data source) import, directly or through others. Comments and docstrings are no part of a syntax tree's
-meaning, imports that only type checkers see are none either, and a registry's rows load nothing: so an edited comment,
-or a file that the job does not use, changes nothing, and a change in a shared helper changes every job that imports it.
+meaning, nor are imports that only type checkers see, nor what a class says of its formula's origin (`basis`), and a
+registry's rows load nothing: so an edited comment, or a file that the job does not use, changes nothing, and a change
+in a shared helper changes every job that imports it.
 
 A name that comes from `distillery.api` counts as imported from where that has it from.
 
@@ -32,6 +33,7 @@ from distillery.data import SOURCES
 from distillery.errors import DistilleryError
 from distillery.models import FOREIGN, NETWORKS
 from distillery.objectives import OBJECTIVES
+from distillery.objectives.basis import BASES
 from distillery.objectives.plugins import PLUGINS
 from distillery.recipe import recipe_components
 from distillery.registry import Component
@@ -225,6 +227,12 @@ class _Meaning(ast.NodeTransformer):
         """Docstrings, of modules, classes, functions and fields."""
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if text else self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """What a class says of the origin of its formula: a word in tables, whose job is told it."""
+        words = [ast.dump(ast.parse(f"basis = {word!r}").body[0]) for word in BASES]
+        node.body = [statement for statement in node.body if ast.dump(statement) not in words]
+        return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         """Imports that only type checkers see."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from distillery.data import SOURCES, open_source
 from distillery.models import NETWORKS
+from distillery.objectives.basis import basis_of
 from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import fingerprint, loss_components, own_source, tree_state
 from distillery.pipeline.job import STAGES, Job, Plan
@@ -216,6 +217,9 @@ def _shown(study: Study) -> dict[str, Any]:
     for name, method in study.methods.items():
         said = {key: shown["methods"][name][key] for key in ("objective", "label", "recipe", "pairs")}
         shown["methods"][name] = said | Loss(method).effective()
+    own = {c.name: c for method in shown["methods"].values() for c in loss_components(method) if c.placed}
+    if own:
+        shown["basis"] = {name: basis_of(component, component.load()) for name, component in sorted(own.items())}
     return shown
 
 

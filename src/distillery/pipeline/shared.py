@@ -17,7 +17,7 @@ from distillery.pipeline.job import Job
 from distillery.pipeline.work import Work
 from distillery.records.files import DistilleryError, atomic_path
 from distillery.records.io import read_json, sha256_file, write_json
-from distillery.records.schema import KINDS, Record, TableRecord, read, seal
+from distillery.records.schema import KINDS, Record, TableRecord, read, sealed
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 SHARED = ("data", "teacher", "cache")
@@ -79,5 +79,5 @@ def _copied(theirs: Job, record: Record, job: Job, inputs: dict[str, str]) -> bo
         outputs[str(target)] = content.model_dump()
     document = read_json(theirs.record)
     document |= {"spec": job.spec, "spec_sha256": job.sha256, "inputs": inputs, "outputs": outputs}
-    write_json(job.record, document | {"seal": seal(document)}, sort=False)
+    write_json(job.record, sealed(document), sort=False)
     return True

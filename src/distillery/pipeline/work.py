@@ -20,7 +20,7 @@ from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, StaleInput
 from distillery.records.leaving import leaving_in_order
 from distillery.records.node_cache import sha256_once
-from distillery.records.schema import KINDS, VERSION, read, seal
+from distillery.records.schema import KINDS, VERSION, read, sealed
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +120,7 @@ class Work:
         """Write the record, with the hashes of all other outputs (those not `known` are computed)."""
         document = self.head | facts | {"outputs": contents(self.job, known or {})}
         document = KINDS[self.job.stage].model_validate(document).model_dump(exclude_none=True)
-        artifacts.write_json(self.job.record, document | {"seal": seal(document)}, sort=False)
+        artifacts.write_json(self.job.record, sealed(document), sort=False)
 
 
 def decisive(environment: dict[str, Any]) -> dict[str, Any]:

@@ -169,9 +169,10 @@ KINDS: dict[str, type[Record]] = {
 }
 
 
-def seal(document: dict[str, Any]) -> str:
-    """Hash of a record, as it is written, without its own seal."""
-    return sha256_json({key: value for key, value in document.items() if key != "seal"})
+def sealed(document: dict[str, Any]) -> dict[str, Any]:
+    """A record as it is written: with the hash of everything else in it, which `read` compares."""
+    content = {key: value for key, value in document.items() if key != "seal"}
+    return content | {"seal": sha256_json(content)}
 
 
 def read(path: Path, kind: type[R]) -> R:
@@ -181,6 +182,6 @@ def read(path: Path, kind: type[R]) -> R:
         record = kind.model_validate(document)
     except ValidationError:
         raise DistilleryError(f"{path} was written by another version of Distillery: {again(path)}") from None
-    if record.seal is not None and seal(document) != record.seal:
+    if record.seal is not None and sealed(document)["seal"] != record.seal:
         raise Edited(f"{path} was changed after it was made: {again(path)}")
     return record

@@ -36,11 +36,9 @@ def _short(revision: str) -> str:
 def write(plan: Plan, to: Path, added: Section | None = None) -> None:
     """Write a copy of the study's report with the date, and with one more section.
 
-    Raises DistilleryError if there is no report yet, or if `to` is no name of a page, or would replace the report.
+    Raises DistilleryError if there is no report yet, or if `to` would replace it.
     """
     report = plan.layout.result_files()["report"]
-    if to.suffix != ".html":
-        raise DistilleryError(f"--page {to}: name a file that ends with .html")
     if not report.exists():
         raise DistilleryError(f"{report} is missing: run `snakemake --cores all` or `dvc repro`")
     if to.exists() and to.samefile(report):

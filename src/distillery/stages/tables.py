@@ -19,7 +19,7 @@ from distillery.study.model import Study
 
 def run(work: Work) -> None:
     files = work.job.outputs
-    study = Study.model_validate({key: value for key, value in work.job.values.items() if key != "kept"})
+    study = Study.model_validate({key: value for key, value in work.job.values.items() if key in Study.model_fields})
     with work.making():
         found = results.load(study, Judge(Plan.read(work.job.study)))
         main = table.build(found)

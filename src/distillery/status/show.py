@@ -40,9 +40,7 @@ def failures(plan: Plan) -> list[str]:
     standing, lines = look(plan), list[str]()
     for state in (FAILED, STOPPED):
         if found := standing.of(state):
-            lines += [f"{len(found)} job(s) {state}:", *(f"  {_ended(status)}" for status in found[:_MOST])]
-        if len(found) > _MOST:
-            lines.append(f"  and {len(found) - _MOST} more: `distillery status --all`")
+            lines += [f"{len(found)} job(s) {state}:", *_first([_ended(status) for status in found], _MOST)]
     return lines
 
 
@@ -67,10 +65,14 @@ def _list(console: Console, title: str, lines: list[str], most: int | None) -> N
     if not lines:
         return
     console.print(f"{title}:", style=_STYLE[title])
-    for line in lines[:most]:
-        _line(console, f"  {line}")
-    if most is not None and len(lines) > most:
-        _line(console, f"  and {len(lines) - most} more (`distillery status --all`)")
+    for line in _first(lines, most):
+        _line(console, line)
+
+
+def _first(lines: list[str], most: int | None) -> list[str]:
+    """The first lines of a list, and how many there are besides; all of them without `most`."""
+    more = [] if most is None or len(lines) <= most else [f"and {len(lines) - most} more: `distillery status --all`"]
+    return [f"  {line}" for line in (*lines[:most], *more)]
 
 
 def _line(console: Console, text: str) -> None:

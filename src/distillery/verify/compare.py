@@ -191,7 +191,7 @@ def _asked(ours: Recorded, theirs: Recorded) -> Iterator[str]:
     """Parameters that differ, but for seeds, labels, how the table is laid out, and which runs are kept in git."""
     mine, other = (_flat(side.tables.spec.get("values", {})) for side in (ours, theirs))
     for key in sorted({*mine, *other}):
-        shown = key.endswith(".label") or key.startswith("tables.") or key in ("kept", "seeds")
+        shown = key.endswith(".label") or key.startswith(("tables.", "basis.")) or key in ("kept", "seeds")
         if shown or mine.get(key) == other.get(key):
             continue
         yield f"{key} is {mine.get(key, 'not set')} here and {other.get(key, 'not set')} there"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distillery.errors import DistilleryError
 from distillery.pipeline.job import Plan
 from distillery.records.io import atomic_path
 from distillery.report import dated
@@ -46,13 +45,11 @@ def _row(cell: Compared, digits: int) -> tuple[Value, ...]:
 
 
 def write(found: Verification, plan: Plan, to: Path) -> None:
-    """Write a copy of the report with the verification as its first section (`to` ends with .html), or it alone (.md).
+    """Write a copy of the report with the verification as its first section; it alone, if `to` ends with .md.
 
-    Raises DistilleryError if `to` is something else, or would replace the report.
+    Raises DistilleryError if there is no report yet, or if `to` would replace it.
     """
-    if to.suffix == ".html":
-        return dated.write(plan, to, section(found))
     if to.suffix != ".md":
-        raise DistilleryError(f"--page {to}: name a file that ends with .html (the whole report) or .md (the section)")
+        return dated.write(plan, to, section(found))
     with atomic_path(to) as temporary:
         temporary.write_text(markdown([section(found)], {}), encoding="utf-8")
