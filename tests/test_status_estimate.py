@@ -68,6 +68,18 @@ def standing(study: Study, seconds: dict[str, float], **states: str) -> Standing
     return Standing(statuses, Queue())
 
 
+def test_every_process_has_to_start(study: Study) -> None:
+    known = {"distill small ce 0-4": 100.0, "evaluate small ce 0-4": 0.5, "tables": 1.0}
+    found, begun = standing(study, known), standing(study, known, distill=RUNNING)
+    before = remaining(found, study, 0.0)
+    for note in Path("artifacts").rglob("*.json"):
+        if "wall_seconds" in (facts := json.loads(note.read_text())):
+            note.write_text(json.dumps(facts | {"start_seconds": 3.0}))
+    todo = sum(status.state == TODO for status in found.statuses) - sum(before.unknown.values())
+    assert todo == 10 and remaining(found, study, 0.0).work == pytest.approx(before.work + 3.0 * todo)
+    assert remaining(begun, study, 0.0).work < remaining(found, study, 0.0).work - 3.0
+
+
 def test_jobs_of_an_ensemble(study: Study) -> None:
     plan = resolve(study)
     needed = {job.name for job in plan.needs(plan.job("pair", pair="large"))}

@@ -93,7 +93,7 @@ class Work:
         """
         output = self.job.locked
         output.parent.mkdir(parents=True, exist_ok=True)
-        began, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+        began, clock, started = datetime.datetime.now(datetime.UTC), time.perf_counter(), time.process_time()
         wait = settings.slurm_job() is not None
         with leaving_in_order("the same command starts over"), artifacts.lock(output, wait) as waited:
             if waited and alone and self._made():
@@ -103,6 +103,7 @@ class Work:
             facts = {
                 "output": str(output),
                 "began": began.isoformat(timespec="seconds"),
+                "start_seconds": round(started, 3),  # of the processor: what it takes to start such a process
                 "wall_seconds": round(time.perf_counter() - clock, 3),
                 "host": platform.node(),
                 "revision": artifacts.revision(Path()),

@@ -32,7 +32,8 @@ class Remaining:
 
 def remaining(standing: Standing, study: Study, now: float) -> Remaining:
     """Estimate the rest, from the wall seconds of finished jobs: of the same pair and method if there are any, else of
-    the same pair, else of the study, per epoch and run, and times what the method costs elsewhere."""
+    the same pair, else of the study, per epoch and run, and times what the method costs elsewhere. Each job that is yet
+    to start takes besides what a process takes to start."""
     rates = _Rates(standing, study)
     left = Remaining(at_once=max(1, len(standing.of(RUNNING))), gpu=rates.gpu)
     longest = 0.0
@@ -43,7 +44,7 @@ def remaining(standing: Standing, study: Study, now: float) -> Remaining:
         if whole is None:
             left.unknown[status.job.stage] += 1
             continue
-        seconds = whole * (1 - status.fraction)
+        seconds = whole * (1 - status.fraction) + (rates.start if status.state != RUNNING else 0.0)
         if status.state == RUNNING and not status.fraction and status.since:
             seconds = max(0.0, whole - (now - status.since))
         left.work += seconds
@@ -53,16 +54,22 @@ def remaining(standing: Standing, study: Study, now: float) -> Remaining:
 
 
 class _Rates:
-    """Seconds per unit of work: one epoch of one run for jobs that train, one job for all others."""
+    """Seconds per unit of work: one epoch of one run for jobs that train, one job for all others.
+
+    `start` is what a process takes to start, in seconds.
+    """
 
     def __init__(self, standing: Standing, study: Study) -> None:
         self.study, self.gpu = study, False
+        starts: list[float] = []
         samples: dict[tuple[str, ...], list[float]] = defaultdict(list)
         for job in (status.job for status in standing.of(DONE, STALE)):
             rates = samples[self._key(job)]
-            if len(rates) < _SAMPLES and (rate := self._rate(job)) is not None:
-                rates.append(rate)
+            if len(rates) < _SAMPLES and (measured := self._rate(job)) is not None:
+                rates.append(measured[0])
+                starts.append(measured[1])
                 self.gpu = self.gpu or _on_gpu(job)
+        self.start = median(starts) if starts else 0.0
         self.cells = {key: median(rates) for key, rates in samples.items() if rates}
         self.groups: dict[tuple[str, ...], float] = {}
         for key in {key[:2] for key in self.cells} | {key[:1] for key in self.cells}:
@@ -96,12 +103,13 @@ class _Rates:
         teacher = self.study.teachers[job.keys[0]] if job.stage == "teacher" else None
         return self.study.recipe_for_teacher(job.keys[0]).epochs if teacher and teacher.source == "train" else 1
 
-    def _rate(self, job: Job) -> float | None:
-        """Seconds per unit of a finished job; of one that was killed and continued, by the epochs of its last start."""
+    def _rate(self, job: Job) -> tuple[float, float] | None:
+        """Seconds per unit of a finished job, and what it took to start; of one that was killed and continued, by the
+        epochs of its last start."""
         try:
             facts = read_json(job.provenance)
             epochs = sum(map(len, facts.get("epoch_seconds", {}).values()))
-            return facts["wall_seconds"] / (epochs or self._units(job))
+            return facts["wall_seconds"] / (epochs or self._units(job)), facts.get("start_seconds", 0.0)
         except (DistilleryError, KeyError):
             return None  # made elsewhere and pulled: what it took is not known
 
