@@ -69,7 +69,7 @@ def test_the_package_itself_does_not_use_it() -> None:
 def test_a_method_depends_on_what_it_uses_and_not_on_all(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(METHOD)
-    _, imported = fingerprint._parsed(file, str(file))
+    _, imported, _ = fingerprint._parsed(file, str(file))
     used = {"distillery.objectives.base", "distillery.objectives.soft", "distillery.config"}
     assert imported == used, "and neither distillery.api nor the export of students"
 
@@ -85,9 +85,9 @@ def test_a_change_elsewhere_leaves_the_method_as_it_is(tmp_path: Path, monkeypat
     module = fingerprint._module
 
     def edited(name: str) -> str:
-        def changed(called: str) -> tuple[str, list[str]]:
-            digest, imported = module(called)
-            return (f"edited {digest}" if called == name else digest), imported
+        def changed(called: str) -> fingerprint.Module:
+            found = module(called)
+            return found._replace(digest=f"edited {found.digest}") if called == name else found
 
         monkeypatch.setattr(fingerprint, "_module", changed)
         fingerprint._closure.cache_clear()
@@ -124,4 +124,4 @@ def test_a_package_of_ones_own_is_followed(tmp_path: Path, monkeypatch: pytest.M
 
     installed = OBJECTIVES["torch.nn:Module"]
     assert fingerprint.own_source(installed) is None and fingerprint.own_source(OBJECTIVES["kd"]) is None
-    assert fingerprint._version("torch") == f"torch {torch.__version__.partition('+')[0]}"
+    assert fingerprint.version("torch") == f"torch {torch.__version__.partition('+')[0]}"

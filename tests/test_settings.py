@@ -29,6 +29,7 @@ READ = {
     "DISTILLERY_SCRATCH": settings.scratch,
     "DISTILLERY_LIVE": settings.live,
     "DISTILLERY_PER_GPU": settings.per_gpu,
+    "DISTILLERY_SHARE": settings.share,
     "OMP_NUM_THREADS": settings.threads,
     "DISTILLERY_WORKERS": settings.workers,
     "XDG_CACHE_HOME": settings.cache,

@@ -156,9 +156,9 @@ def test_a_declaration_of_ones_own_counts_in_the_tables(tmp_path: Path) -> None:
 def test_declarations_and_sections_count_in_the_tables(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before, parsed, edited = codes("fairness"), code._parsed, code.PACKAGE / file
 
-    def changed_there(path: Path, name: str) -> tuple[str, frozenset[str]]:
-        digest, imported = parsed(path, name)
-        return "edited" if path == edited else digest, imported
+    def changed_there(path: Path, name: str) -> tuple[str, frozenset[str], list[Path]]:
+        digest, imported, read = parsed(path, name)
+        return "edited" if path == edited else digest, imported, read
 
     with monkeypatch.context() as patch:
         patch.setattr(code, "_parsed", changed_there)

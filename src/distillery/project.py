@@ -40,7 +40,7 @@ rule study:
 """
 _COPIED = ("dvc.yaml", ".dvcignore", "workflow/plots/curves.json")
 _IGNORED = (
-    "/artifacts/\n/data/\n/.snakemake/\n/.dvc-remote/\n/exports/\n/dvc_plots/\n.snakemake_timestamp\n__pycache__/\n"
+    "/artifacts\n/data/\n/.snakemake/\n/.dvc-remote/\n/exports/\n/dvc_plots/\n.snakemake_timestamp\n__pycache__/\n"
 )
 
 

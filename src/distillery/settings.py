@@ -20,6 +20,7 @@ LIVE = "DISTILLERY_LIVE"
 PER_GPU = "DISTILLERY_PER_GPU"
 SECONDS = "DISTILLERY_CHECKPOINT_SECONDS"
 SCRATCH = "DISTILLERY_SCRATCH"
+SHARE = "DISTILLERY_SHARE"
 SOURCE = "DISTILLERY_SOURCE"  # set by `python -m distillery` for the process that takes its place
 THREADS = "OMP_NUM_THREADS"
 WORKERS = "DISTILLERY_WORKERS"
@@ -27,7 +28,7 @@ WORKERS = "DISTILLERY_WORKERS"
 
 def check() -> None:
     """Refuse wrong values before any work is done, and spare libraries those that are empty."""
-    device(), threads(), workers(), checkpoint_seconds(), cifar100(), cache(), scratch(), live(), per_gpu()
+    device(), threads(), workers(), checkpoint_seconds(), cifar100(), cache(), scratch(), live(), per_gpu(), share()
     if get(THREADS) is None:
         os.environ.pop(THREADS, None)  # OpenMP, loaded with torch, would complain of an empty one
 
@@ -111,6 +112,14 @@ def per_gpu() -> int:
     if not re.fullmatch(r"\d{1,3}", value) or int(value) < 1:
         raise refuse(PER_GPU, "a whole number of jobs such as 2")
     return int(value)
+
+
+def share() -> bool:
+    """Whether data, teachers and tables that another study made here are copied instead of made again."""
+    value = get(SHARE) or "1"
+    if value not in ("0", "1"):
+        raise refuse(SHARE, "1 (copy what another study made here) or 0 (make everything again)")
+    return value == "1"
 
 
 def visible_gpus() -> list[str] | None:

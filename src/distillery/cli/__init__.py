@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> Any:
     So is what the operating system refuses; a closed pipe is no mistake.
     """
     try:
+        if (here := str(Path.cwd())) not in sys.path:  # as `python -m` does: modules of the user's beside params.yaml
+            sys.path.append(here)
         try:
             return app(argv, prog_name="distillery")
         except SystemExit:

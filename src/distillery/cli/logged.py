@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from distillery.errors import DistilleryError
 from distillery.pipeline.job import Job
@@ -16,8 +15,10 @@ from distillery.pipeline.job import Job
 _QUIET = ("pair", "evaluate")  # seconds each, and as many as there are students: nothing to say if all is well
 
 
-def logged(job: Job, log: Path, work: Callable[[], Any]) -> None:
+def logged(job: Job, log: Path, work: Callable[[], Path | None]) -> None:
     """Do the work with stdout and stderr in the log, also of C code and of child processes.
+
+    `work` returns the record that its outputs were copied from, None if it made them.
 
     A mistake of the user's is the last line of the log, as `distillery status` expects it, and is printed too.
     Raises SystemExit: with 1 after a failure, with what the work itself raises after a signal.
@@ -35,7 +36,7 @@ def logged(job: Job, log: Path, work: Callable[[], Any]) -> None:
         os.write(terminal, f"{line}\n".encode())
 
     try:
-        work()
+        copied = work()
     except DistilleryError as error:
         print(f"distillery: {error}", file=sys.stderr, flush=True)
         say(f"FAILED  {job.name}: {error}  ({log})")
@@ -51,7 +52,8 @@ def logged(job: Job, log: Path, work: Callable[[], Any]) -> None:
         say(f"FAILED  {job.name}: {type(error).__name__}: {said}  ({log})")
         sys.exit(1)
     if job.stage not in _QUIET:
-        say(f"done    {job.name}: {outcome(job)} ({time.monotonic() - began:.0f} s)")
+        how = f"copied from {copied}" if copied else f"{time.monotonic() - began:.0f} s"
+        say(f"done    {job.name}: {outcome(job)} ({how})")
 
 
 def outcome(job: Job) -> str:

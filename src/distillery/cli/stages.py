@@ -104,7 +104,7 @@ def run(
         logged(job, log, lambda: _work(job))
 
 
-def _work(job: Job) -> None:
+def _work(job: Job) -> Path | None:
     from distillery.pipeline.gpus import explained, gpu_for
     from distillery.pipeline.shared import take_over
     from distillery.pipeline.work import Work, writable
@@ -113,8 +113,9 @@ def _work(job: Job) -> None:
     settings.check()
     writable(job)
     work = Work(job, read_json(job.layout.settings))
-    if found := take_over(work):
+    if settings.share() and (found := take_over(work)):
         print(f"{job.name}: the same as {found}, which another study made here: copied", flush=True)
-        return
+        return found
     with gpu_for(job), explained():
         importlib.import_module(f"distillery.stages.{job.stage}").run(work)
+    return None

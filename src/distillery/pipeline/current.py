@@ -143,7 +143,10 @@ def difference(spec: dict[str, Any], job: Job) -> str:
         said = f"{', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''} changed"
         learnt = {*changed} - {*_flat(spec.get("values", {}))}  # by Distillery, since then, or written by the user
         return f"{said}, or not known then" if learnt else said
-    return "its code changed" if spec.get("code") != now["code"] else "what it reads or writes changed"
+    if spec.get("code") != now["code"]:
+        return "its code changed"
+    same = {**spec, "values": now["values"]} == now
+    return "the order of methods, partners or others changed" if same else "what it reads or writes changed"
 
 
 def _changed(spec: dict[str, Any], job: Job) -> list[str]:

@@ -12,8 +12,9 @@ A module that says `DECIDES_RESULTS = False` (the progress bar) is left out, wit
 declaration of a task, but for the tables, which show its measures, columns and sections.
 
 Followed are this package's modules, and what a study names itself by its place: files (`path/to/file.py:Class`), and
-packages (`package.module:Class`) that are not installed. Of one that is, the version counts. Others are not followed:
-the record of every job names the versions of those that decide results.
+packages (`package.module:Class`) that are not installed, with what they import from below the project's folder. Of a
+package that is installed, the version counts. Others are not followed: the record of every job names the versions of
+those that decide results. Every version of Python finds the same hash.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import ast
 import dataclasses
 import hashlib
 import importlib.util
+import sys
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import distillery
 from distillery.data import SOURCES
@@ -43,18 +45,51 @@ DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerpr
 API = "distillery.api"
 PACKAGE = Path(distillery.__file__).parent
 DECLARATIONS = {"distillery.task", *(TASKS[name].module for name in TASKS)}
+_ORIGINS = {f"basis = {word!r}" for word in BASES}
 _DATA = (".json", ".html", ".mplstyle", ".yaml")  # files that a module names in a string
+
+
+class Module(NamedTuple):
+    """What counts of one module.
+
+    Attributes:
+        digest: hash of its meaning; "" if it decides no result, or is no module of ours to follow.
+        imported: the modules that it may import.
+        files: it and the files that it names, if they are the user's.
+    """
+
+    digest: str
+    imported: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def fingerprint(stage: str, values: dict[str, Any]) -> str:
     """Hash the code of one job: of `distillery.stages.STAGE` and of every component that its values name."""
+    return _code(stage, values)[0]
+
+
+def own_files(stage: str, values: dict[str, Any]) -> frozenset[Path]:
+    """The user's files that the hash is made of: modules, and files that these name."""
+    return _code(stage, values)[1]
+
+
+def installed(stage: str, values: dict[str, Any]) -> dict[str, str]:
+    """The installed packages that a job's components come from, with their versions, which count in the hash."""
+    packages = {c.module.partition(".")[0] for c in components(stage, values) if not c.file and not ours(c)}
+    return {package: version(package) for package in sorted(packages)}
+
+
+def ours(component: Component) -> bool:
+    """Whether a component's code is of this package."""
+    return not component.file and component.module.partition(".")[0] == PACKAGE.name
+
+
+def _code(stage: str, values: dict[str, Any]) -> tuple[str, frozenset[Path]]:
     roots, named = [f"distillery.stages.{stage}"], []
     for component in components(stage, values):
         roots.append(component.module)
         named.append(f"{component.module}:{component.attribute} {sorted(component.options.items())}")
-        package = component.module.partition(".")[0]
-        if not component.file and package != PACKAGE.name:
-            named.append(f"{package} {_version(package)}")
+    named += [f"{package} {said}" for package, said in installed(stage, values).items()]
     if stage == "evaluate":  # which chooses the best epoch
         main = task_of(values["task"]).main
         named.append(f"best {main.name}: the {'highest' if main.higher_is_better else 'lowest'}")
@@ -115,7 +150,8 @@ def _own(package: str) -> Path | None:
     return Path(where) if where and Path(where).exists() and not installed else None
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of an installed package, by the name that is imported."""
     names = metadata.packages_distributions().get(package, ())
     return ", ".join(f"{name} {metadata.version(name)}" for name in sorted({*names}))
 
@@ -129,30 +165,41 @@ def tree_state() -> str:
 
 
 @cache
-def _closure(roots: tuple[str, ...], named: tuple[str, ...]) -> str:
+def _closure(roots: tuple[str, ...], named: tuple[str, ...]) -> tuple[str, frozenset[Path]]:
+    files: set[Path] = set()
     seen: dict[str, str] = {} if "distillery.stages.tables" in roots else dict.fromkeys(DECLARATIONS, "")
     todo = [name for root in roots for name in _with_parents(root)]
     packages = {root.partition(".")[0] for root in roots}
     while todo:
         name = todo.pop()
         if name not in seen and (name.endswith(".py") or name.partition(".")[0] in packages):
-            seen[name], imported = _module(name)
-            todo += imported
+            module = _module(name)
+            seen[name] = module.digest
+            todo += module.imported
+            files |= {*module.files}
+            if module.files:  # the user's own: with their helpers
+                packages |= {first for n in module.imported if _beside(first := n.partition(".")[0])}
     lines = [*named, *(f"{name} {digest}" for name, digest in sorted(seen.items()) if digest)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest(), frozenset(files)
+
+
+def _beside(package: str) -> bool:
+    """Whether own code that imports this name gets a module of the project's folder."""
+    place = None if package in sys.stdlib_module_names else _own(package)
+    return place is not None and place.resolve().is_relative_to(Path.cwd())
 
 
 @cache
-def _module(name: str) -> tuple[str, list[str]]:
-    """Return the hash of a module's meaning and the modules that it may import; "" and none if it does not count."""
+def _module(name: str) -> Module:
     path = _file(name)
     if path is None:
-        return "", []
+        return Module("")
     try:
-        digest, imported = _parsed(path, name)
+        digest, imported, named = _parsed(path, name)
     except (OSError, SyntaxError, ValueError) as error:
         raise DistilleryError(f"cannot read the code in {path}: {error}") from None
-    return digest, [parent for module in sorted(imported) for parent in _with_parents(module)] if digest else []
+    files = () if path.is_relative_to(PACKAGE) else (path, *named)
+    return Module(digest, tuple(parent for module in sorted(imported) for parent in _with_parents(module)), files)
 
 
 def _with_parents(module: str) -> list[str]:
@@ -177,11 +224,12 @@ def _file(module: str) -> Path | None:
     return next((p for p in (place / "__init__.py", place.with_suffix(".py")) if p.is_file()), None)
 
 
-def _parsed(path: Path, name: str) -> tuple[str, frozenset[str]]:
-    """Return the hash of a module's meaning, "" if it decides no result, and the names of what it may import."""
-    tree = _Meaning().visit(ast.parse(path.read_bytes()))
+def _parsed(path: Path, name: str) -> tuple[str, frozenset[str], list[Path]]:
+    """Return the hash of a module's meaning, "" if it decides no result, the names of what it may import, and the files
+    that it names."""
+    tree = _Meaning(path.is_relative_to(PACKAGE)).visit(ast.parse(path.read_bytes()))
     if any(ast.unparse(node) == "DECIDES_RESULTS = False" for node in tree.body if isinstance(node, ast.Assign)):
-        return "", frozenset()
+        return "", frozenset(), []
     package = [] if name.endswith(".py") else name.split(".")[: None if path.name == "__init__.py" else -1]
     imported: set[str] = set()
     for node in ast.walk(tree):
@@ -195,12 +243,23 @@ def _parsed(path: Path, name: str) -> tuple[str, frozenset[str]]:
                 imported |= {_origins().get(name, API) for name in names}
             else:
                 imported |= {base} | {f"{base}.{name}" for name in names}
-    digest = hashlib.sha256(ast.dump(tree).encode())
+    digest, read = hashlib.sha256(_text(tree).encode()), list[Path]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(_DATA):
-            for file in _named(path, node.value):
-                digest.update(file.read_bytes())
-    return digest.hexdigest(), frozenset(imported)
+            read += _named(path, node.value)
+    for file in read:
+        digest.update(file.read_bytes())
+    return digest.hexdigest(), frozenset(imported), read
+
+
+def _text(node: Any) -> str:
+    """A syntax tree as text. Fields without content are left out: later versions of Python have more of them."""
+    if isinstance(node, ast.AST):
+        fields = [
+            f"{name}={_text(value)}" for name, value in ast.iter_fields(node) if value is not None and value != []
+        ]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    return f"[{', '.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
 
 
 def _named(module: Path, name: str) -> list[Path]:
@@ -221,7 +280,13 @@ def _origins() -> dict[str, str]:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Takes out of a syntax tree what changes no result."""
+    """Takes out of a syntax tree what changes no result.
+
+    `ours`: whether it is of this package, whose registries are known.
+    """
+
+    def __init__(self, ours: bool) -> None:
+        self.ours = ours
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         """Docstrings, of modules, classes, functions and fields."""
@@ -230,8 +295,7 @@ class _Meaning(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """What a class says of the origin of its formula: a word in tables, whose job is told it."""
-        words = [ast.dump(ast.parse(f"basis = {word!r}").body[0]) for word in BASES]
-        node.body = [statement for statement in node.body if ast.dump(statement) not in words]
+        node.body = [statement for statement in node.body if ast.unparse(statement) not in _ORIGINS]
         return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
@@ -243,6 +307,6 @@ class _Meaning(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Rows of a registry: a job's own row is part of its identity, the others load nothing."""
-        if isinstance(node.func, ast.Name) and node.func.id == "Registry":
+        if self.ours and isinstance(node.func, ast.Name) and node.func.id == "Registry":
             node.args, node.keywords = node.args[:2], []
         return self.generic_visit(node)

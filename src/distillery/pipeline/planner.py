@@ -5,6 +5,7 @@ Effective values only: a default written out, `2e-2` for `0.02`, a label or a bu
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ from distillery.data import SOURCES, open_source
 from distillery.models import NETWORKS
 from distillery.objectives.basis import basis_of
 from distillery.pipeline.check import check, rehearse
-from distillery.pipeline.fingerprint import fingerprint, loss_components, own_source, tree_state
+from distillery.pipeline.fingerprint import (
+    fingerprint,
+    installed,
+    loss_components,
+    own_files,
+    own_source,
+    tree_state,
+    version,
+)
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.recipe import recipe_components
@@ -32,16 +41,17 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
 
     Who only looks is not refused because own images are gone or were rearranged: what was made from them is there.
 
-    The plan is read back if just this one was written for these parameters, code and files: resolving it imports torch.
-    DVC restores specs too, of whatever commit.
+    The plan is read back if just this one was written for these parameters, in this order, by this code and for these
+    files: resolving it imports torch. DVC restores specs too, of whatever commit.
     """
     content = read_params(params)
     study = check(content, str(params))
     files = named_files(study)
     note, tree = Layout(study.study).plan, tree_state()
-    key = sha256_json([content, tree, named.listing(files)])
+    key = sha256_json([json.dumps(content), tree, named.listing(files)])
     with suppress(DistilleryError):  # not there, damaged, of another version: made anew
-        if (noted := read_json(note)).get("key") == key:
+        noted = read_json(note)
+        if noted.get("key") == key and noted.get("own") == _own_code(noted.get("own")):
             found = Plan.read(study.study)
             if sha256_json(found.specs()) == noted.get("plan"):
                 return study, found
@@ -50,8 +60,24 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     plan = resolve(study)
     if write:
         plan.write()
-        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree})
+        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree, "own": _own_code_of(plan)})
     return study, plan
+
+
+def _own_code_of(plan: Plan) -> dict[str, Any]:
+    """What a plan's fingerprints are made of besides this package: the user's files, and packages by their versions."""
+    files = {str(file) for job in plan for file in own_files(job.stage, job.values)}
+    packages = {name for job in plan for name in installed(job.stage, job.values)}
+    return _own_code({"files": dict.fromkeys(sorted(files)), "packages": dict.fromkeys(sorted(packages))})
+
+
+def _own_code(noted: Any) -> dict[str, Any]:
+    """The same files and packages as they are now."""
+    files, packages = (noted or {}).get("files", {}), (noted or {}).get("packages", {})
+    return {
+        "files": {file: sha256_json(named.listing([Path(file)])) for file in files},
+        "packages": {package: version(package) for package in packages},
+    }
 
 
 def named_files(study: Study) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillery import settings
-from distillery.pipeline.fingerprint import components, fingerprint, own_source, tree_state
+from distillery.pipeline.fingerprint import components, fingerprint, ours, tree_state
 from distillery.pipeline.internals import members
 from distillery.pipeline.job import Job
 from distillery.records import io as artifacts
@@ -152,9 +152,8 @@ def _as_queued(job: Job) -> None:
 
 def _untouched(job: Job) -> bool:
     """Whether the code is, to the byte, that of the plan: much cheaper to see than what of it a job runs."""
-    own = any(own_source(component) for component in components(job.stage, job.values))
     noted = artifacts.read_json(job.layout.plan) if job.layout.plan.exists() else {}
-    return not own and noted.get("tree") == tree_state()
+    return all(map(ours, components(job.stage, job.values))) and noted.get("tree") == tree_state()
 
 
 def writable(job: Job) -> None:

@@ -84,6 +84,11 @@ class Verification:
         return sum(cell.verdict in verdicts for cell in self.cells)
 
     @property
+    def identical(self) -> bool:
+        """Whether all files of all cells are the same."""
+        return bool(self.cells) and self.count(SAME) == len(self.cells)
+
+    @property
     def reproduced(self) -> bool:
         """Whether all cells are there, some could be tested, and no difference was found."""
         return not self.count(DIFFERENT, MISSING) and self.count(SAME, EQUAL, WITHIN) > 0

@@ -89,6 +89,8 @@ def recorded(where: str, plan: Plan) -> Recorded:
 def refuse_itself(where: str, plan: Plan) -> None:
     """Raise DistilleryError if nothing was measured here, and what git holds would be compared with itself."""
     layout = plan.layout
+    if Path(where).is_dir() and Path(where).resolve() == Path.cwd():
+        raise DistilleryError(f"{where} is this copy itself: name a git revision, or the folder of another copy")
     if layout.all_metrics.exists():
         return
     kept = sorted(path for path in layout.kept.rglob("*") if path.is_file())
@@ -102,6 +104,11 @@ def refuse_itself(where: str, plan: Plan) -> None:
                 f"{itself}, for {where} keeps the same runs: name a folder with another copy of the study, as in "
                 "`distillery verify ../colleague`, or run the study"
             )
+
+
+def trained_here(plan: Plan) -> bool:
+    """Whether some student was trained in this folder: notes of that are neither in git nor in DVC's cache."""
+    return any(job.provenance.exists() for job in plan if job.stage == "distill")
 
 
 def here(plan: Plan) -> Recorded:
@@ -119,8 +126,11 @@ def _read(name: str, read: Reader, plan: Plan, hashes: bool = True) -> Recorded:
     assert isinstance(tables, ResultRecord)
     contents, specs = _of_records(read, plan) if hashes else ({}, {})
     if hashes and not contents:
-        contents = _of_lock(read, layout)
-    runs = (read(files["runs"]) or b"").decode().splitlines()
+        contents = _of_lock(name, read, layout)
+    try:
+        runs = (read(files["runs"]) or b"").decode().splitlines()
+    except UnicodeDecodeError:
+        raise DistilleryError(f"{name}: {files['runs']} is damaged: it is no text") from None
     return Recorded(name, tables, contents, specs, _answers(read, plan, tables), tuple(csv.DictReader(runs)))
 
 
@@ -141,11 +151,14 @@ def _of_records(read: Reader, plan: Plan) -> tuple[dict[str, Content], dict[str,
     return contents, specs
 
 
-def _of_lock(read: Reader, layout: Layout) -> dict[str, Content]:
+def _of_lock(name: str, read: Reader, layout: Layout) -> dict[str, Content]:
     """Hashes in dvc.lock, of what was made and of what each job was told; one commit holds one study."""
     content = read(Path("dvc.lock"))
     # The C loader takes a tenth of the time; this one leaves all scalars text, as hashes and paths are.
-    loaded = yaml.load(content, getattr(yaml, "CBaseLoader", yaml.BaseLoader)) if content else None
+    try:
+        loaded = yaml.load(content, getattr(yaml, "CBaseLoader", yaml.BaseLoader)) if content else None
+    except yaml.YAMLError:
+        raise DistilleryError(f"{name}: dvc.lock is damaged, or in the middle of a merge") from None
     stages = loaded.get("stages", {}).values() if isinstance(loaded, dict) else ()
     entries = [entry for stage in stages for key in ("deps", "outs") for entry in stage.get(key, ())]
     return {

@@ -1,0 +1,118 @@
+"""A plan is read back only where making it anew would give the same: order, own files, helpers, installed packages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distillery.pipeline import fingerprint
+
+PARAMS = """\
+study: again
+data: {source: digits}
+recipe: {epochs: 1, batch_size: 64, milestones: [], augmentation: {pad: 1, flip: false}}
+teachers: {big: {architecture: resnet8_w4}}
+pairs: {big-small: {teacher: big, student: resnet8_w2}}
+methods:
+  kd: {objective: kd}
+  plus: {objective: kd, plus: {sp: {}, at: {}}}
+  mine: {objective: method.py:Mine}
+  packed: {objective: own.losses.mine:Mine}
+  bought: {objective: bought:Mine}
+seeds: [0]
+"""
+METHOD = """\
+import json
+from pathlib import Path
+
+from distillery.api import Objective
+from helper import SCALE
+
+WEIGHTS = json.loads(Path(__file__).with_name("weights.json").read_text())
+
+
+class Mine(Objective):
+    needs = frozenset({"logits"})
+
+    def distill(self, batch):
+        return {"mine": SCALE * WEIGHTS["w"] * (batch.student.logits - batch.teacher.logits).square().mean()}
+"""
+FILES = {
+    "params.yaml": PARAMS,
+    "method.py": METHOD,
+    "helper.py": "SCALE = 1.0\n",
+    "weights.json": '{"w": 1.0}',
+    "own/__init__.py": "",
+    "own/losses/__init__.py": "",
+    "own/losses/parts.py": "from distillery.objectives.kd import KD\n\nWEIGHT = 1.0\n",
+    "own/losses/mine.py": "from .parts import KD, WEIGHT\n\n\nclass Mine(KD):\n    weight = WEIGHT\n",
+    "site-packages/bought.py": "from distillery.objectives.kd import KD\n\n\nclass Mine(KD):\n    pass\n",
+    "site-packages/bought-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: bought\nVersion: 1.0\n",
+    "site-packages/bought-1.0.dist-info/RECORD": "bought.py,,\n",
+}
+
+
+def planned(*command: str) -> dict[str, str]:
+    """Plan as a person does, by the installed command; return the hash of every job's spec."""
+    script = Path(sys.executable).with_name("distillery")
+    env = os.environ | {"PYTHONPATH": f"{fingerprint.PACKAGE.parent}{os.pathsep}{Path('site-packages').resolve()}"}
+    subprocess.run([str(script), "plan"], env=env, check=True, capture_output=True, text=True)
+    specs = sorted(Path("artifacts/again/specs").rglob("*.json"))
+    return {path.relative_to("artifacts/again/specs").as_posix(): path.read_text() for path in specs}
+
+
+@pytest.mark.slow
+def test_every_edit_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        (file := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def due() -> set[str]:
+        """The jobs that have another spec than before; the same whether the plan was read back or made anew."""
+        nonlocal before
+        found = planned()
+        Path("artifacts/again/plan.json").unlink()
+        assert planned() == found, "a plan was read back that is another one now"
+        changed, before = {name for name in found if found[name] != before[name]}, found
+        return changed
+
+    def edit(name: str, old: str, new: str) -> None:
+        text = Path(name).read_text()
+        assert text.count(old) == 1
+        Path(name).write_text(text.replace(old, new))
+
+    def cell(method: str) -> set[str]:
+        return {f"{stage}/big-small/{method}/0.json" for stage in ("distill", "evaluate")}
+
+    before = planned()
+    assert due() == set()
+    edit("params.yaml", "  kd: {objective: kd}\n", "")
+    edit("params.yaml", "  mine:", "  kd: {objective: kd}\n  mine:")
+    assert due() == {"tables.json"}
+    edit("params.yaml", "{sp: {}, at: {}}", "{at: {}, sp: {}}")
+    assert due() == cell("plus") | {"tables.json"}
+    edit("weights.json", "1.0", "2.0")
+    assert due() == cell("mine")
+    edit("helper.py", "1.0", "2.0")
+    assert due() == cell("mine")
+    edit("own/losses/parts.py", "1.0", "2.0")
+    assert due() == cell("packed")
+    Path("site-packages/bought-1.0.dist-info").rename("site-packages/bought-2.0.dist-info")
+    edit("site-packages/bought-2.0.dist-info/METADATA", "Version: 1.0", "Version: 2.0")
+    assert due() == cell("bought")
+
+
+def test_every_python_finds_the_same_code(tmp_path: Path) -> None:
+    """Syntax trees of later versions have more fields."""
+    (file := tmp_path / "mine.py").write_text(
+        "import os\n\n\nclass A(list):\n    '''Text.'''\n\n    def f(self, *, x: int = 3) -> str:\n"
+        "        return f'{x!r:>{4}} and' ' more' if self else os.sep\n\n\nasync def g(a, /, *b, **c):\n"
+        "    match a:\n        case [1, *_] | {'x': None}:\n            return lambda: (yield)\n"
+    )
+    digest, imported, _ = fingerprint._parsed(file, str(file))
+    assert (digest[:16], imported) == ("fcd53ad952703bda", {"os"})
