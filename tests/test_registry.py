@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from logit_batches import batch, context
 from distillery import data
 from distillery.config import Problems
 from distillery.data.dataset import Dataset
+from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.objectives import OBJECTIVES
 from distillery.objectives.base import Objective
@@ -314,3 +316,32 @@ def test_a_registry_loads_nothing_until_asked() -> None:
     for name, row in OBJECTIVES.items():
         kind = row.load()
         assert issubclass(kind, Objective) and row.name == name and not row.file
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (
+            {"objective": "rld", "same_temperature": True, "alpha_temperature": 2},
+            "alpha_temperature: has no effect with same_temperature: true: leave it out",
+        ),
+        ({"objective": "deit", "temperature": 4}, 'temperature: has no effect with kind: "hard": leave it out'),
+        ({"objective": "vkd", "kd_weight": 0, "temperature": 4}, "temperature: has no effect with kd_weight: 0.0"),
+        ({"objective": "vkd", "feat_weight": 0, "beta": 2}, "beta: has no effect with feat_weight: 0.0"),
+        (
+            {"objective": "clkd", "correlation_weight": 0, "form": "sample_gram"},
+            "form: has no effect with correlation_weight: 0.0",
+        ),
+        ({"objective": "itrd", "lambda_corr": 0, "alpha": 1.5}, "alpha: has no effect with lambda_corr: 0.0"),
+        (
+            {"objective": "kd", "plugins": {"select": {"seed": 3}}},
+            'plugins.select.seed: has no effect with score: "margin": leave it out',
+        ),
+        ({"objective": "kd", "plus": {"crd": {"weight": 0}}}, "plus.crd.weight: 0 switches it off: drop the entry"),
+    ],
+)
+def test_a_key_without_effect_is_refused(block: dict[str, Any], said: str) -> None:
+    with pytest.raises(DistilleryError, match="^" + re.escape(said)):
+        Loss(Method.model_validate(block))
+    shown = {k: v for k, v in block.items() if k in ("objective", "same_temperature", "kd_weight", "feat_weight")}
+    assert Loss(Method.model_validate(shown)).effective(), "defaults are no mistake"

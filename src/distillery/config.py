@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,17 +32,26 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    idle: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = MappingProxyType({})
+    """Keys that have no effect with some values of another key: that key and its values, by name."""
 
     @classmethod
     def read(cls, values: dict[str, Any], where: str = "") -> Self:
         """Make settings of what a study says. Raises Problems with one sentence per mistake; `where` precedes keys."""
         try:
             # JSON, because there a list is the only sequence: "strict" then still takes it for a tuple.
-            return cls.model_validate_json(json.dumps(values))
+            found = cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
             raise Problems(explain(cls, error, values, where)) from None
         except TypeError as error:  # a date, for instance
             raise Problems([f"{where}{error}: give numbers, text, lists or mappings"]) from None
+        if lost := [
+            f"{where}{key}: has no effect with {other}: {json.dumps(getattr(found, other))}: leave it out"
+            for key, (other, when) in cls.idle.items()
+            if getattr(found, other) in when and getattr(found, key) != cls.model_fields[key].default
+        ]:
+            raise Problems(lost)
+        return found
 
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""

@@ -93,6 +93,8 @@ class Loss:
                     f"{where}ce_weight: the cross-entropy counts once, with the ce_weight of the method"
                 )
             read = self._read(OBJECTIVES, name, rest, where)
+            if weight.get("weight") == 0:
+                self.problems.append(f"{where}weight: 0 switches it off: drop the entry")
             try:
                 self.plus[name] = Partner.read(weight, where).weight, read
             except Problems as found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -62,6 +63,8 @@ class CLKD(Objective):
     """
 
     class Config(Objective.Config):
+        idle = MappingProxyType({"form": ("correlation_weight", (0,))})
+
         ce_weight: Weight = 0.1
         kd_weight: Weight = 0.5
         """Of the instance and the class term."""

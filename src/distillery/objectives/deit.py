@@ -6,6 +6,7 @@ mean of both heads predicts (`Outputs.logits` in evaluation).
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ class DeiT(Objective):
     needs = frozenset({"logits", "distilled"})
 
     class Config(Objective.Config):
+        idle = MappingProxyType({"temperature": ("kind", ("hard",)), "mean": ("kind", ("hard",))})
+
         kind: Literal["hard", "soft"] = "hard"
         """What the distillation head learns: the teacher's arg-max, or its distribution."""
         ce_weight: Weight = 0.5

@@ -6,6 +6,8 @@ zero (constant channel, batch of one, all features zero) the correlation counts 
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +56,8 @@ class ITRD(Objective):
     needs = frozenset({"pooled"})
 
     class Config(Objective.Config):
+        idle = MappingProxyType({"alpha": ("lambda_corr", (0,))})
+
         alpha: Positive = 1.01
         """Of the correlation term; 1.5 for pairs of two families."""
         lambda_corr: Weight = 2.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from torch import Tensor
 
 from distillery.config import Epochs, Positive, Weight
@@ -44,6 +46,8 @@ class RLD(Objective):
     """
 
     class Config(Objective.Config):
+        idle = MappingProxyType({"alpha_temperature": ("same_temperature", (True,))})
+
         temperature: Positive = 4.0
         alpha_temperature: Positive = 1.0
         """Of the sample confidence term."""

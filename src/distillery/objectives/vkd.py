@@ -7,6 +7,7 @@ standardisation divides zero by zero (constant channel, batch of one) the channe
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -81,6 +82,10 @@ class VkD(Objective):
     needs = frozenset({"logits", "pooled"})
 
     class Config(Objective.Config):
+        idle = MappingProxyType(
+            {"temperature": ("kd_weight", (0,)), "normalise": ("feat_weight", (0,)), "beta": ("feat_weight", (0,))}
+        )
+
         feat_weight: Weight = 1.0
         """Of the feature term; the released detection code has 4."""
         kd_weight: Weight = 1.0

@@ -7,6 +7,7 @@ declared choice, all taken once, before training, from the frozen teacher on the
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import torch
@@ -79,6 +80,8 @@ class Select(Selector):
     """
 
     class Config(Selector.Config):
+        idle = MappingProxyType({"seed": ("score", ("margin", "confidence", "loss", "gradient"))})
+
         score: Literal["margin", "confidence", "loss", "gradient", "influence"] = "margin"
         fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
         """Of the training images, the ones that are distilled."""
