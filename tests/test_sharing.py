@@ -142,6 +142,9 @@ def test_a_second_study_takes_over_what_is_the_same(
         return capsys.readouterr().out
 
     plan = current(Path("second.yaml"), write=True)[1]
+    monkeypatch.setenv("DISTILLERY_SHARE", "0")
+    assert "the same as" not in made("data")
+    monkeypatch.setenv("DISTILLERY_SHARE", "1")
     assert "the same as artifacts/small/data/data.json" in made("data")
     assert "the same as artifacts/small/teachers/t/teacher.json" in made("teacher", "same")
     assert "the same as artifacts/small/cache/t/cache.json" in made("cache", "same")

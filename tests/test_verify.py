@@ -138,6 +138,34 @@ class TestAgainstAFolder:
         with pytest.raises(DistilleryError, match="nothing of small was measured here, and git's tables would be"):
             app(["verify", str(copies)], standalone_mode=False)
 
+    def test_what_was_only_pulled_reproduces_nothing(self, copies: Path) -> None:
+        """Notes of who trained are neither in git nor in DVC's cache."""
+        notes = Path("artifacts/small/provenance/runs")
+        notes.rename("notes")
+        said = f"the files of small are bit for bit those of {copies}, but no student was trained here"
+        with pytest.raises(DistilleryError, match=re.escape(said)):
+            app(["verify", str(copies)], standalone_mode=False)
+        Path("notes").rename(notes)
+        app(["verify", str(copies)], standalone_mode=False)
+
+    def test_a_copy_is_not_compared_with_itself(self, copies: Path) -> None:
+        for name in (".", str(Path.cwd())):
+            with pytest.raises(DistilleryError, match="is this copy itself: name a git revision, or the folder"):
+                app(["verify", name], standalone_mode=False)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("dvc.lock", b"<<<<<<< HEAD\nschema: '2.0'\n", "dvc.lock is damaged, or in the middle of a merge"),
+            ("results/small/runs.csv", b"\xff\xfe", "results/small/runs.csv is damaged: it is no text"),
+        ],
+    )
+    def test_a_copy_with_damaged_files(self, copies: Path, name: str, content: bytes, said: str) -> None:
+        shutil.rmtree(copies / "artifacts")
+        (copies / name).write_bytes(content)
+        with pytest.raises(DistilleryError, match=re.escape(f"{copies}: {said}")):
+            app(["verify", str(copies)], standalone_mode=False)
+
     def test_tables_that_were_edited_are_told(self, copies: Path) -> None:
         """Also where nothing else is there, and though engines, who look at sizes, find nothing to do."""
         plan = current()[1]
