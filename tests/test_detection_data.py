@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from small_boxes import pictures, write_coco, write_voc, write_yolo
 
 from distillery.data import prepare
 from distillery.errors import DistilleryError
+from distillery.tasks.detection import Detection
 from distillery.tasks.detection.data import BoxData
+from distillery.tasks.detection.evaluation import BoxEvaluation
 from distillery.tasks.detection.precision import average_precision, results_of, truth_of
 
 
@@ -140,6 +143,23 @@ TALL = (  # a box that an image of 64 x 48 has no room for
         ("coco", coco_set("categories", {"name": "blue"}), "category 3 is 'green' here, but 'blue' in the other split"),
         ("coco", coco_set("categories", {"id": 3}, 1), "two categories have the id 3"),
         ("coco", coco_set("categories", {"id": 3_000_000}, 1), r"3000000 would make as many classes: set `data\.renum"),
+        ("coco", coco_set("categories", {"id": 5}), "3 and 5 are both called 'green': give each class one id"),
+        (
+            "yolo",
+            lambda r: (r / "config.yaml").write_text("names: [green, green]"),
+            "0 and 1 are both called 'green': name them apart",
+        ),
+        # What YOLO's folders hold is read.
+        (
+            "yolo",
+            lambda r: shutil.copytree(r / "images/train", r / "images/train/more/deep"),
+            r"deep/000\.png is in a sub-folder",
+        ),
+        (
+            "yolo",
+            lambda r: (r / "labels/train/000.txt").rename(r / "labels/train/000.png.txt"),
+            r"000\.png\.txt has the boxes of no image",
+        ),
         # An image is named once.
         ("coco", coco_set("images", {"id": 11}), "two images have the id 11"),
         ("coco", coco_set("images", {"file_name": "001.png"}), "001.png is named twice in train"),
@@ -157,7 +177,7 @@ TALL = (  # a box that an image of 64 x 48 has no room for
         (
             "voc",
             voc("<annotation>", SIZE.format(48, 64) + TALL),
-            r"000.png has 64 x 48 .* 48 x 64 .* store it turned",
+            r"000.png has 64 x 48 .* 48 x 64 .* turn the image or the boxes",
         ),
         # There is something to find.
         ("coco", emptied("train"), r"data\.train: no object is in the images of train"),
@@ -208,6 +228,44 @@ def test_swapped_sides_count_as_a_slip_where_the_boxes_fit(tmp_path: Path) -> No
     expected = made(tmp_path, "voc")[1]["counts"]
     voc("<annotation>", SIZE.format(48, 64))(tmp_path)
     assert made(tmp_path, "voc")[1]["counts"] == expected
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("source", "way", "size", "right"),
+    [
+        ("yolo", 6, None, False),
+        ("yolo", 1, None, True),
+        ("voc", 6, None, False),
+        ("voc", 6, (48, 64), False),  # the sides of the turned image
+        ("voc", 6, (64, 48), True),  # those of the stored one
+        ("voc", 3, (64, 48), False),  # upside down, which sides do not tell
+        ("coco", 8, (64, 48), True),
+    ],
+)
+def test_images_that_exif_turns_are_refused_unless_the_boxes_are_of_the_stored_ones(
+    kind: str, source: str, way: int, size: tuple[int, int] | None, right: bool, tmp_path: Path
+) -> None:
+    {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}[source](tmp_path, splits())
+    folder = {"coco": "train/000", "yolo": "images/train/000", "voc": "JPEGImages/train_000"}[source]
+    path, exif = tmp_path / f"{folder}.png", Image.Exif()
+    exif[ExifTags.Base.Orientation] = way
+    Image.open(path).save(path, kind, exif=exif)
+    if source == "voc" and size:
+        voc("<annotation>", SIZE.format(*size))(tmp_path)
+    if right:
+        made(tmp_path, source)
+    else:
+        with pytest.raises(DistilleryError, match=rf"000\.png has the EXIF orientation {way}, .*: store it turned"):
+            made(tmp_path, source)
+
+
+def test_files_beside_yolos_labels_and_hidden_folders_are_left_alone(tmp_path: Path) -> None:
+    write_yolo(tmp_path, splits())
+    (tmp_path / "labels/train/classes.txt").write_text("green\nred\n")
+    (tmp_path / "labels/train/001.txt").unlink()  # an image without objects
+    shutil.copytree(tmp_path / "images/train", tmp_path / "images/train/.cache")
+    assert made(tmp_path, "yolo")[1]["counts"]["train_empty"] == 1
 
 
 def test_a_crowd_is_what_says_1(tmp_path: Path) -> None:
@@ -264,6 +322,15 @@ def test_average_precision_is_that_of_pycocotools(tmp_path: Path) -> None:
     assert [-1.0 if g is None else round(g / 100, 12) for g in got] == [round(w, 12) for w in want]
     assert 0.05 < main["ap"] / 100 < 0.95 and set(by_class) == {"green", "red"}
     assert np.mean([*by_class.values()]) == pytest.approx(main["ap"])
+
+
+def test_nothing_is_agreed_on_where_the_teacher_finds_nothing() -> None:
+    found = np.zeros((2, 100, 6), dtype=np.float32)
+    sure = found.copy()
+    sure[0, 0] = [0, 0, 10, 10, 0.9, 1]
+    evaluation = BoxEvaluation(Detection())
+    agreed = [evaluation.compare(*pair)["agreement"] for pair in ((sure, found), (found, sure), (sure, sure))]
+    assert agreed == [None, 0.0, 1.0]
 
 
 def test_no_detection_is_no_precision_and_no_object_is_refused(tmp_path: Path) -> None:

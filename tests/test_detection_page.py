@@ -30,7 +30,8 @@ def test_each_object_is_found_once_and_by_its_class() -> None:
 def test_ap_by_class_of_teacher_and_methods() -> None:
     facts = {
         "data": {"class_names": ["", "cat", "dog"]},
-        "test_labels": np.array([2, 1, 2]),
+        "test_labels": np.array([2, 1, 1, 2, 1]),
+        "test_crowd": np.array([0, 0, 1, 0, 1], dtype=np.uint8),
         "teachers": {"t": {"classes": {"cat": 50.0, "dog": 60.0}}},
     }
     runs = {0: {"classes": {"cat": 10.0, "dog": None}}, 1: {"classes": {"cat": 20.0, "dog": None}}}

@@ -43,8 +43,11 @@ class BoxEvaluation(Evaluation):
         main, by_size, by_class = average_precision(outputs, data.test, data.class_names)
         return {"last": main, "sizes": by_size, "classes": by_class, "detections": outputs}
 
-    def compare(self, student: NDArray[np.float32], teacher: NDArray[np.float32]) -> dict[str, float]:
-        """Of the teacher's detections with score 0.3 and more: the share that the student has (same class, IoU 0.5)."""
+    def compare(self, student: NDArray[np.float32], teacher: NDArray[np.float32]) -> dict[str, float | None]:
+        """Of the teacher's detections with score 0.3 and more: the share that the student has (same class, IoU 0.5).
+
+        None where it has none.
+        """
         met = counted = 0
         for mine, theirs in zip(student, teacher, strict=True):
             of_mine, of_theirs = (torch.from_numpy(x[x[:, 4] >= SURE]) for x in (mine, theirs))
@@ -52,7 +55,7 @@ class BoxEvaluation(Evaluation):
             if len(of_mine) and len(of_theirs):
                 same = of_theirs[:, None, 5] == of_mine[None, :, 5]
                 met += int(((box_iou(of_theirs[:, :4], of_mine[:, :4]) >= 0.5) & same).any(1).sum())
-        return {"agreement": met / counted if counted else 0.0}
+        return {"agreement": met / counted if counted else None}
 
     def facts(self, data: BoxData) -> dict[str, Any]:
         return {"test_images": len(data.test), "data": data.facts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,12 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
         raise DistilleryError(f"{root}: the category {min(names)} is negative: number categories from 0 or 1")
     if max(names) > LARGEST and not renumber:
         raise DistilleryError(f"{root}: category {max(names)} would make as many classes: set `data.renumber: true`")
+    if twice := _twice(names):
+        first, second, name = twice
+        raise DistilleryError(
+            f"{root}: the categories {first} and {second} are both called {name!r}: give each class one id, alike in "
+            "both splits"
+        )
     number = {c: i for i, c in enumerate(sorted(names))} if renumber else {c: c for c in names}
     class_names = [""] * (max(number.values()) + 1)
     for category, label in number.items():
@@ -98,6 +105,16 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
         for split, folder in splits.items()
     }
     return Listing(class_names, items)
+
+
+def _twice(names: Mapping[int, str]) -> tuple[int, int, str] | None:
+    """The first name that two numbers have, after both of these."""
+    seen: dict[str, int] = {}
+    for number, name in sorted(names.items()):
+        if name in seen:
+            return seen[name], number, name
+        seen[name] = number
+    return None
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -187,7 +204,8 @@ def yolo(root: Path, splits: dict[str, str], names: list[str]) -> Listing:
     Lines of a text file are a class and a box in units of the image.
 
     An image without a text file has no objects. A line of more than five numbers is a polygon, whose extent counts.
-    Raises DistilleryError for numbers outside of the image, by more than 0.01, and for a box without an area.
+    Raises DistilleryError for numbers outside of the image, by more than 0.01, for a box without an area, for images in
+    sub-folders, and for text files without an image, but for classes.txt.
     """
     items = {}
     for split, name in splits.items():
@@ -198,10 +216,24 @@ def yolo(root: Path, splits: dict[str, str], names: list[str]) -> Listing:
         if not labels.is_dir():
             raise DistilleryError(f"there is no folder {labels}: put the boxes of the images of {folder} there")
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        _see_all(folder, labels, {p.stem for p in files})
         items[split] = [
             Item(p, f"{name}/{p.name}", _lines(labels / f"{p.stem}.txt", len(names)), relative=True) for p in files
         ]
     return Listing(names, items)
+
+
+def _see_all(folder: Path, labels: Path, stems: set[str]) -> None:
+    """Raise DistilleryError for images in sub-folders, but for hidden ones, and for text files of no image."""
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if below := next((p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES), None):
+            raise DistilleryError(f"{below} is in a sub-folder, where it is not read: put all images into {folder}")
+    lost = sorted(p for p in labels.glob("*.txt") if p.stem not in stems and p.name != "classes.txt")
+    if lost:
+        raise DistilleryError(
+            f"{lost[0]} has the boxes of no image in {folder} ({len(lost)} such): give image and text file the same "
+            "name, or remove the file"
+        )
 
 
 def yolo_names(path: Path) -> list[str]:
@@ -219,7 +251,11 @@ def yolo_names(path: Path) -> list[str]:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DistilleryError(f"{path} has no `names:` of the classes, a list or a mapping from 0 on")
-    return [str(name) for name in names]
+    found = [str(name) for name in names]
+    if twice := _twice(dict(enumerate(found))):
+        first, second, name = twice
+        raise DistilleryError(f"{path}: the classes {first} and {second} are both called {name!r}: name them apart")
+    return found
 
 
 def _lines(path: Path, classes: int) -> list[Object]:

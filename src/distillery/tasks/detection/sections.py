@@ -10,7 +10,10 @@ import numpy as np
 
 from distillery.task import Section
 
-NOTE = "AP in percent, over IoU 0.5 to 0.95: of the teacher, then mean ± standard deviation over a method's runs."
+NOTE = (
+    "AP in percent, over IoU 0.5 to 0.95: of the teacher, then mean ± standard deviation over a method's runs. "
+    "Objects: those of the test images, without crowds."
+)
 
 
 def by_class(cells: Sequence[Any]) -> list[Section]:
@@ -20,7 +23,8 @@ def by_class(cells: Sequence[Any]) -> list[Section]:
         mine = [cell for cell in cells if cell.pair == pair]
         facts = mine[0].facts
         names = facts["data"]["class_names"]
-        counts = Counter(names[int(label)] for label in facts["test_labels"])
+        objects = zip(facts["test_labels"], facts["test_crowd"], strict=True)
+        counts = Counter(names[int(label)] for label, crowd in objects if not crowd)
         teachers = {f"teacher {name}": [found] for name, found in facts["teachers"].items()}
         columns = teachers | {cell.label: list(cell.runs.values()) for cell in mine}
         rows = tuple(

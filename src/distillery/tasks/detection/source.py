@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from distillery.config import Config as BaseConfig
 from distillery.config import Count, Finite, Positive
 from distillery.data.arrays import Arrays, Source
-from distillery.data.blob import Written, write_blob
+from distillery.data.blob import Written, read_photo, write_blob
 from distillery.data.listing import Photo
 from distillery.errors import DistilleryError
 from distillery.records.io import save_tensors, sha256_array, sha256_json
@@ -23,6 +23,7 @@ from distillery.tasks.detection.listing import Item, Listing
 from distillery.tasks.detection.voc import voc
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as every detector of the lineage has it
+SWAP = (5, 6, 7, 8)  # orientations of EXIF that swap the sides
 PER_CHANNEL = Field(min_length=3, max_length=3)
 
 
@@ -109,6 +110,8 @@ class Boxed(Source):
         and height in pixels; `labels` (M,) int32; `crowd` (M,) uint8; `area` (M,) float64, as annotated, else of the
         box.
         """
+        from distillery.tasks.detection.orientation import orientation  # Pillow
+
         found = self.listing()
         items = {split: {item.name: item for item in of} for split, of in found.items.items()}
         for split, of in items.items():
@@ -116,6 +119,13 @@ class Boxed(Source):
                 raise DistilleryError(f"data.{split}: there is no image in {self.splits()[split]} of {self.root}")
 
         columns: dict[str, tuple[dict[str, NDArray[Any]], Counter[str]]] = {}
+        turned: dict[str, int] = {}  # EXIF orientation by path, of the images that are marked to be turned
+
+        def note(photo: Photo) -> bytes:
+            content = read_photo(photo)
+            if (way := orientation(content)) != 1:
+                turned[photo.path] = way
+            return content
 
         def judge(written: dict[str, Written]) -> None:
             bad = [said for part in written.values() for said in part.bad]
@@ -126,6 +136,7 @@ class Boxed(Source):
                 )
             for split, part in written.items():
                 shown = [items[split][photo.name] for photo in part.photos]
+                _see_turned(shown, part.height, part.width, turned)
                 _see_sizes(shown, part.height, part.width)
                 columns[split] = columns_of(shown, part.height, part.width)
                 if columns[split][0]["crowd"].all():
@@ -134,7 +145,7 @@ class Boxed(Source):
                     )
 
         photos = {split: [Photo(str(item.path), item.name, 0) for item in of.values()] for split, of in items.items()}
-        written, digest, size = write_blob(blob, photos, upright=False, judge=judge)
+        written, digest, size = write_blob(blob, photos, upright=False, judge=judge, read=note)
         tensors: dict[str, NDArray[Any]] = {}
         counts: dict[str, int] = {}
         for split, part in written.items():
@@ -164,6 +175,20 @@ class Boxed(Source):
         return facts
 
 
+def _see_turned(items: list[Item], heights: list[int], widths: list[int], turned: dict[str, int]) -> None:
+    """Raise DistilleryError for images that EXIF turns, while they are read as stored: boxes may be elsewhere.
+
+    Only where annotations give the sides as stored, and turned ones would be others, the boxes are of what is read.
+    """
+    for item, height, width in zip(items, heights, widths, strict=True):
+        way = turned.get(str(item.path), 1)
+        if way != 1 and not (way in SWAP and height != width and item.size == (width, height)):
+            raise DistilleryError(
+                f"{item.path} has the EXIF orientation {way}, so that its boxes may be those of the turned image: "
+                "store it turned, without the orientation mark"
+            )
+
+
 def _see_sizes(items: list[Item], heights: list[int], widths: list[int]) -> None:
     """Raise DistilleryError for images of another size than their annotations say: their boxes are elsewhere.
 
@@ -174,9 +199,7 @@ def _see_sizes(items: list[Item], heights: list[int], widths: list[int]) -> None
         boxes = [found.box for found in item.objects]
         fit = all(x + w <= width + 1 and y + h <= height + 1 for x, y, w, h in boxes)
         if said != (width, height) and not (said == (height, width) and fit):
-            then = (
-                "store it turned if EXIF turns it" if said == (height, width) else "take the image that was annotated"
-            )
+            then = "turn the image or the boxes" if said == (height, width) else "take the image that was annotated"
             raise DistilleryError(
                 f"{item.path} has {width} x {height} pixels, but {said[0]} x {said[1]} in its annotations: {then}"
             )
