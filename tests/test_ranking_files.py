@@ -30,6 +30,8 @@ def test_users_are_numbered_by_line(tmp_path: Path) -> None:
         "1\t1193\t5\t978300760\n1\t661\t0\t978302109\n6\t661\t3\t9783\n",
         "userId,movieId,rating,timestamp\n1,1193,5.0,978300760\n1,661,0.0,978302109\n6,661,0.5,9783\n",
         "user_id:token item_id:token rating:float\n1 1193 5\n1 661 0\n6 661 3\n",
+        "User ID,Movie ID,Movie rating,Date rated\n1,1193,5,7\n1,661,0,7\n6,661,3,7\n",
+        "a,b,c\n1,1193,5\n1,661,0\n6,661,3\n",  # words that say nothing
         "\ufeff1,1193,5\n1,661,0\n6,661,3\n",  # a byte order mark is no heading
     ],
 )
@@ -49,6 +51,9 @@ def test_ratings_above_zero_count(tmp_path: Path, text: str) -> None:
         (read_ratings, "x1,10,5\n2,11,4\n", "line 1: expected user, item and rating"),
         (read_ratings, '"a","10","5"\n2,11,4\n', "line 1: expected user, item and rating"),
         (read_ratings, "1,10,5\n2,11,nan\n", "line 2: expected user, item and rating"),
+        (read_ratings, "movieId,userId,rating\n1,2,3\n", "line 1: the heading .* has the user in column 2, not 1"),
+        (read_ratings, '"user_id";"rating";"book"\n1;2;3\n', "has the item in column 3, not 2"),
+        (read_ratings, "user item time rating\n1 2 3 4\n", "has the rating in column 4, not 3"),
         (read_ratings, "1,10,inf\n", "line 1: expected user, item and rating"),
     ],
 )

@@ -2,7 +2,8 @@
 
 Two formats of text. "users": one line per user, the first number is how many items follow (CiteULike). "ratings": one
 line per pair, user, item, rating and whatever follows, separated by "::" (MovieLens-1M), a tab (MovieLens-100K), commas
-or blanks; a rating above 0 counts as chosen, and a first line of words is a heading.
+or blanks; a rating above 0 counts as chosen, and a first line of words is a heading,
+which may name the columns, in this order.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from distillery.errors import DistilleryError
 Ints = NDArray[np.int64]
 BEST = 10  # items recommended to a user, which the training must leave unseen
 _BETWEEN = re.compile(r"::|[\t,;]|\s+")
+_SEPARATOR = re.compile(r"::|[\t,;]")  # in a heading a blank may be part of a name
+_WORDS = {  # what a column of a heading is called: the first that fits
+    "rating": re.compile("rating|score|stars"),
+    "user": re.compile("user|reader|customer|member|uid"),
+    "item": re.compile("item|movie|film|book|isbn|product|asin|article|paper|song|track|album|artist|game|anime|joke"),
+}
 
 
 def read_users(path: Path) -> tuple[Ints, Ints]:
@@ -47,7 +54,8 @@ def read_ratings(path: Path) -> tuple[Ints, Ints]:
                 raise ValueError
         except (ValueError, IndexError):
             if number == 0 and not any(map(_is_number, fields)):
-                continue  # a heading
+                _see_heading(line, path)
+                continue
             raise DistilleryError(
                 f"{path}, line {number + 1}: expected user, item and rating as numbers, not {line.strip()[:40]!r}"
             ) from None
@@ -55,6 +63,19 @@ def read_ratings(path: Path) -> tuple[Ints, Ints]:
             user.append(u)
             item.append(i)
     return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
+
+
+def _see_heading(line: str, path: Path) -> None:
+    """Raise DistilleryError for a heading whose words say that the columns are in another order."""
+    line = line.strip()
+    columns = [c.lower() for c in (_SEPARATOR.split(line) if _SEPARATOR.search(line) else line.split())]
+    kinds = [next((kind for kind, words in _WORDS.items() if words.search(column)), "") for column in columns]
+    for place, kind in enumerate(("user", "item", "rating")):
+        if kind in kinds and kinds[place : place + 1] != [kind]:
+            raise DistilleryError(
+                f"{path}, line 1: the heading {line[:60]!r} has the {kind} in column {kinds.index(kind) + 1}, not "
+                f"{place + 1}: bring the columns into the order user, item, rating"
+            )
 
 
 def _is_number(field: str) -> bool:
