@@ -189,8 +189,10 @@ def test_a_teacher_of_other_classes_is_taken(study: dict[str, Any], tmp_path: Pa
     small_study.write(study)
     small_study.make()
     assert Header.read(Path("artifacts/small/teachers/t/model.safetensors")).class_names == ()
-    runs = read_json(Layout("small").metrics("t-s", "vkd", "0"))["runs"]
-    assert runs[0]["last"]["fd_resnet8_w4"] > 0
+    record = read_json(Layout("small").metrics("t-s", "vkd", "0"))
+    assert record["runs"][0]["last"]["fd_resnet8_w4"] > 0
+    assert record["cost"]["teacher_forwards"] == 2 * record["cost"]["images_seen"] > 0  # generated and real images
+    assert record["cost"]["images_each"] == 2
 
 
 def test_the_page_is_true() -> None:

@@ -19,9 +19,11 @@ class Evaluation:
     """Base of every task's part "evaluation". `data` is whatever the part "training" loaded.
 
     Attributes:
+        images_each: images that a step shows to student and live teacher for each training sample.
         bulk: what of `measure`'s results is kept as arrays beside the metrics, and in which type.
     """
 
+    images_each: ClassVar[int] = 1
     bulk: ClassVar[Mapping[str, DTypeLike]] = {}
 
     def __init__(self, task: Task) -> None:
@@ -35,7 +37,7 @@ class Evaluation:
         """Everything that outputs say by themselves: the task's measures under "last", and what else is shown."""
         raise TypeError(f"{type(self).__name__} defines no measure()")
 
-    def compare(self, student: Any, teacher: Any) -> dict[str, float]:
+    def compare(self, student: Any, teacher: Any) -> Mapping[str, float | None]:
         """How far a student's outputs are its teacher's."""
         return {}
 

@@ -64,7 +64,7 @@ def run(work: Work) -> None:
             objective=values["objective"],
             recipe=values["recipe"],
             macs=evaluation.multiply_accumulates(training.network(values["student"], data), data),
-            cost=_cost(trained),
+            cost=_cost(trained, evaluation.images_each),
             teachers=measured,
             runs=runs,
             **evaluation.facts(data),
@@ -117,7 +117,7 @@ def _of_history(epochs: list[dict[str, Any]], measure: str, higher: bool) -> dic
     return {k: v for k, v in chosen.items() if v} | {"curves": conventions.curves(epochs)}
 
 
-def _cost(trained: RunRecord) -> dict[str, Any]:
+def _cost(trained: RunRecord, images_each: int) -> dict[str, Any]:
     """What training one student took; the view table's own forwards are counted with the table."""
     live = trained.teacher_outputs.startswith("live")
     return {
@@ -126,8 +126,9 @@ def _cost(trained: RunRecord) -> dict[str, Any]:
         "epochs": trained.recipe["epochs"],
         "images_seen": trained.images_seen,
         "teacher_outputs": trained.teacher_outputs,
-        "teacher_forwards": trained.images_seen * len(trained.teachers) if live else 0,
+        "teacher_forwards": trained.images_seen * images_each * len(trained.teachers) if live else 0,
         "device": trained.device,
         "hardware": trained.environment.get("cuda_device") or trained.environment["cpu"],
         "threads": trained.threads,
+        **({"images_each": images_each} if images_each != 1 else {}),
     }

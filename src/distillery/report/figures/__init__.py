@@ -43,7 +43,10 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
         "Test scores while training: mean over seeds; band of one standard deviation, if few.",
         curves.draw,
     ),
-    "cost": ("Accuracy against what training cost, in multiply-accumulates of student and live teacher.", cost.draw),
+    "cost": (
+        "The main measure against what training cost, in multiply-accumulates of student and live teacher.",
+        cost.draw,
+    ),
     "samples": ("What the first run of every method generates: a row of images for each class shown.", samples.draw),
     "detections": (
         "What teacher, baseline and best other method find in a few test images, from a score of 0.3 on; first run of "

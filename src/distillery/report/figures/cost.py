@@ -1,4 +1,4 @@
-"""Accuracy against the cost of training."""
+"""The main measure against the cost of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def training_macs(cell: Cell) -> float:
     cost = cell.facts["cost"]
     teachers = cell.facts["teachers"].values()
     per_teacher = sum(t["macs"] for t in teachers) / max(1, len(teachers))
-    student = cost["images_seen"] * cell.facts["macs"] * (1 + BACKWARD)
+    student = cost["images_seen"] * cost.get("images_each", 1) * cell.facts["macs"] * (1 + BACKWARD)
     return float(student + cost["teacher_forwards"] * per_teacher)
 
 

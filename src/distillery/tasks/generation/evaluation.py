@@ -29,6 +29,7 @@ class GenEvaluation(Evaluation):
     A teacher generates nothing, and has none of them.
     """
 
+    images_each: ClassVar[int] = 2  # a generated image beside each real one
     bulk: ClassVar[Mapping[str, DTypeLike]] = {"samples": np.uint8}
     task: Generation
 
