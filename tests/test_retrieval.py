@@ -122,6 +122,14 @@ def test_every_row_with_a_label_is_trained_on_or_tested(tmp_path: Path) -> None:
     assert samples.inputs.flatten(1).equal(data.train_images[samples.index].flatten(1).float())
 
 
+@pytest.mark.parametrize(("fraction", "said"), [(0.999, "train on: lower it"), (0.001, "test: raise it")])
+def test_a_split_without_rows_is_refused_before_and_while_reading(fraction: float, said: str, tmp_path: Path) -> None:
+    source = open_source("multilabel", {"path": str(write_texts(tmp_path / "texts.npz")), "test_fraction": fraction})
+    for read_it in (source.shape, source.load):
+        with pytest.raises(DistilleryError, match=rf"data\.test_fraction {fraction} leaves .* without rows to {said}"):
+            read_it()
+
+
 def _splits(data: SetData) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(data.train_images, data.train_sets), (data.test_images, data.test_sets)]
 
@@ -173,6 +181,15 @@ def test_all_negatives_of_labels_are_one_versus_all() -> None:
         ({"pairs": {"p": {"teacher": "wide", "student": "resnet8_w4"}}}, "takes no rows of features"),
         ({"methods": {"kd": {"objective": "kd"}}, "tables": {}}, "kd is no objective of retrieval"),
         ({"methods": {"ova": {"objective": "ova"}, "d": {"objective": "double", "plugins": {"swap": {}}}}}, "plug-ins"),
+        ({"methods": {"ova": {"objective": "ova", "ce_weight": 0}}}, "every term of ova has weight 0"),
+        (
+            {"methods": {"ova": {"objective": "ova"}, "d": {"objective": "double", "weight": 0}}},
+            "every term of double has weight 0",
+        ),
+        (
+            {"methods": {"ova": {"objective": "ova"}, "kd": {"objective": "ova_kd", "kd_weight": 0}}},
+            "the distillation term of ova_kd has weight 0",
+        ),
         ({"recipe": STUDY["recipe"] | {"validation": 0.1}}, "cannot be held out"),
         ({"recipe": STUDY["recipe"] | {"augmentation": {"pad": 1, "flip": False}}}, "a row has one view"),
     ],

@@ -39,7 +39,8 @@ class Gaussian(Source):
         """Of any two class means, in standard deviations."""
         train: Count = 20_000
         """Training rows, from which each run draws its own sample (`task: known`)."""
-        test: Count = 5_000
+        test: Annotated[int, Field(ge=2)] = 5_000
+        """Test rows: over them a variance is taken."""
         seed: Annotated[int, Field(ge=0)] = 0
         """Of all rows and labels."""
 

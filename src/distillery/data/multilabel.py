@@ -51,8 +51,18 @@ class Multilabel(Source):
 
     def shape(self) -> Shape:
         rows, features, labels = _size(self.files()[0])
-        test = round(rows * self.config.test_fraction)
+        test = self._tested(rows)
         return Shape(features, 1, 1, labels, rows - test, test, scale=1.0)
+
+    def _tested(self, rows: int) -> int:
+        """How many of the rows are tested. Raises DistilleryError if none are, or none are trained on."""
+        tested = round(rows * self.config.test_fraction)
+        if tested in (0, rows):
+            raise DistilleryError(
+                f"data.test_fraction {self.config.test_fraction:g} leaves {self.files()[0]} without rows to "
+                f"{'train on' if tested else 'test'}: {'lower' if tested else 'raise'} it"
+            )
+        return tested
 
     def load(self) -> Arrays:
         features, labels = read(self.files()[0])
@@ -60,9 +70,7 @@ class Multilabel(Source):
         features, labels = features[some], labels[some]
         random = np.random.Generator(np.random.PCG64(self.config.split))
         tested = np.zeros(len(features), dtype=bool)
-        tested[random.permutation(len(features))[: round(len(features) * self.config.test_fraction)]] = True
-        if tested.all() or not tested.any():
-            raise DistilleryError(f"data.test_fraction leaves {self.files()[0]} without rows to train on or to test")
+        tested[random.permutation(len(features))[: self._tested(len(features))]] = True
         names = [str(i) for i in range(labels.shape[1])]
         tensors: dict[str, Any] = {}
         for name, of in (("train", ~tested), ("test", tested)):

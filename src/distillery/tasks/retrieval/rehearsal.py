@@ -43,7 +43,7 @@ def _network(where: str, architecture: str) -> Iterator[str]:
 
 
 def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Iterator[str]:
-    kind, _ = loss.main
+    kind, config = loss.main
     name, teachers = study.methods[method].objective, study.pairs[pair].teachers
     if not issubclass(kind, RetrievalObjective):
         yield f"{where}: {name} is no objective of retrieval: take ova, ova_kd or double"
@@ -51,6 +51,10 @@ def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Itera
         yield f"{where}: plug-ins and partners act on one class, not on sets of labels: leave them out"
     elif kind.needs and len(teachers) > 1:
         yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
+    elif not any(v for key, v in config if key.endswith("weight")):
+        yield f"{where}: every term of {name} has weight 0"
+    elif kind.needs and not all(v for key, v in config if key.endswith("weight") and key != "ce_weight"):
+        yield f"{where}: the distillation term of {name} has weight 0"
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
