@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +12,16 @@ import torch
 from conftest import ROOT
 from scipy.stats import multivariate_normal
 
-from distillery.data import prepare
+from distillery.data import open_source, prepare
 from distillery.data.dataset import Dataset
 from distillery.data.gaussian import weight_of
+from distillery.errors import DistilleryError
 from distillery.models.bayes import Bayes
 from distillery.pipeline import check
 from distillery.study.blocks import Method, Recipe
 from distillery.task import task_of
 from distillery.tasks.known.evaluation import KnownEvaluation
+from distillery.tasks.known.sections import worth
 from distillery.tasks.known.training import KnownTraining, bayes_log_probs, excess
 
 OPTIONS = {"features": 5, "classes": 3, "separation": 1.5, "train": 4000, "test": 4000}
@@ -101,6 +105,24 @@ def test_a_formula_is_assembled_with_nothing_to_train(data: Dataset) -> None:
     assert scores["test_excess"] < 1e-9 and 55 < scores["test_top1"] < 85
 
 
+def test_a_sample_is_no_larger_than_the_rows_there_are() -> None:
+    facts: dict[str, Any] = {
+        "recipe": {"batch_size": 1000},
+        "data": {"counts": {"train": 400}},
+        "cost": {"teacher_outputs": "none"},
+        "architecture": "linear",
+    }
+    risk = {"mean": 0.5, "variance": 0.1}
+    run = {"last": {"excess": 0.1, "top1": 80.0}, "risk": {"labels": risk, "bayes": risk}}
+    (row,) = worth([SimpleNamespace(pair="p", method="m", label="M", runs={0: run}, facts=facts)]).rows
+    assert row[:4] == ("M", "labels", "400", "1")
+
+
+def test_one_test_row_is_refused() -> None:
+    with pytest.raises(DistilleryError, match=r"data\.test"):
+        open_source("gaussian", {"test": 1})
+
+
 def test_the_study_is_valid_and_others_are_refused() -> None:
     study = check.load(ROOT / "workflow/studies/why_distillation.yaml")
     rehearse = task_of(study.task).part("rehearsal")
@@ -138,6 +160,7 @@ def test_a_study_with_a_formula_ends_in_tables(tmp_path: Path, monkeypatch: pyte
     )
     make(tables=True)
     table = (tmp_path / "results/small/table.md").read_text()
+    assert "a formula)" in (tmp_path / "results/small/report.html").read_text()
     assert "### What a teacher is worth" in table and "third-party reading" in table
     rows = {
         tuple(c.strip() for c in line.split("|")[1:3]): line.split("|") for line in table.splitlines() if "20 |" in line

@@ -511,6 +511,8 @@ def test_data_are_said_by_splits_then_by_what_else_was_counted() -> None:
     found = of_data("voc", {"root": "BCCD", "short_side": 128}, counts=counts, class_names=["a", "b"])
     said = "voc: 205 train, 72 test images, 1 train dropped, 2,804 train objects, 2 classes (short side 128)"
     assert story.data(found) == said
+    unnamed = of_data("coco", {}, class_names=["", "a", "", "b"])
+    assert story.data(unnamed) == "coco: 2 classes"
     subset = {"subset": {"train_per_class": 200, "classes": None}, "scales": [112, 128]}
     told = story.data(of_data("cifar100", subset, labelled=0.1))
     assert told == "cifar100 (subset train per class 200, scales 112 128, labels of 10 % of each class to train on)"

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from distillery.data import SOURCES
+from distillery.models import NETWORKS
 from distillery.report.budget import called, compared, said
 from distillery.report.notes import ranges
 from distillery.report.recipes import described, precision_of
@@ -44,7 +45,7 @@ def data(results: Results) -> str:
     splits = [f"{counts[split]:,} {split}" for split in SPLITS if split in counts]
     more = [f"{n:,} {called(what)}" for what, n in sorted(counts.items()) if n and what not in SPLITS]
     unit = f" {results.sample}s" if "class_names" in facts else ""
-    classes = [f"{len(facts['class_names'])} classes"] if "class_names" in facts else []
+    classes = [f"{sum(map(bool, facts['class_names']))} classes"] if "class_names" in facts else []
     chosen = [f"{called(k)} {said(v)}" for k, v in _flat(study.data.options) if k not in _NOT_SHOWN]
     if study.data.labelled < 1:
         chosen.append(f"labels of {100 * study.data.labelled:g} % of each class to train on")
@@ -106,10 +107,13 @@ def _teachers(results: Results, table: Table) -> str:
     for cell in results:
         for name, facts in cell.facts.get("teachers", {}).items():
             value = number(facts.get("last", {}).get(main.name), main.digits)
+            kind = facts["architecture"]
             source = results.study.teachers[name].source if name in results.study.teachers else "train"
             how = {"train": "trained here", "fetch": "fetched", "student": "a student of another study"}[source]
+            if kind in NETWORKS and NETWORKS[kind].module == "distillery.models.bayes":
+                how = "a formula"
             key = f"{name}: " if name in chain.from_iterable(shared.values()) else ""
-            found[name] = f"{key}{facts['architecture']} ({value}{' %' if main.unit == '%' else ''}, {how})"
+            found[name] = f"{key}{kind} ({value}{' %' if main.unit == '%' else ''}, {how})"
     return listed(list(found.values()))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from distillery.evaluation.families import labels
+from distillery.evaluation.samples import sample_size
 from distillery.report.figures.style import COLOURS, legend, panels, plain
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
@@ -29,7 +30,7 @@ def series(results: Results) -> list[tuple[str, str, dict[int, Cell]]]:
     """
     found: dict[tuple[str, str, str], list[dict[int, Cell]]] = {}
     for cell in (c for c in results if c.runs):
-        size = cell.facts["recipe"]["batch_size"]
+        size = sample_size(cell.facts)
         taught = "labels" if _alone(cell) else "teacher " + " + ".join(cell.facts["teachers"])
         several = found.setdefault((taught, cell.facts["architecture"], cell.method), [])
         if _alone(cell) and any(by[size].facts["recipe"] == cell.facts["recipe"] for by in several if size in by):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distillery.evaluation.samples import sample_size
 from distillery.task import Section
 
 HEADER = ("student", "teacher", "N", "runs", "excess log-loss", "accuracy, %", "variance of the risk", "its bias")
@@ -30,7 +31,7 @@ def worth(cells: Sequence[Any]) -> Section:
     seen: set[tuple[Any, ...]] = set()
     for cell in cells:
         alone = cell.facts["cost"]["teacher_outputs"] == "none"
-        size, runs = cell.facts["recipe"]["batch_size"], list(cell.runs.values())
+        size, runs = sample_size(cell.facts), list(cell.runs.values())
         who = "labels" if alone else " + ".join(cell.facts["teachers"])
         if alone and (key := (cell.method, size, cell.facts["architecture"])) in seen:
             continue  # the same runs in every pair
