@@ -239,7 +239,7 @@ def test_swapped_sides_count_as_a_slip_where_the_boxes_fit(tmp_path: Path) -> No
         ("voc", 6, None, False),
         ("voc", 6, (48, 64), False),  # the sides of the turned image
         ("voc", 6, (64, 48), True),  # those of the stored one
-        ("voc", 3, (64, 48), False),  # upside down, which sides do not tell
+        ("voc", 3, (64, 48), True),  # upside down, which sides do not tell: read as stored
         ("coco", 8, (64, 48), True),
     ],
 )

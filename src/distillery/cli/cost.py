@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from distillery.errors import DistilleryError
+from distillery.models import is_formula
 from distillery.pipeline.job import Plan
 from distillery.status.remaining import remaining, sentence
 from distillery.status.states import look
@@ -21,6 +22,7 @@ def lines(study: Study, plan: Plan) -> Iterator[str]:
     for name in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
         teacher = study.teachers[name]
         how = {"fetch": "fetched", "student": "a student of another study"}.get(teacher.source)
+        how = how or ("a formula, which nobody trains" if is_formula(teacher.architecture) else "")
         how = how or f"trained for {study.recipe_for_teacher(name).epochs} epochs"
         yield f"teacher {name}: {teacher.architecture}, {how}"
     epochs, operations, counted = 0, 0.0, True

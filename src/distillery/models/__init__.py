@@ -186,6 +186,11 @@ NETWORKS = Registry(
 FOREIGN = "distillery.models.foreign"  # builds what is named by its place; a string, so that others do not depend on it
 
 
+def is_formula(name: str) -> bool:
+    """Whether an architecture is Bayes' rule, which nobody trains; False for a name that nobody knows."""
+    return name in NETWORKS and NETWORKS[name].module == "distillery.models.bayes"
+
+
 def build(name: str, num_classes: int, in_channels: int = 3) -> Network:
     """Build a freshly initialised network.
 

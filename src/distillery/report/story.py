@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from distillery.data import SOURCES
-from distillery.models import NETWORKS
+from distillery.models import is_formula
 from distillery.report.budget import called, compared, said
 from distillery.report.notes import ranges
 from distillery.report.recipes import described, precision_of
@@ -110,7 +110,7 @@ def _teachers(results: Results, table: Table) -> str:
             kind = facts["architecture"]
             source = results.study.teachers[name].source if name in results.study.teachers else "train"
             how = {"train": "trained here", "fetch": "fetched", "student": "a student of another study"}[source]
-            if kind in NETWORKS and NETWORKS[kind].module == "distillery.models.bayes":
+            if is_formula(kind):
                 how = "a formula"
             key = f"{name}: " if name in chain.from_iterable(shared.values()) else ""
             found[name] = f"{key}{kind} ({value}{' %' if main.unit == '%' else ''}, {how})"

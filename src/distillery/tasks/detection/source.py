@@ -23,7 +23,6 @@ from distillery.tasks.detection.listing import Item, Listing
 from distillery.tasks.detection.voc import voc
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as every detector of the lineage has it
-SWAP = (5, 6, 7, 8)  # orientations of EXIF that swap the sides
 PER_CHANNEL = Field(min_length=3, max_length=3)
 
 
@@ -178,11 +177,12 @@ class Boxed(Source):
 def _see_turned(items: list[Item], heights: list[int], widths: list[int], turned: dict[str, int]) -> None:
     """Raise DistilleryError for images that EXIF turns, while they are read as stored: boxes may be elsewhere.
 
-    Only where annotations give the sides as stored, and turned ones would be others, the boxes are of what is read.
+    Where annotations give the sides as they are stored, the boxes count as those of what is read, also where a turn
+    would change no side: official data sets are annotated so.
     """
     for item, height, width in zip(items, heights, widths, strict=True):
         way = turned.get(str(item.path), 1)
-        if way != 1 and not (way in SWAP and height != width and item.size == (width, height)):
+        if way != 1 and item.size != (width, height):
             raise DistilleryError(
                 f"{item.path} has the EXIF orientation {way}, so that its boxes may be those of the turned image: "
                 "store it turned, without the orientation mark"
