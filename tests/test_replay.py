@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import signal
@@ -40,7 +41,7 @@ from distillery.teachers.replay import (
     file_of,
     size_in_bytes,
 )
-from distillery.teachers.replayed import Replayed
+from distillery.teachers.replayed import DECIDES, Replayed
 from distillery.teachers.source import LiveTeachers
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.loop import Preempted, fit
@@ -124,6 +125,17 @@ def test_bfloat16_keeps_the_type_that_the_teacher_gave(data: PhotoSet, teacher: 
     assert facts["type"] == "bfloat16"
     replayed, _ = trained(data, teacher, ReplayTeachers([ReplayTable(tmp_path, PLAN)]), recipe)
     assert replayed == live
+
+
+def test_float64_training_sees_float64_rows(data: PhotoSet, teacher: Network, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"precision": "float64", "epochs": 1})
+    network = copy.deepcopy(teacher).double()
+    live, weights = trained(data, teacher, LiveTeachers([network], recipe), recipe)
+    plan = dataclasses.replace(PLAN, kind="float64")
+    facts = build(network, loader(data, recipe), SEED, 1, recipe, plan, tmp_path)
+    assert facts["type"] == "float64" and file_of(tmp_path, 1).stat().st_size == 24 * 2 * 8
+    replayed, others = trained(data, teacher, ReplayTeachers([ReplayTable(tmp_path, plan)]), recipe)
+    assert replayed == live and all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def test_sixteen_bits_are_close(data: PhotoSet, teacher: Network, tmp_path: Path) -> None:
@@ -260,6 +272,42 @@ def test_an_interrupted_build_goes_on(
     assert forwards == 48
 
 
+class Killed(BaseException):
+    """What nothing catches, as nothing catches SIGKILL."""
+
+
+def test_a_build_that_was_killed_twice_makes_all_rows(
+    data: PhotoSet, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First as the file has its name and no facts, or as its note is still there; then before the next note."""
+    whole = build(teacher, loader(data), SEED, 1, RECIPE, PLAN, tmp_path / "whole")
+
+    def no_facts(path: Path, made: dict[str, Any]) -> None:
+        if "partial" not in path.name:
+            raise Killed
+        write_json(path, made)
+
+    def stop(done: int, count: int) -> None:
+        if done == 14:
+            raise Killed
+
+    write_json = replay.write_json
+    for name, stale in (("as it was", False), ("a note of a file that has its name", True)):
+        folder = tmp_path / name
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(replay, "write_json", no_facts)
+            build(teacher, loader(data), SEED, 1, RECIPE, PLAN, folder)
+        note = file_of(folder, 1).with_suffix(".partial.json")
+        assert file_of(folder, 1).exists() and not note.exists(), "a note goes before its file does"
+        if stale:
+            write_json(note, {"key": PLAN.key, "done": 24, "sums": {}, "columns": 2, "type": "float32"})
+        with pytest.raises(Killed):
+            build(teacher, loader(data), SEED, 1, RECIPE, PLAN, folder, stop)
+        assert not note.exists()
+        assert build(teacher, loader(data), SEED, 1, RECIPE, PLAN, folder) == whole
+        assert file_of(folder, 1).read_bytes() == file_of(tmp_path / "whole", 1).read_bytes()
+
+
 # --- another one's
 
 
@@ -323,7 +371,7 @@ def test_wrong_files_are_noticed(data: PhotoSet, teacher: Network, tmp_path: Pat
 
 
 def test_numpy_rows_have_no_padding() -> None:
-    for kind, size in (("float32", 40), ("int16", 28)):
+    for kind, size in (("float32", 40), ("float64", 80), ("int16", 28)):
         assert np.zeros(3, replay.row_type(kind, 10)).nbytes == 3 * size  # type: ignore[arg-type]
 
 
@@ -359,5 +407,34 @@ def test_a_table_is_of_the_code_and_the_packages_that_make_the_outputs(
     monkeypatch.setattr(training, "environment", lambda _: {"torch": "another"})
     before, after = after, keys()
     assert not {*before} & {*after}
+    found = [after]
+    for change in ({"dtype": "int16"}, {"pooled": True}, {"dtype": "float32"}):  # rows of another kind or width
+        values["cached"] |= change
+        found.append(keys())
+    assert len({key for each in found for key in each}) == 8
+    values["cached"]["pooled"] = False
+    assert keys() == after
     described["other"]["weights"] = "others"
     assert keys()[0] != after[0] and keys()[1] == after[1], "each of its own teacher's weights"
+
+
+def test_all_that_decides_a_row_is_in_the_key(data: PhotoSet, teacher: Network) -> None:
+    """Every entry of `DECIDES` by itself; and nothing else of a recipe, as methods share the table."""
+    values: dict[str, Any] = {"task": {"name": "classification"}, "cached": {"dtype": "float32", "pooled": False}}
+    values |= {"recipe": {"augmentation": {}}, "teachers": {"t": {"architecture": "resnet8"}}}
+    job = Job("s", "distill", ("p", "kd", "0"), values, "", {}, {})
+
+    def key(**said: Any) -> str:
+        recipe = RECIPE.updated(said)
+        source, _ = ClassTraining()._replayed(
+            job, {"t": {"weights": "w"}}, [teacher], recipe, data, frozenset({"logits"}), None
+        )
+        assert isinstance(source, Replayed)
+        return source.plans[0].key
+
+    others: dict[str, Any] = {"augmentation": {"view_seed": 1}, "batch_size": 8, "precision": "bfloat16"}
+    others |= {"channels_last": True, "validation": 0.25, "label_smoothing": 0.1}
+    assert others.keys() == set(DECIDES)
+    keys = [key(), *(key(**{name: value}) for name, value in others.items())]
+    assert len(set(keys)) == len(keys)
+    assert key(lr=0.5, epochs=9, weight_decay=0.0, ema={"decay": 0.5}) == keys[0]

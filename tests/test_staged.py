@@ -221,6 +221,21 @@ def test_the_study_is_valid_and_says_what_it_is() -> None:
     assert basis(study.methods["staged"]) == "declared design"
 
 
+def test_a_cascade_must_end_before_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    methods = {"staged": {"objective": "staged", "cascade_epochs": 2}}
+    for epochs, said in (
+        (2, "methods.staged: cascade_epochs: 2 leave none of 2 epochs to train the classifier"),
+        (3, ""),
+    ):
+        write(
+            STUDY | {"methods": methods, "tables": {}, "recipe": STUDY["recipe"] | {"epochs": epochs, "milestones": []}}
+        )
+        study = check.load(Path("params.yaml"))
+        found = task_of(study.task).part("rehearsal")(study, True)
+        assert len(found) == bool(said) and said in "".join(found)
+
+
 @pytest.mark.slow
 def test_a_small_study_of_clips_comes_to_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

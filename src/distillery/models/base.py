@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def anchor(network: nn.Module) -> Tensor:
+    """A tensor of a network's device and type of numbers; one of the CPU for a formula, which holds none."""
+    held = (t for t in chain(network.parameters(), network.buffers()) if t.is_floating_point())
+    return next(held, torch.zeros(()))
 
 
 @dataclass(frozen=True, slots=True)

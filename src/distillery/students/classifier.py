@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distillery import models
 from distillery.data.views import gain_and_offset
 from distillery.errors import DistilleryError
-from distillery.models.base import Network
+from distillery.models.base import Network, anchor
 from distillery.models.seeing import see
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build, main_alone, of_main
@@ -50,7 +50,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.network, self.objective, self.teacher = network, objective, teacher
         self.metadata, self.example = header, example
-        dtype = next(network.parameters()).dtype
+        dtype = anchor(network).dtype
         unit, offset = gain_and_offset(header.mean, header.std, 1.0, dtype)
         for name, tensor in {
             "gain": unit,

@@ -227,12 +227,13 @@ class Recipe(Block):
     def updated(self, *overrides: dict[str, Any]) -> Recipe:
         """Return the recipe with the keys of `overrides` replaced, later ones last.
 
-        An override that names an optimiser or a schedule replaces all that was said about it before.
+        An override that names an optimiser or a schedule replaces all that was said about it before. Of `augmentation`
+        and `ema` it replaces the keys that it names.
         """
         merged = self.model_dump(exclude_unset=True)
         for override in overrides:
             said = {k for key, (_, _, short) in PARTS.items() if key in override for k in short}
-            merged = {k: v for k, v in merged.items() if k not in said} | override
+            merged = overridden({k: v for k, v in merged.items() if k not in said}, override)
         return Recipe.model_validate(merged)
 
     def effective(self) -> dict[str, Any]:
@@ -257,6 +258,12 @@ class Recipe(Block):
         return {k: v for k, v in values.items() if v is not None and (k not in idle or v != idle[k])}
 
 
+def overridden(recipe: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """The keys of both, those of `override` counting; of the blocks `augmentation` and `ema` the keys in them."""
+    blocks = [k for k in ("augmentation", "ema") if all(isinstance(said.get(k), dict) for said in (recipe, override))]
+    return recipe | override | {k: recipe[k] | override[k] for k in blocks}
+
+
 class Method(Block):
     """A named training loss: an objective, its hyper-parameters, plug-ins and partners."""
 
@@ -275,7 +282,8 @@ class Method(Block):
     def for_pair(self, pair: str) -> Method:
         """Return the method with its settings for one pair filled in; recipes are merged key by key."""
         settings = self.pairs.get(pair, {})
-        merged = self.model_dump() | settings | {"recipe": self.recipe | settings.get("recipe", {}), "pairs": {}}
+        recipe = overridden(self.recipe, settings.get("recipe", {}))
+        merged = self.model_dump() | settings | {"recipe": recipe, "pairs": {}}
         return Method.model_validate(merged)
 
 

@@ -6,6 +6,8 @@ the precision of training: on one machine, with one thread and in float32, train
 teacher, to the bit. On a GPU, or with another number of threads, a teacher's outputs depend on the shape of the batch
 in their last bits.
 
+`float64` is for training in float64, whose teachers' outputs float32 would round.
+
 `int16` keeps each row as its least value, a step (float32 both) and whole numbers of 16 bits: half the size, and an
 error of at most (largest - least) / 131,070. A fraction of that of float16, whose error grows with the value itself.
 """
@@ -29,7 +31,7 @@ from distillery.records.io import DistilleryError, StaleInput, atomic_path, read
 from distillery.study.blocks import Recipe
 from distillery.teachers.source import LiveTeachers
 
-Kind = Literal["float32", "int16"]
+Kind = Literal["float32", "float64", "int16"]
 LEVELS = 65_535  # steps of the 16-bit code
 FLUSH_ROWS = 100_000  # rows between two notes of how far a build has come
 
@@ -54,9 +56,9 @@ class Plan:
 
 
 def row_type(kind: Kind, columns: int) -> np.dtype[Any]:
-    """What a row is on the disk: float32 numbers, or (low, step, codes)."""
-    if kind == "float32":
-        return np.dtype((np.float32, (columns,)))
+    """What a row is on the disk: numbers as they are, or (low, step, codes)."""
+    if kind != "int16":
+        return np.dtype((np.dtype(kind), (columns,)))
     return np.dtype([("low", np.float32), ("step", np.float32), ("codes", np.int16, (columns,))])
 
 
@@ -69,8 +71,8 @@ def encode(rows: Tensor, kind: Kind) -> NDArray[Any]:
     """(B, columns) outputs as rows of the table. Raises DistilleryError if a value is not finite."""
     if not rows.isfinite().all():
         raise DistilleryError("a teacher's output is not a finite number: look at its weights and its precision")
-    values = rows.float().cpu().numpy()
-    if kind == "float32":
+    values = rows.to(torch.float64 if kind == "float64" else torch.float32).cpu().numpy()
+    if kind != "int16":
         return values
     made = np.empty(len(values), dtype=row_type(kind, values.shape[1]))
     exact = values.astype(np.float64)
@@ -83,7 +85,7 @@ def encode(rows: Tensor, kind: Kind) -> NDArray[Any]:
 
 
 def decode(rows: NDArray[Any]) -> Tensor:
-    """Rows of the table as (B, columns) float32."""
+    """Rows of the table as (B, columns): float32, or float64 where they are kept so."""
     if rows.dtype.names is None:
         return torch.from_numpy(rows)
     codes = rows["codes"].astype(np.float32) + np.float32((LEVELS + 1) // 2)
@@ -120,6 +122,9 @@ def build(
     done, size = 0, recipe.batch_size
     if partial.exists() and note.exists() and (noted := read_json(note)).get("key") == plan.key:
         done, sums = noted["done"], noted["sums"]
+    else:  # the note first: one without its file would vouch for rows of the next
+        note.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     table, kept = None, ""
     try:
         for start in range(done, loader.count, size):
@@ -144,12 +149,12 @@ def build(
         made = {"key": plan.key, "epoch": epoch, "seed": seed, "images": plan.images, "classes": plan.classes}
         made |= {"kind": plan.kind, "columns": noted["columns"], "type": noted["type"], "sums": noted["sums"]}
         made |= {"sha256": sha256_file(partial), "teacher_forwards": loader.count}
+        note.unlink()
         with atomic_path(path) as temporary:
             partial.replace(temporary)
         write_json(facts, made)
     except OSError as error:
         raise DistilleryError(f"cannot write {path}: {error.strerror}; free space or lower the budget") from None
-    note.unlink(missing_ok=True)
     return made
 
 
@@ -180,7 +185,7 @@ class ReplayTable:
         self._rows: NDArray[Any] | None = None
 
     def rows(self, index: Tensor, view: Tensor, epoch: int) -> Tensor:
-        """The (B, columns) float32 outputs for canonical images `index` in their views of an epoch.
+        """The (B, columns) outputs, as `decode` gives them, for canonical images `index` in their views of an epoch.
 
         Args:
             view: what was seen: for some images of a stream the CRC-32 of their pixels, for others a negative number.

@@ -8,7 +8,7 @@ import torch
 
 from distillery import models
 from distillery.data.pictured import Pictured
-from distillery.models.base import Network, Outputs, with_cams
+from distillery.models.base import Network, Outputs, anchor, with_cams
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build
 from distillery.study.blocks import Method
@@ -29,12 +29,12 @@ def built(
 @torch.no_grad()
 def _context(data: Pictured, student: Network, teachers: list[Network]) -> Context:
     image = data.normalise(data.example())
-    student_device = next(student.parameters()).device
+    student_device = anchor(student).device
     example = with_cams(student, student.eval()(image.to(student_device), preacts=True))
     if not teachers:
         return Context(data.num_classes, data.train_labels, example)
     first = teachers[0]
-    dtype = next(first.parameters()).dtype
+    dtype = anchor(first).dtype
     outputs = with_cams(first, first(image.to(dtype), preacts=True))
     return Context(data.num_classes, data.train_labels, example, outputs, first, partial(_on_train, first, data, dtype))
 

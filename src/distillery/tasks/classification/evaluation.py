@@ -17,7 +17,7 @@ from distillery.evaluation.calibration import calibration
 from distillery.evaluation.fidelity import fidelity, logit_scale
 from distillery.evaluation.macs import multiply_accumulates
 from distillery.evaluation.task import Evaluation
-from distillery.models.base import Network, Outputs
+from distillery.models.base import Network, Outputs, anchor
 from distillery.study.blocks import Recipe
 from distillery.training.testing import predictions
 
@@ -54,7 +54,7 @@ class ClassEvaluation(Evaluation):
         return {"labels": data.test_labels.cpu().numpy().astype(np.uint16)}
 
     def multiply_accumulates(self, network: Network, data: Pictured) -> int:
-        weight = next(network.parameters())
+        weight = anchor(network)
         return multiply_accumulates(network, data.normalise(data.example().to(weight.device), weight.dtype))
 
 

@@ -141,8 +141,10 @@ class ClassTraining(Training):
             why = "the table holds no pooled features (cache.pooled)"
         if why is not None:
             return LiveTeachers(networks, recipe, needs), f"live teacher: {why}"
-        kind: Kind = "int16" if cached["dtype"] == "int16" else "float32"
-        decisive = [decisive_of(recipe), data.blob_bytes, data.facts, list(data.mean), list(data.std), data.size]
+        exact: Kind = "float64" if recipe.precision == "float64" else "float32"
+        kind: Kind = "int16" if cached["dtype"] == "int16" else exact
+        decisive = [kind, cached["pooled"], decisive_of(recipe), data.blob_bytes, data.facts]
+        decisive += [list(data.mean), list(data.std), data.size]
         seen = {"augmentation": job.values["recipe"]["augmentation"]}
         decisive += [v for k, v in environment(("timm",)).items() if k in ("torch", "torchvision", "timm", "pillow")]
         plans = []
