@@ -227,3 +227,21 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("- a list")
     with pytest.raises(DistilleryError, match="must be a mapping"):
         load(tmp_path / "params.yaml")
+
+
+def test_an_override_of_one_key_of_a_block_leaves_the_others(params: dict[str, Any]) -> None:
+    ema = {"decay": 0.5, "warmup": True}
+    params["recipe"] |= {"augmentation": {"pad": 1, "flip": False}, "ema": ema}
+    [teacher], [pair] = params["teachers"].values(), params["pairs"]
+    teacher["recipe"] = {"ema": None}
+    params["methods"]["kd"] |= {
+        "recipe": {"augmentation": {"view_seed": 3}, "ema": {"student": "raw"}},
+        "pairs": {pair: {"recipe": {"augmentation": {"pad": 2}}}},
+    }
+    study = check(params)
+    found = study.recipe_for(pair, "kd")
+    assert found.augmentation.model_dump() == {"pad": 2, "flip": False, "view_seed": 3}
+    assert found.ema and found.ema.model_dump().items() >= (ema | {"student": "raw"}).items()
+    [name] = params["teachers"]
+    assert study.recipe_for_teacher(name).ema is None
+    assert study.recipe_for_teacher(name).augmentation.model_dump() == {"pad": 1, "flip": False}
