@@ -34,6 +34,28 @@ def test_inductor_computes_the_same_and_its_kernels_are_kept(tmp_path: Path, mon
     assert exit_code(_compiled_twice, tmp_path) == 0
 
 
+@pytest.mark.slow
+def test_dropout_draws_the_same_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    assert exit_code(_dropped, tmp_path) == 0
+
+
+class Dropping(Small):
+    def forward(self, images: torch.Tensor, preacts: bool = False) -> torch.Tensor:
+        return super().forward(nn.functional.dropout(images, 0.5, self.training))
+
+
+def _dropped(tmp_path: Path) -> None:
+    share_cache(tmp_path)
+    torch.manual_seed(0)
+    images, network = torch.randn(16, 2, 5, 5), Dropping()
+    found = []
+    for see in (network, Compiled(network)):
+        torch.manual_seed(5)
+        found.append(see(images, preacts=False))
+    torch.testing.assert_close(found[1], found[0])
+
+
 def _compiled_twice(tmp_path: Path) -> None:
     share_cache(tmp_path)
     torch.manual_seed(0)

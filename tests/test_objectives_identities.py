@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distillery.config import Problems
 from distillery.objectives.base import Incompatible, warmup
+from distillery.objectives.build import build
 from distillery.objectives.clkd import correlation_gap
 from distillery.objectives.ctkd import CTKD, curriculum
 from distillery.objectives.dkd import DKD, dkd_terms
@@ -30,6 +31,7 @@ from distillery.objectives.rld import RLD
 from distillery.objectives.soft import kl_rows, one_against_rest
 from distillery.objectives.ttm import TTM, power_sum, transformed_rows
 from distillery.objectives.wttm import wttm_loss
+from distillery.study.blocks import Method
 
 # Cross-entropy
 
@@ -351,3 +353,14 @@ def test_unlabelled_rows_count_more_where_the_teachers_disagree() -> None:
     torch.testing.assert_close(ensemble_loss(z, torch.stack([same, same]), y, 2.0), kd_loss(z, same, 2.0))
     terms = made("ensemble", context(y, z))(batch(z, (same, same), y))
     assert terms["ce"] == 0 and sum(terms.values()).isfinite()
+
+
+def test_a_partners_weight_is_a_factor_of_its_terms() -> None:
+    y, z, x = torch.arange(6) % 3, torch.randn(6, 3), torch.randn(6, 3)
+    whole, part = (
+        build(Method(objective="kd", plus={"dkd": said}), context(y, z))(batch(x, z, y))
+        for said in ({}, {"weight": 0.25})
+    )
+    ours = [name for name in whole if name.startswith("dkd_")]
+    assert ours and all(torch.equal(part[name], 0.25 * whole[name]) and whole[name] > 0 for name in ours)
+    assert all(torch.equal(part[name], whole[name]) for name in whole.keys() - {*ours})

@@ -426,6 +426,24 @@ def test_an_override_replaces_all_that_was_said_of_a_part() -> None:
     assert modern.updated({"schedule": {"name": "steps"}, "milestones": [7]}).effective()["milestones"] == [7]
 
 
+def test_an_override_of_augmentation_or_ema_replaces_the_keys_it_names() -> None:
+    jitter = {"name": "color_jitter"}
+    base = Recipe(augmentation={"pad": 1, "flip": False, "then": [jitter]}, ema={"decay": 0.5, "warmup": True})
+    seeded = base.updated({"augmentation": {"view_seed": 3}, "ema": {"student": "raw"}})
+    assert seeded.augmentation.model_dump() == base.augmentation.model_dump() | {"view_seed": 3}
+    assert seeded.ema == Ema(decay=0.5, warmup=True, student="raw")
+    back = seeded.updated({"augmentation": {"view_seed": None, "then": []}})
+    assert back.augmentation.model_dump() == {"pad": 1, "flip": False}
+    assert base.updated({"ema": None}).ema is None
+    assert base.updated({"ema": None}, {"ema": {"student": "raw"}}).ema == Ema(student="raw"), "begun anew"
+    assert Recipe().updated({"augmentation": {"pad": 1}}).augmentation.flip
+    with pytest.raises(ValueError, match="pda"):
+        base.updated({"augmentation": {"pda": 1}})
+    pairs = {"p": {"recipe": {"augmentation": {"pad": 2}}}}
+    method = Method(objective="kd", recipe={"lr": 0.1, "augmentation": {"view_seed": 3}}, pairs=pairs)
+    assert method.for_pair("p").recipe == {"lr": 0.1, "augmentation": {"view_seed": 3, "pad": 2}}
+
+
 def test_the_code_of_a_job_is_that_of_its_own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN)

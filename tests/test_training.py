@@ -13,6 +13,7 @@ import models_golden
 import numpy as np
 import pytest
 import torch
+from small_study import STUDY, make, write
 
 from distillery import data, models
 from distillery.data.dataset import Dataset
@@ -22,6 +23,7 @@ from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
 from distillery.records.io import DistilleryError, StaleInput, load_tensors
 from distillery.study.blocks import Cache, Method, Recipe
+from distillery.task import task_of
 from distillery.tasks.classification.training import ClassTraining, assemble
 from distillery.teachers.source import LiveTeachers, TableTeachers
 from distillery.teachers.view_table import ViewTable
@@ -320,3 +322,61 @@ def test_history_and_seeds(digits: Dataset) -> None:
     ].keys()
     assert all(math.isfinite(v) for r in history for v in r.values())
     assert history[-1]["loss"] < history[0]["loss"]
+
+
+# --- parts of a step --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip", [1e-2, 1e9])
+def test_clip_is_torchs_over_student_and_objective_together(
+    digits: Dataset, teacher: models.base.Network, clip: float
+) -> None:
+    def stepped(recipe: Recipe) -> tuple[list[torch.Tensor], list[torch.nn.Parameter]]:
+        trainee = assemble("resnet8_w2", Method(objective="fitnet"), digits, [teacher], 0)
+        named = [*trainee.student.named_parameters(), *trainee.objective.named_parameters()]
+        assert len(named) > len([*trainee.student.parameters()]), "the objective has some of its own"
+        before = [p.detach().clone() for _, p in named]
+        live = LiveTeachers([teacher], recipe, trainee.objective.needs)
+        step = Step(trainee, make_optimizer(named, recipe, CPU), live.teach, recipe, CPU)
+        step.begin(Fixed(digits.normalise(digits.train_images[:8]), digits.train_labels[:8]), 1)  # type: ignore[arg-type]
+        step(0, 8)
+        return before, [p for _, p in named]
+
+    plain = Recipe(lr=1.0, momentum=0.0, weight_decay=0.0)
+    before, whole = stepped(plain)
+    norm = torch.nn.utils.clip_grad_norm_(whole, clip)
+    assert 1e-2 < norm < 1e9
+    expected = [p if g.grad is None else p - g.grad for p, g in zip(before, whole, strict=True)]
+    _, clipped = stepped(plain.updated({"clip": clip}))
+    assert all(torch.equal(p, e) for p, e in zip(clipped, expected, strict=True))
+
+
+class Formula(models.base.Network):
+    """A teacher that has learnt nothing: without parameters, and without or with numbers of its own."""
+
+    def __init__(self, numbers: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("numbers", numbers)
+
+    def forward(self, images: torch.Tensor, preacts: bool = False) -> models.base.Outputs:
+        assert self.numbers is None or images.dtype == self.numbers.dtype
+        return models.base.Outputs(images.flatten(1)[:, :10])
+
+
+def test_a_formula_without_weights_can_teach(digits: Dataset) -> None:
+    task = task_of({"name": "classification"})
+    for numbers in (None, torch.ones(3, dtype=torch.float64)):
+        trainee = assemble("resnet8_w2", KD, digits, [Formula(numbers).eval()], 0)
+        assert trainee.objective.needs == {"logits"}
+        assert task.part("evaluation")(task).multiply_accumulates(Formula(numbers).eval(), digits) == 0
+
+
+def test_a_view_table_of_another_augmentation_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    methods = {"kd": {"objective": "kd"}, "wide": {"objective": "kd", "recipe": {"augmentation": {"pad": 2}}}}
+    write(STUDY | {"methods": methods, "recipe": STUDY["recipe"] | {"epochs": 1, "milestones": []}})
+    make()
+    records = {path.parts[-3]: json.loads(path.read_text()) for path in Path().rglob("runs.json")}
+    assert records["kd"]["teacher_outputs"] == "view table"
+    assert records["wide"]["teacher_outputs"] == "live teacher: the table was built for another augmentation"
+    assert records["wide"]["recipe"]["augmentation"] == {"pad": 2, "flip": False}

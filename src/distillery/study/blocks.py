@@ -128,8 +128,8 @@ class Recipe(Block):
     `drop_path` is the highest rate of stochastic depth, in networks that have it; without the key they keep their own.
 
     `precision` is that of networks and gradients; weights are float32 (or float64), losses are computed in float32.
-    `compile` lets torch.compile (inductor) make fewer and larger kernels of the student: other last bits, and other
-    masks of dropout.
+    `compile` lets torch.compile (inductor) make fewer and larger kernels of the student: other last bits, the same
+    dropout.
 
     `tap_preacts` asks the student for its pre-activation taps in every step, as the mdistiller lineage does whether a
     method uses them or not: its wide residual networks then update three batch normalisations twice per step.

@@ -17,11 +17,14 @@ class Compiled:
     """What a network computes in training, in fewer and larger kernels; weights and modules stay the network's own.
 
     Normalisation, activation and addition become one kernel, which removes a third of the bytes that a CIFAR network
-    moves. Sums are taken in another order, so the last bits differ from the uncompiled network's; dropout and drop path
-    draw other masks. Every shape is compiled for itself: a run has two, whole batches and the last one.
+    moves. Sums are taken in another order, so the last bits differ from the uncompiled network's; random numbers (of
+    dropout) are the same. Every shape is compiled for itself: a run has two, whole batches and the last one.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        import torch._inductor.config as inductor  # seconds, which only those who compile are to wait
+
+        inductor.fallback_random = True  # inductor's own generator draws others
         self.network = torch.compile(network, dynamic=False)
 
     def __call__(self, inputs: Any, preacts: bool = False) -> Outputs:
