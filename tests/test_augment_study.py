@@ -152,7 +152,7 @@ BLOCKS |= {f"kd with {name}": {"objective": "kd", "plugins": {name: {}}} for nam
 @pytest.mark.parametrize("name", BLOCKS)
 def test_methods_that_ask_for_one_class_are_refused_where_images_are_mixed(name: str) -> None:
     mixing = study({"name": "mixup"}) | {"methods": {"m": BLOCKS[name]}}
-    mixing["teachers"] = {"t": {"architecture": "resnet8_w8", "recipe": {"augmentation": {"pad": 1}}}}
+    mixing["teachers"] = {"t": {"architecture": "resnet8_w8", "recipe": {"augmentation": {"then": []}}}}
     if name in ("deit", "vkd_tokens"):  # for a student with tokens and a distillation head
         mixing["pairs"] = {"t-s": {"teacher": "t", "student": "deit_w48_p2"}}
     if name not in ONE_CLASS:
@@ -163,7 +163,7 @@ def test_methods_that_ask_for_one_class_are_refused_where_images_are_mixed(name:
         match=r"methods.m for t-s: (it asks for one class per image|a data selection chooses images), .* override",
     ):
         rehearse(check(mixing))
-    rehearse(check(mixing | {"methods": {"m": BLOCKS[name] | {"recipe": {"augmentation": {"pad": 1}}}}}))
+    rehearse(check(mixing | {"methods": {"m": BLOCKS[name] | {"recipe": {"augmentation": {"then": []}}}}}))
 
 
 def test_jobs_depend_on_the_code_of_the_augmentations_that_they_name(

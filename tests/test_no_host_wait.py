@@ -55,6 +55,7 @@ def choices() -> dict[str, dict[str, Any]]:
 
 
 EVERY = BLOCKS | choices()
+EVERY["deit mean=entries"]["kind"] = "soft"  # a mean over the teacher's distribution
 EVERY["kd with two"] = {"objective": "kd", "plugins": {"standardise": {}, "revise": {}}}
 
 

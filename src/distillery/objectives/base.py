@@ -112,7 +112,8 @@ def one_class(targets: Tensor) -> Tensor:
     """Return (B,) classes as they are. Raises Incompatible for soft targets (B, C)."""
     if targets.ndim > 1:
         raise Incompatible(
-            "it asks for one class per image, and mixed images (mixup, cutmix) have two: override `augmentation` for it"
+            "it asks for one class per image, and mixed images (mixup, cutmix) have two: override "
+            "`augmentation: {then: []}` for it"
         )
     return targets
 

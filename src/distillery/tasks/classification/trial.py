@@ -137,7 +137,10 @@ class Trial:
         if student not in names and not any(term.any() for term in terms.values()):  # alike, they would agree
             yield f"every term of {method.objective} has weight 0"
         if soft and objective.selector is not None:
-            yield "a data selection chooses images, and mixed images (mixup, cutmix) are two: override `augmentation`"
+            yield (
+                "a data selection chooses images, and mixed images (mixup, cutmix) are two: override "
+                "`augmentation: {then: []}`"
+            )
         for name, (kind, _) in loss.plugins.items():
             if not loss.needs:
                 yield f"plug-in {name!r} has no effect: {method.objective} has no teacher"
