@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from distillery import api
 from distillery.objectives import OBJECTIVES
-from distillery.pipeline import check, fingerprint, planner
+from distillery.pipeline import check, fingerprint, meaning, planner
 
 PAGE = ROOT / "docs" / "api.md"
 METHOD = """
@@ -69,7 +69,7 @@ def test_the_package_itself_does_not_use_it() -> None:
 def test_a_method_depends_on_what_it_uses_and_not_on_all(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(METHOD)
-    _, imported, _ = fingerprint._parsed(file, str(file))
+    _, imported, _ = meaning.parsed(file, str(file))
     used = {"distillery.objectives.base", "distillery.objectives.soft", "distillery.config"}
     assert imported == used, "and neither distillery.api nor the export of students"
 

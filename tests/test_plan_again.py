@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery.pipeline import fingerprint
+from distillery.pipeline import meaning
 
 PARAMS = """\
 study: again
@@ -59,7 +59,7 @@ FILES = {
 def planned(*command: str) -> dict[str, str]:
     """Plan as a person does, by the installed command; return the hash of every job's spec."""
     script = Path(sys.executable).with_name("distillery")
-    env = os.environ | {"PYTHONPATH": f"{fingerprint.PACKAGE.parent}{os.pathsep}{Path('site-packages').resolve()}"}
+    env = os.environ | {"PYTHONPATH": f"{meaning.PACKAGE.parent}{os.pathsep}{Path('site-packages').resolve()}"}
     subprocess.run([str(script), "plan"], env=env, check=True, capture_output=True, text=True)
     specs = sorted(Path("artifacts/again/specs").rglob("*.json"))
     return {path.relative_to("artifacts/again/specs").as_posix(): path.read_text() for path in specs}
@@ -114,5 +114,5 @@ def test_every_python_finds_the_same_code(tmp_path: Path) -> None:
         "        return f'{x!r:>{4}} and' ' more' if self else os.sep\n\n\nasync def g(a, /, *b, **c):\n"
         "    match a:\n        case [1, *_] | {'x': None}:\n            return lambda: (yield)\n"
     )
-    digest, imported, _ = fingerprint._parsed(file, str(file))
+    digest, imported, _ = meaning.parsed(file, str(file))
     assert (digest[:16], imported) == ("fcd53ad952703bda", {"os"})

@@ -154,14 +154,14 @@ def test_a_declaration_of_ones_own_counts_in_the_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["task.py", "tasks/fairness/__init__.py", "tasks/fairness/sections.py"])
 def test_declarations_and_sections_count_in_the_tables(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, parsed, edited = codes("fairness"), code._parsed, code.PACKAGE / file
+    before, parsed, edited = codes("fairness"), code.parsed, code.PACKAGE / file
 
     def changed_there(path: Path, name: str) -> tuple[str, frozenset[str], list[Path]]:
         digest, imported, read = parsed(path, name)
         return "edited" if path == edited else digest, imported, read
 
     with monkeypatch.context() as patch:
-        patch.setattr(code, "_parsed", changed_there)
+        patch.setattr(code, "parsed", changed_there)
         assert changed(before, codes("fairness")) == ["tables"]
     assert codes("fairness") == before
 

@@ -78,9 +78,9 @@ def verify(
     from distillery.pipeline.planner import current
     from distillery.report.standing import fault_of_tables
     from distillery.verify.compare import compare as compare_copies
-    from distillery.verify.compare import refuse_another
+    from distillery.verify.compare import refuse_another, refuse_pulled
     from distillery.verify.page import write
-    from distillery.verify.record import here, recorded, refuse_itself, trained_here
+    from distillery.verify.record import here, recorded, refuse_itself
     from distillery.verify.show import show as print_verdict
 
     study, plan = current(params)
@@ -90,11 +90,7 @@ def verify(
         raise DistilleryError(fault.replace("the table below", f"{plan.layout.result_files()['markdown']}"))
     refuse_another(ours, theirs)
     found = compare_copies(plan, ours, theirs)
-    if found.identical and plan.layout.all_metrics.exists() and not trained_here(plan):
-        raise DistilleryError(
-            f"the files of {study.study} are bit for bit those of {against}, but no student was trained here: they "
-            "were pulled or copied, which reproduces nothing: `snakemake --cores all --forceall`, then verify"
-        )
+    refuse_pulled(found, plan)
     print_verdict(found)
     if page is not None:
         write(found, plan, page)

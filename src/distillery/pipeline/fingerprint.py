@@ -3,8 +3,8 @@
 It is the hash of the syntax trees of all modules that the job's own components (its stage, networks, objective,
 plug-ins, data source) import, directly or through others. Comments and docstrings are no part of a syntax tree's
 meaning, nor are imports that only type checkers see, nor what a class says of its formula's origin (`basis`), and a
-registry's rows load nothing: so an edited comment, or a file that the job does not use, changes nothing, and a change
-in a shared helper changes every job that imports it.
+registry's rows load nothing (see `meaning`): so an edited comment, or a file that the job does not use, changes
+nothing, and a change in a shared helper changes every job that imports it.
 
 A name that comes from `distillery.api` counts as imported from where that has it from.
 
@@ -19,7 +19,6 @@ those that decide results. Every version of Python finds the same hash.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import importlib.util
@@ -30,23 +29,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import distillery
 from distillery.data import SOURCES
 from distillery.errors import DistilleryError
 from distillery.models import FOREIGN, NETWORKS
 from distillery.objectives import OBJECTIVES
-from distillery.objectives.basis import BASES
 from distillery.objectives.plugins import PLUGINS
+from distillery.pipeline.meaning import DATA, PACKAGE, parsed
 from distillery.recipe import recipe_components
 from distillery.registry import Component
 from distillery.task import TASKS, task_of
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
-API = "distillery.api"
-PACKAGE = Path(distillery.__file__).parent
 DECLARATIONS = {"distillery.task", *(TASKS[name].module for name in TASKS)}
-_ORIGINS = {f"basis = {word!r}" for word in BASES}
-_DATA = (".json", ".html", ".mplstyle", ".yaml")  # files that a module names in a string
 
 
 class Module(NamedTuple):
@@ -159,7 +153,7 @@ def version(package: str) -> str:
 def tree_state() -> str:
     """Hash of all source files as they are, comments included: cheap, for noticing that nothing was edited at all."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in PACKAGE.rglob("*") if p.suffix == ".py" or p.suffix in _DATA):
+    for path in sorted(p for p in PACKAGE.rglob("*") if p.suffix == ".py" or p.suffix in DATA):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -195,7 +189,7 @@ def _module(name: str) -> Module:
     if path is None:
         return Module("")
     try:
-        digest, imported, named = _parsed(path, name)
+        digest, imported, named = parsed(path, name)
     except (OSError, SyntaxError, ValueError) as error:
         raise DistilleryError(f"cannot read the code in {path}: {error}") from None
     files = () if path.is_relative_to(PACKAGE) else (path, *named)
@@ -222,91 +216,3 @@ def _file(module: str) -> Path | None:
         return None if rest else folder
     place = folder.joinpath(*rest)
     return next((p for p in (place / "__init__.py", place.with_suffix(".py")) if p.is_file()), None)
-
-
-def _parsed(path: Path, name: str) -> tuple[str, frozenset[str], list[Path]]:
-    """Return the hash of a module's meaning, "" if it decides no result, the names of what it may import, and the files
-    that it names."""
-    tree = _Meaning(path.is_relative_to(PACKAGE)).visit(ast.parse(path.read_bytes()))
-    if any(ast.unparse(node) == "DECIDES_RESULTS = False" for node in tree.body if isinstance(node, ast.Assign)):
-        return "", frozenset(), []
-    package = [] if name.endswith(".py") else name.split(".")[: None if path.name == "__init__.py" else -1]
-    imported: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *filter(None, [node.module])])
-            names = {alias.name for alias in node.names}
-            if base == API:  # it only passes names on, and everything would be imported through it
-                imported |= {_origins().get(name, API) for name in names}
-            else:
-                imported |= {base} | {f"{base}.{name}" for name in names}
-    digest, read = hashlib.sha256(_text(tree).encode()), list[Path]()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(_DATA):
-            read += _named(path, node.value)
-    for file in read:
-        digest.update(file.read_bytes())
-    return digest.hexdigest(), frozenset(imported), read
-
-
-def _text(node: Any) -> str:
-    """A syntax tree as text. Fields without content are left out: later versions of Python have more of them."""
-    if isinstance(node, ast.AST):
-        fields = [
-            f"{name}={_text(value)}" for name, value in ast.iter_fields(node) if value is not None and value != []
-        ]
-        return f"{type(node).__name__}({', '.join(fields)})"
-    return f"[{', '.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
-
-
-def _named(module: Path, name: str) -> list[Path]:
-    """The files that a string in a module names: one beside it, or those of a pattern of paths in this package."""
-    if "/" not in name:
-        found = [module.with_name(name)]
-    else:
-        found = sorted(PACKAGE.glob(name)) if module.is_relative_to(PACKAGE) and not name.startswith("/") else []
-    return [file for file in found if file != module and file.is_file()]
-
-
-@cache
-def _origins() -> dict[str, str]:
-    """The module that each name of `distillery.api` comes from."""
-    body = ast.parse((PACKAGE / "api.py").read_bytes()).body
-    passed = [node for node in body if isinstance(node, ast.ImportFrom) and node.module]
-    return {alias.asname or alias.name: str(node.module) for node in passed for alias in node.names}
-
-
-class _Meaning(ast.NodeTransformer):
-    """Takes out of a syntax tree what changes no result.
-
-    `ours`: whether it is of this package, whose registries are known.
-    """
-
-    def __init__(self, ours: bool) -> None:
-        self.ours = ours
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """Docstrings, of modules, classes, functions and fields."""
-        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if text else self.generic_visit(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """What a class says of the origin of its formula: a word in tables, whose job is told it."""
-        node.body = [statement for statement in node.body if ast.unparse(statement) not in _ORIGINS]
-        return self.generic_visit(node)
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
-        """Imports that only type checkers see."""
-        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        if checking:
-            return [self.visit(statement) for statement in node.orelse] or None
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Rows of a registry: a job's own row is part of its identity, the others load nothing."""
-        if self.ours and isinstance(node.func, ast.Name) and node.func.id == "Registry":
-            node.args, node.keywords = node.args[:2], []
-        return self.generic_visit(node)

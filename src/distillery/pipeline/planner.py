@@ -6,6 +6,7 @@ Effective values only: a default written out, `2e-2` for `0.02`, a label or a bu
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     key = sha256_json([json.dumps(content), tree, named.listing(files)])
     with suppress(DistilleryError):  # not there, damaged, of another version: made anew
         noted = read_json(note)
-        if noted.get("key") == key and noted.get("own") == _own_code(noted.get("own")):
+        own = noted.get("own") or {}
+        if noted.get("key") == key and own == _own_state(own.get("files", ()), own.get("packages", ())):
             found = Plan.read(study.study)
             if sha256_json(found.specs()) == noted.get("plan"):
                 return study, found
@@ -60,23 +62,18 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
     plan = resolve(study)
     if write:
         plan.write()
-        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree, "own": _own_code_of(plan)})
+        files_of_code = {str(file) for job in plan for file in own_files(job.stage, job.values)}
+        packages = {name for job in plan for name in installed(job.stage, job.values)}
+        own = _own_state(files_of_code, packages)
+        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree, "own": own})
     return study, plan
 
 
-def _own_code_of(plan: Plan) -> dict[str, Any]:
-    """What a plan's fingerprints are made of besides this package: the user's files, and packages by their versions."""
-    files = {str(file) for job in plan for file in own_files(job.stage, job.values)}
-    packages = {name for job in plan for name in installed(job.stage, job.values)}
-    return _own_code({"files": dict.fromkeys(sorted(files)), "packages": dict.fromkeys(sorted(packages))})
-
-
-def _own_code(noted: Any) -> dict[str, Any]:
-    """The same files and packages as they are now."""
-    files, packages = (noted or {}).get("files", {}), (noted or {}).get("packages", {})
+def _own_state(files: Iterable[str], packages: Iterable[str]) -> dict[str, Any]:
+    """How what fingerprints are made of besides this package is now: the user's files, and installed packages."""
     return {
-        "files": {file: sha256_json(named.listing([Path(file)])) for file in files},
-        "packages": {package: version(package) for package in packages},
+        "files": {file: named.listing([Path(file)]) for file in sorted(files)},
+        "packages": {package: version(package) for package in sorted(packages)},
     }
 
 

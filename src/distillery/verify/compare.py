@@ -107,6 +107,19 @@ def refuse_another(ours: Recorded, theirs: Recorded) -> None:
         )
 
 
+def refuse_pulled(found: Verification, plan: Plan) -> None:
+    """Raise DistilleryError if all files are the other copy's, and no student was trained in this folder.
+
+    Notes of a training are neither in git nor in DVC's cache.
+    """
+    trained = any(job.provenance.exists() for job in plan if job.stage == "distill")
+    if found.identical and plan.layout.all_metrics.exists() and not trained:
+        raise DistilleryError(
+            f"the files of {found.study} are bit for bit those of {found.theirs}, but no student was trained here: "
+            "they were pulled or copied, which reproduces nothing: `snakemake --cores all --forceall`, then verify"
+        )
+
+
 def compare(plan: Plan, ours: Recorded, theirs: Recorded) -> Verification:
     """Compare the results here with another copy of them, of the same study."""
     mine, other = _entries(ours), _entries(theirs)

@@ -106,11 +106,6 @@ def refuse_itself(where: str, plan: Plan) -> None:
             )
 
 
-def trained_here(plan: Plan) -> bool:
-    """Whether some student was trained in this folder: notes of that are neither in git nor in DVC's cache."""
-    return any(job.provenance.exists() for job in plan if job.stage == "distill")
-
-
 def here(plan: Plan) -> Recorded:
     """The copy in the current folder; of its artefacts the files themselves are looked at."""
     return _read("here", _in_folder(Path()), plan, hashes=False)

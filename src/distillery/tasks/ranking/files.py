@@ -2,8 +2,8 @@
 
 Two formats of text. "users": one line per user, the first number is how many items follow (CiteULike). "ratings": one
 line per pair, user, item, rating and whatever follows, separated by "::" (MovieLens-1M), a tab (MovieLens-100K), commas
-or blanks; a rating above 0 counts as chosen, and a first line of words is a heading,
-which may name the columns, in this order.
+or blanks; a rating above 0 counts as chosen, and a first line of words is a heading, which may name the columns, in
+this order.
 """
 
 from __future__ import annotations
