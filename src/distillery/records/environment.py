@@ -13,6 +13,7 @@ from typing import Any
 
 # What decides the results besides params.yaml, which has its own hash; results and locks that a run writes are not it.
 _CODE = ("src", "workflow", "Snakefile", "dvc.yaml", "pyproject.toml", "requirements.lock")
+_INSTRUCTIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX"}  # by which torch chooses its kernels
 
 
 def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -23,9 +24,12 @@ def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": _told_of_cpu("model name") or platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
     }
+    flags = _told_of_cpu("flags").split()
+    if known := [name for flag, name in _INSTRUCTIONS.items() if flag in flags]:
+        facts["cpu_instructions"] = ", ".join(known)
     for package in ("torch", "torchvision", "numpy", "pillow", *more):
         try:
             facts[package] = metadata.version(package)
@@ -34,12 +38,13 @@ def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
     return facts
 
 
-def _cpu_model() -> str:
+def _told_of_cpu(what: str) -> str:
+    """What Linux says of the first processor, "" if nothing."""
     with suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(rf"^{what}\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if found:
             return found[1].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def revision(root: Path) -> str:

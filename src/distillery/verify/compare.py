@@ -225,6 +225,7 @@ def _machines(ours: Recorded, theirs: Recorded) -> Iterator[str]:
     mine, other = ours.tables.environment, theirs.tables.environment
     for key in dict.fromkeys([*mine, *other]):
         if mine.get(key) != other.get(key):
-            yield f"{key.replace('_', ' ')}: {mine.get(key, 'none')} here, {other.get(key, 'none')} there"
+            here, there = (side.get(key, "not recorded") for side in (mine, other))
+            yield f"{key.replace('_', ' ')}: {here} here, {there} there"
     if ours.devices != theirs.devices and ours.devices and theirs.devices:
         yield f"trained on: {' and '.join(ours.devices)} here, {' and '.join(theirs.devices)} there"
