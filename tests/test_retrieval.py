@@ -174,6 +174,9 @@ def test_all_negatives_of_labels_are_one_versus_all() -> None:
     assert extreme.isfinite()
 
 
+LABELS_ONLY = {"objective": "double", "positives": "labels", "temperature": 2.0}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -190,6 +193,13 @@ def test_all_negatives_of_labels_are_one_versus_all() -> None:
             {"methods": {"ova": {"objective": "ova"}, "kd": {"objective": "ova_kd", "kd_weight": 0}}},
             "the distillation term of ova_kd has weight 0",
         ),
+        (
+            {"methods": {"ova": {"objective": "ova"}, "d": LABELS_ONLY}},
+            'methods.d: temperature: has no effect with positives: "labels"',
+        ),
+        ({"recipe": STUDY["recipe"] | {"drop_path": 0.1}}, "no stochastic depth"),
+        ({"recipe": STUDY["recipe"] | {"tap_preacts": True}}, "have no maps"),
+        ({"recipe": STUDY["recipe"] | {"augmentation": {"pad": 0, "flip": False, "view_seed": 1}}}, "a row has one"),
         ({"recipe": STUDY["recipe"] | {"validation": 0.1}}, "cannot be held out"),
         ({"recipe": STUDY["recipe"] | {"augmentation": {"pad": 1, "flip": False}}}, "a row has one view"),
     ],

@@ -45,13 +45,20 @@ class Config(BaseModel):
             raise Problems(explain(cls, error, values, where)) from None
         except TypeError as error:  # a date, for instance
             raise Problems([f"{where}{error}: give numbers, text, lists or mappings"]) from None
-        if lost := [
-            f"{where}{key}: has no effect with {other}: {json.dumps(getattr(found, other))}: leave it out"
-            for key, (other, when) in cls.idle.items()
-            if getattr(found, other) in when and getattr(found, key) != cls.model_fields[key].default
-        ]:
+        if lost := found._lost(where):
             raise Problems(lost)
         return found
+
+    def _lost(self, where: str) -> list[str]:
+        """Keys that say something and have no effect, those of nested blocks too; one sentence each."""
+        fields = type(self).model_fields
+        lost = [
+            f"{where}{key}: has no effect with {other}: {json.dumps(getattr(self, other))}: leave it out"
+            for key, (other, when) in self.idle.items()
+            if getattr(self, other) in when and getattr(self, key) != fields[key].default
+        ]
+        nested = [(key, value) for key, value in self if isinstance(value, Config)]
+        return lost + [sentence for key, value in nested for sentence in value._lost(f"{where}{key}.")]
 
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""

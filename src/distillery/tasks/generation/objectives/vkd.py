@@ -6,6 +6,7 @@ has to do with texts, the teacher's features whitened, the student's projected o
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -58,6 +59,16 @@ class VkDGAN(GAN):
     needs = frozenset({"logits", "pooled"})
 
     class Config(GAN.Config):
+        idle = MappingProxyType(
+            {
+                **GAN.Config.idle,
+                "normalise": ("feat_weight", (0,)),
+                "beta": ("feat_weight", (0,)),
+                "whitening": ("normalise", ("layer_norm", "standardise", "none")),
+                "eps": ("whitening", ("zca",)),
+            }
+        )
+
         feat_weight: Weight = 10.0
         """Of the feature term."""
         normalise: Normalise = "whiten"
