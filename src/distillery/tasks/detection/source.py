@@ -16,6 +16,7 @@ from distillery.config import Count, Finite, Positive
 from distillery.data.arrays import Arrays, Source
 from distillery.data.blob import Written, read_photo, write_blob
 from distillery.data.listing import Photo
+from distillery.data.pixels import repeated
 from distillery.errors import DistilleryError
 from distillery.records.io import save_tensors, sha256_array, sha256_json
 from distillery.tasks.detection import listing
@@ -154,6 +155,9 @@ class Boxed(Source):
             counts |= {split: len(part.photos), f"{split}_objects": len(of_objects["boxes"])}
             counts |= {f"{split}_{key}": number for key, number in sorted(dropped.items())}
             counts[f"{split}_left_out"] = len(part.bad)
+        if count := repeated(written["train"].sha256, written["test"].sha256):
+            print(f"{count:,} of {counts['test']:,} test images also occur in training, byte for byte", flush=True)
+            counts["test_repeated"] = count
         hashes = {key: sha256_array(array) for key, array in tensors.items()}
         facts = {
             "source": name,

@@ -29,7 +29,11 @@ def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: 
         path = root / "ImageSets" / "Main" / f"{name}.txt"
         if not path.is_file():
             raise DistilleryError(f"there is no file {path}: `data.{split}` names a list of {path.parent}")
-        stems = sorted({line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()})
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()  # a byte order mark is no part of a name
+        except UnicodeDecodeError:
+            raise DistilleryError(f"{path} is no text in UTF-8: save it as such, a name a line") from None
+        stems = sorted({line.split()[0] for line in lines if line.strip()})
         read[split] = [_annotation(root, stem, path, pictures) for stem in stems]
     seen = {kind for images in read.values() for _, objects in images for kind, _, _ in objects}
     if names is not None and (unknown := sorted(seen - set(names))):
@@ -77,7 +81,7 @@ def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str
             objects.append(_Annotated(kind, corners, (node.findtext("difficult") or "0").strip() == "1"))
     except OSError as error:
         raise DistilleryError(f"{path} cannot be read ({error.strerror}): {where} names it") from None
-    except (ElementTree.ParseError, ValueError, OverflowError):
+    except (ElementTree.ParseError, LookupError, ValueError, OverflowError):  # Lookup: of an encoding
         raise DistilleryError(f"{path} is no annotation of Pascal VOC: objects with a name and a bndbox") from None
     named = Path((tree.findtext("filename") or "").strip()).name
     picture = root / "JPEGImages" / _picture(root / "JPEGImages", stem, named, pictures.get(stem, []))
