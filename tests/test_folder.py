@@ -237,6 +237,26 @@ def test_unreadable_files_and_folders_are_named(tmp_path: Path, monkeypatch: pyt
         refused(root, r"warm cannot be listed \(Permission denied\): mend or remove it")
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("training", "testing"), ("train_set", "val_set"), ("Training", "Validation", "more")]
+)
+def test_splits_in_other_words_are_no_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", 2, names)
+    refused(root, r"photos has the folders \w+ and \w+, which would be two classes: call them train and test, with a")
+
+
+def test_images_of_splits_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", 2, ("train", "test1"))
+    for split in ("train", "test1"):
+        for file in (root / split).rglob("*.jpg"):
+            file.rename(root / split / f"{file.parent.name}{file.name}")
+        for folder in [p for p in (root / split).iterdir() if p.is_dir()]:
+            folder.rmdir()
+    refused(root, r"photos has the folders train and test1, which would be two classes")
+    (root / "train").rename(root / "trains")  # classes of that name are classes
+    assert made(root)["class_names"] == ["test1", "trains"]
+
+
 def test_images_in_training_and_test_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = photos(tmp_path / "photos", 5, ("train", "test"))
     shutil.copyfile(root / "train" / "cool" / "001.jpg", root / "test" / "cool" / "copy.jpg")

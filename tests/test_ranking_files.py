@@ -54,6 +54,8 @@ def test_ratings_above_zero_count(tmp_path: Path, text: str) -> None:
         (read_ratings, "movieId,userId,rating\n1,2,3\n", "line 1: the heading .* has the user in column 2, not 1"),
         (read_ratings, '"user_id";"rating";"book"\n1;2;3\n', "has the item in column 3, not 2"),
         (read_ratings, "user item time rating\n1 2 3 4\n", "has the rating in column 4, not 3"),
+        (read_ratings, f"1,{2**63},3\n", f"the number {2**63} has more than 64 bits"),
+        (read_users, f"1 {2**63}\n", f"the number {2**63} has more than 64 bits"),
         (read_ratings, "1,10,inf\n", "line 1: expected user, item and rating"),
     ],
 )

@@ -40,7 +40,7 @@ def read_users(path: Path) -> tuple[Ints, Ints]:
             raise DistilleryError(f"{path}, line {number + 1}: announces {count} items, but has {len(items)}")
         user += [number] * count
         item += items
-    return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
+    return _ints(user, path), _ints(item, path)
 
 
 def read_ratings(path: Path) -> tuple[Ints, Ints]:
@@ -62,7 +62,17 @@ def read_ratings(path: Path) -> tuple[Ints, Ints]:
         if rating > 0:
             user.append(u)
             item.append(i)
-    return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
+    return _ints(user, path), _ints(item, path)
+
+
+def _ints(numbers: list[int], path: Path) -> Ints:
+    try:
+        return np.array(numbers, dtype=np.int64)
+    except OverflowError:
+        large = max(numbers, key=abs)
+        raise DistilleryError(
+            f"{path}: the number {large} has more than 64 bits: number users and items anew"
+        ) from None
 
 
 def _see_heading(line: str, path: Path) -> None:
