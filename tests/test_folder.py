@@ -339,6 +339,10 @@ def test_images_of_one_colour_are_refused(tmp_path: Path) -> None:
         for i in range(3):
             save(Image.new("RGB", (8, 8), "red"), root / name / f"{i}.png")
     refused(root, r"^channel 0 has one value in all training images: use other images$")
+    counts = np.zeros((1, 256), dtype=np.int64)
+    counts[0, :2] = (100_000, 1)  # one pixel is another: a deviation of 0.0000 divides as badly
+    with pytest.raises(DistilleryError, match="channel 0 has one value"):
+        measured.of_counts(counts)
 
 
 def test_too_large_for_the_memory_is_said_before_anything_is_read(
