@@ -73,9 +73,10 @@ def test_both_formats_give_the_same(tmp_path: Path) -> None:
     lines = [f"{ROWS} {FEATURES} {LABELS}"]
     for words, tags in zip(features, labels, strict=True):
         lines.append(",".join(map(str, np.flatnonzero(tags))) + "".join(f" {w}:1" for w in np.flatnonzero(words)))
-    (tmp_path / "texts.txt").write_text("\n".join(lines) + "\n")
-    for got, want in zip(read(tmp_path / "texts.txt"), (features, labels), strict=True):
-        assert np.array_equal(got, want)
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "texts.txt").write_text("\n".join(lines) + "\n", encoding=encoding)
+        for got, want in zip(read(tmp_path / "texts.txt"), (features, labels), strict=True):
+            assert np.array_equal(got, want)
     (tmp_path / "texts.txt").write_text("0,1 3:0.5\n")
     with pytest.raises(DistilleryError, match="neither 0 nor 1"):
         read(tmp_path / "texts.txt")
@@ -91,6 +92,9 @@ def test_both_formats_give_the_same(tmp_path: Path) -> None:
         ("inf 0:1\n", "no whole number from 0"),
         ("5 4 3\n0 0:1\n2 1:1\n", "announces 5 rows, but has 2"),
         ("1 4 3\n7 0:1\n", "out of bounds"),
+        ("99999999999 0:1\n", "label 99999999999 is beyond the 65,536 that can be stored"),
+        ({"shape": 2}, "is not iterable|iteration over"),
+        ({"shape": [2, 10**13, 3]}, "Unable to allocate"),
         ({"y_indices": [-1, 2]}, "no whole number from 0 to 2"),
         ({"y_indices": [0, 3]}, "no whole number from 0 to 2"),
         ({"x_indices": [0.0, 1.0]}, "no whole number from 0 to 3"),
@@ -98,13 +102,14 @@ def test_both_formats_give_the_same(tmp_path: Path) -> None:
         ({"x_indptr": [0, 3, 2]}, "begin and end where its entries do"),
     ],
 )
-def test_labels_that_are_none_are_refused(text: str | dict[str, list[float]], said: str, tmp_path: Path) -> None:
+def test_labels_that_are_none_are_refused(text: str | dict[str, Any], said: str, tmp_path: Path) -> None:
     path = tmp_path / ("texts.txt" if isinstance(text, str) else "texts.npz")
     if isinstance(text, str):
         path.write_text(text)
     else:
         good = {"x_indptr": [0, 1, 2], "x_indices": [0, 1], "y_indptr": [0, 1, 2], "y_indices": [0, 2]}
-        np.savez(path, shape=[2, 4, 3], **{key: np.array(of) for key, of in (good | text).items()})  # type: ignore[arg-type]
+        arrays = {"shape": [2, 4, 3]} | good | text
+        np.savez(path, **{key: np.array(of) for key, of in arrays.items()})  # type: ignore[arg-type]
     with pytest.raises(DistilleryError, match=said):
         read(path)
 

@@ -85,8 +85,8 @@ class Frames(Folder):
 def list_clips(folder: Path, root: Path) -> Listing:
     """List the clips of a folder of class folders; all count as training clips.
 
-    Raises DistilleryError if there are video files, if a frame is there twice, if an image lies in no clip's folder or a
-    clip has one frame only, and as `list_classes` does.
+    Raises DistilleryError if there are video files, if a frame is there twice, if an image lies in no clip's folder or
+    a clip has one frame only, and as `list_classes` does.
     """
     videos = [file.name for file in walk(folder, []) if Path(file.name).suffix.lower() in VIDEOS]
     if videos:
