@@ -333,6 +333,17 @@ def test_classes_are_in_the_order_of_their_names_however_accents_are_stored(
     refused(root, r"train has two folders '\u00e9t\u00e9' whose accents are stored differently: make them one$")
 
 
+@pytest.mark.parametrize("source", ["folder", "npz", "streamed_folder", "imagenet", "frames", "coco"])
+def test_constants_in_levels_of_255_are_refused(source: str) -> None:
+    """Images between 0 and 1 less 125 are all alike, and nothing would say so."""
+    where = {"path": "x.npz"} if source == "npz" else {"root": "x"}
+    with pytest.raises(
+        DistilleryError, match=r"data\.mean\.0: less than or equal to 1, not 125\.3(.|\n)*data\.std\.0: "
+    ):
+        open_source(source, where | {"mean": [125.3, 123.0, 113.9], "std": [63.0, 62.1, 66.7]})
+    assert open_source(source, where | {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]})
+
+
 def test_images_of_one_colour_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     for name in "ab":

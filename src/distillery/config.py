@@ -17,6 +17,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of a loss term; 0
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=1)]  # a standard deviation of what lies between 0 and 1
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

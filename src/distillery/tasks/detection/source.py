@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from distillery.config import Config as BaseConfig
-from distillery.config import Count, Finite, Positive
+from distillery.config import Count, Share, Spread
 from distillery.data.arrays import Arrays, Source
 from distillery.data.blob import Written, read_photo, write_blob
 from distillery.data.listing import Photo
@@ -65,9 +65,9 @@ class Boxed(Source):
         """To one of which, at random, the short side is resized for training."""
         crop: Cropped | None = None
         """Whether parts of the images are trained on as well."""
-        mean: Annotated[tuple[Finite, ...], PER_CHANNEL] = MEAN
+        mean: Annotated[tuple[Share, ...], PER_CHANNEL] = MEAN
         """Per channel, between 0 and 1, that images are normalised with."""
-        std: Annotated[tuple[Positive, ...], PER_CHANNEL] = STD
+        std: Annotated[tuple[Spread, ...], PER_CHANNEL] = STD
         """Likewise the standard deviation."""
         skip_bad: bool = False
         """Leave out files that are no readable images, instead of refusing the whole data set."""
