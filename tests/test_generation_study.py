@@ -163,8 +163,9 @@ def test_a_file_that_is_not_the_named_classifier_is_refused(study: dict[str, Any
         ({"format": "pt"}, "does not say which network and which classes it holds"),
         (
             header.model_copy(update={"image": (3, 8, 8)}).metadata(),
-            "sees images of 3 channel(s), and those of the data",
+            "sees images of 3 channel(s) and 8 x 8 pixels, and those of the data have 1 channel(s) and 8 x 8 pixels",
         ),
+        (header.model_copy(update={"image": (1, 32, 32)}).metadata(), "sees images of 1 channel(s) and 32 x 32 pixels"),
     ):
         save_tensors(path, load_arrays(Path(named["weights"])), metadata)
         study["task"]["classifier"] = named | {"weights": str(path), "sha256": sha256_file(path)}

@@ -113,10 +113,12 @@ def _of_task(task: Generation, shape: Shape | None, images: bool) -> Iterator[st
                 verified(named.weights, named.sha256, "inception")
             elif named:
                 path, header = known_classifier(named)
-                if shape and header.image[0] != shape.channels:
+                made = shape and (shape.channels, shape.height, shape.width)
+                if made and header.image != made:
+                    its, ours = ("{} channel(s) and {} x {} pixels".format(*image) for image in (header.image, made))
                     yield (
-                        f"task.classifier: {path} sees images of {header.image[0]} channel(s), and those of the data "
-                        f"have {shape.channels}: name a classifier of such images"
+                        f"task.classifier: {path} sees images of {its}, and those of the data have {ours}: name a "
+                        "classifier of such images"
                     )
         except DistilleryError as error:
             yield str(error)
