@@ -47,6 +47,11 @@ def test_ratings_above_zero_count(tmp_path: Path, text: str) -> None:
         (read_users, "1 5\n1 x\n", "line 2: expected how many items and which"),
         (read_users, "1 5\n\n", "line 2: expected how many items and which"),
         (read_ratings, "1,2,3\n1,two,3\n", "line 2: expected user, item and rating"),
+        (
+            read_ratings,
+            "2 10 11\n3 10 12 13\n",
+            r"each line begins with how many numbers follow: say `data\.format: users`",
+        ),
         (read_ratings, "1,2\n", "line 1: expected user, item and rating"),
         (read_ratings, "x1,10,5\n2,11,4\n", "line 1: expected user, item and rating"),
         (read_ratings, '"a","10","5"\n2,11,4\n', "line 1: expected user, item and rating"),

@@ -44,8 +44,11 @@ def read_users(path: Path) -> tuple[Ints, Ints]:
 
 
 def read_ratings(path: Path) -> tuple[Ints, Ints]:
-    """(user, item) of a file in the format "ratings", where the rating is above 0. Raises DistilleryError."""
-    user, item = list[int](), list[int]()
+    """(user, item) of a file in the format "ratings", where the rating is above 0.
+
+    Raises DistilleryError, also for a file each of whose lines begins with how many numbers follow.
+    """
+    user, item, announced = list[int](), list[int](), True
     for number, line in enumerate(_lines(path)):
         fields = _BETWEEN.split(line.strip())
         try:
@@ -59,9 +62,12 @@ def read_ratings(path: Path) -> tuple[Ints, Ints]:
             raise DistilleryError(
                 f"{path}, line {number + 1}: expected user, item and rating as numbers, not {line.strip()[:40]!r}"
             ) from None
+        announced = announced and u == len(fields) - 1
         if rating > 0:
             user.append(u)
             item.append(i)
+    if announced and user:
+        raise DistilleryError(f"{path}: each line begins with how many numbers follow: say `data.format: users`")
     return _ints(user, path), _ints(item, path)
 
 
