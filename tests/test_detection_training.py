@@ -418,11 +418,13 @@ def test_a_detector_of_float64_is_exported(tmp_path: Path, architecture: str) ->
     assert set(reached) == {"model.safetensors", "model.pt2"} and (tmp_path / "shipped/README.md").is_file()
 
 
-def test_crops_are_checked() -> None:
-    with pytest.raises(DistilleryError, match=r"crop\.least is above"):
-        from distillery.data import open_source
+def test_crops_and_scales_are_checked() -> None:
+    from distillery.data import open_source
 
+    with pytest.raises(DistilleryError, match=r"crop\.least is above"):
         open_source("voc", {"root": "x", "crop": Cropped(least=9, most=3).model_dump(mode="json")})
+    with pytest.raises(DistilleryError, match=r"scales: 1400 is above max_side \(1333\), which no side exceeds"):
+        open_source("voc", {"root": "x", "scales": [800, 1400]})
 
 
 def test_a_body_starts_from_a_released_swin(tmp_path: Path) -> None:

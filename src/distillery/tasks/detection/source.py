@@ -76,6 +76,10 @@ class Boxed(Source):
         def _whole(self) -> Boxed.Config:
             if self.max_side < self.short_side:
                 raise ValueError(f"max_side must be {self.short_side} (short_side) or more")
+            if self.scales and max(self.scales) > self.max_side:
+                raise ValueError(
+                    f"scales: {max(self.scales)} is above max_side ({self.max_side}), which no side exceeds"
+                )
             if self.crop and self.crop.least > self.crop.most:
                 raise ValueError("crop.least is above crop.most")
             return self
