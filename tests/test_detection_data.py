@@ -228,6 +228,19 @@ TALL = (  # a box that an image of 64 x 48 has no room for
                 {"image_id": 99},
             )
         ),
+        (
+            "coco",
+            coco(lambda d: [a.update(bbox=[v / 64 for v in a["bbox"]]) for a in d["annotations"]]),
+            r"data\.train: every box lies within one pixel: give boxes in pixels",
+        ),
+        (
+            "coco",
+            coco(
+                lambda d: [a.update(bbox=[x, y, x + w, y + h]) for a in d["annotations"] for x, y, w, h in [a["bbox"]]]
+            ),
+            r"data\.train: \d of \d boxes end outside of their images: .* left, top, width and height",
+        ),
+        ("voc", voc("<annotation>", "<annotation xmlns='elsewhere'>"), "is no annotation"),
         # Documents are whole.
         ("coco", coco(lambda d: d["annotations"].append([])), "the annotation .* lacks a bbox of four numbers"),
         ("coco", coco(lambda d: d.update(annotations=None)), "has not the lists"),
@@ -289,6 +302,12 @@ def test_files_beside_yolos_labels_and_hidden_folders_are_left_alone(tmp_path: P
     (tmp_path / "labels/train/001.txt").unlink()  # an image without objects
     shutil.copytree(tmp_path / "images/train", tmp_path / "images/train/.cache")
     assert made(tmp_path, "yolo")[1]["counts"]["train_empty"] == 1
+
+
+def test_each_class_of_voc_is_named_once(tmp_path: Path) -> None:
+    write_voc(tmp_path, splits())
+    with pytest.raises(DistilleryError, match=r"data\.classes names 'red' twice"):
+        made(tmp_path, "voc", classes=["red", "green", "red"])
 
 
 def test_hidden_files_and_byte_order_marks_are_no_content(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,8 @@ def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: 
     seen = {kind for images in read.values() for _, objects in images for kind, _, _ in objects}
     if names is not None and (unknown := sorted(seen - set(names))):
         raise DistilleryError(f"{root}: the class {unknown[0]!r} is not among `data.classes`: add it")
+    if names is not None and (twice := sorted(name for name, count in Counter(names).items() if count > 1)):
+        raise DistilleryError(f"data.classes names {twice[0]!r} twice: name each class once")
     class_names = names if names is not None else sorted(seen)
     items = {
         split: [
@@ -72,6 +75,8 @@ def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise DistilleryError(f"{path} declares a document type, which annotations have no need of: take it out")
         tree = ElementTree.fromstring(text)
+        if tree.tag != "annotation":
+            raise ValueError
         width, height = (whole_number(float(tree.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
         objects = []
         for node in tree.iterfind("object"):
