@@ -185,6 +185,9 @@ def test_whatever_is_wrong_with_frames_is_said(tmp_path: Path) -> None:
     facts, data = made(root, frames=4, skip_bad=True)
     assert facts["selection"]["left_out"] == 1 and len(data.train_labels) + len(data.test_labels) == 5
     bad.unlink()
+    save(Image.new("RGB", (9, 9)), root / "warm" / "clip1" / "frame_2.bmp")
+    refused("warm/clip1/frame_2 in .*clips: a frame is there in two formats", frames=4)
+    (root / "warm" / "clip1" / "frame_2.bmp").unlink()
     save(Image.new("RGB", (9, 9)), root / "warm" / "loose.png")
     refused("warm in .*clips: its images lie in no clip")
     (root / "warm" / "loose.png").unlink()

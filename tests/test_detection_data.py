@@ -149,7 +149,30 @@ TALL = (  # a box that an image of 64 x 48 has no room for
             lambda r: (r / "config.yaml").write_text("names: [green, green]"),
             "0 and 1 are both called 'green': name them apart",
         ),
+        (
+            "yolo",
+            lambda r: (r / "config.yaml").write_text("names: {0: no, 1: yes}"),
+            "a class is called False as YAML reads it: put its name in quotes",
+        ),
+        (
+            "yolo",
+            lambda r: (r / "config.yaml").write_text("kpt_shape: [17, 2]\nnames: [green, red]"),
+            "its labels hold key points too",
+        ),
+        # Files are texts, in an encoding that there is.
+        ("voc", lambda r: (r / "ImageSets/Main/train.txt").write_text("a", encoding="utf-16"), "is no text in UTF-8"),
+        ("voc", voc("<annotation>", '<?xml version="1.0" encoding="none"?><annotation>'), "is no annotation"),
         # What YOLO's folders hold is read.
+        (
+            "yolo",
+            lambda r: (r / "labels/train/000.txt").rename(r / "labels/train/000.TXT"),
+            r"000\.TXT has the boxes of no image .* small letters",
+        ),
+        (
+            "yolo",
+            lambda r: shutil.copy(r / "images/train/000.png", r / "images/train/000.jpg"),
+            "two images are called 000 in .*train: keep one",
+        ),
         (
             "yolo",
             lambda r: shutil.copytree(r / "images/train", r / "images/train/more/deep"),
@@ -205,6 +228,19 @@ TALL = (  # a box that an image of 64 x 48 has no room for
                 {"image_id": 99},
             )
         ),
+        (
+            "coco",
+            coco(lambda d: [a.update(bbox=[v / 64 for v in a["bbox"]]) for a in d["annotations"]]),
+            r"data\.train: every box lies within one pixel: give boxes in pixels",
+        ),
+        (
+            "coco",
+            coco(
+                lambda d: [a.update(bbox=[x, y, x + w, y + h]) for a in d["annotations"] for x, y, w, h in [a["bbox"]]]
+            ),
+            r"data\.train: \d of \d boxes end outside of their images: .* left, top, width and height",
+        ),
+        ("voc", voc("<annotation>", "<annotation xmlns='elsewhere'>"), "is no annotation"),
         # Documents are whole.
         ("coco", coco(lambda d: d["annotations"].append([])), "the annotation .* lacks a bbox of four numbers"),
         ("coco", coco(lambda d: d.update(annotations=None)), "has not the lists"),
@@ -266,6 +302,44 @@ def test_files_beside_yolos_labels_and_hidden_folders_are_left_alone(tmp_path: P
     (tmp_path / "labels/train/001.txt").unlink()  # an image without objects
     shutil.copytree(tmp_path / "images/train", tmp_path / "images/train/.cache")
     assert made(tmp_path, "yolo")[1]["counts"]["train_empty"] == 1
+
+
+def test_each_class_of_voc_is_named_once(tmp_path: Path) -> None:
+    write_voc(tmp_path, splits())
+    with pytest.raises(DistilleryError, match=r"data\.classes names 'red' twice"):
+        made(tmp_path, "voc", classes=["red", "green", "red"])
+
+
+def test_hidden_files_and_byte_order_marks_are_no_content(tmp_path: Path) -> None:
+    """As macOS and Windows leave them."""
+    for name, write in (("yolo", write_yolo), ("voc", write_voc)):
+        write(tmp_path / name, splits())
+        expected = made(tmp_path, name, root=str(tmp_path / name))[1]["content"]
+        if name == "yolo":
+            (tmp_path / "yolo/images/train/._000.png").write_bytes(b"\0")
+            (tmp_path / "yolo/labels/train/._000.txt").write_bytes(b"\0")
+        for path in (tmp_path / name).rglob("*.txt"):
+            if not path.name.startswith("."):
+                path.write_text(path.read_text(), encoding="utf-8-sig")
+        assert made(tmp_path, name, root=str(tmp_path / name))[1]["content"] == expected
+
+
+def test_test_images_that_are_trained_on_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_yolo(tmp_path, splits())
+    assert "test_repeated" not in made(tmp_path, "yolo")[1]["counts"]
+    (tmp_path / "images/val/000.png").unlink()
+    (tmp_path / "images/val/000.png").symlink_to(tmp_path / "images/train/000.png")
+    assert made(tmp_path, "yolo")[1]["counts"]["test_repeated"] == 1
+    assert "1 of 3 test images also occur in training" in capsys.readouterr().out
+
+
+def test_a_hold_out_leaves_objects_on_both_sides(tmp_path: Path) -> None:
+    write_voc(tmp_path, splits(10))
+    data = made(tmp_path, "voc")[0]
+    assert (len(data.hold_out(0.3).train), len(data.hold_out(0.3).val)) == (7, 3)
+    for fraction, said in ((0.01, "in which is no object: raise it"), (0.97, "and no object is left: lower it")):
+        with pytest.raises(DistilleryError, match=rf"recipe\.validation {fraction:g} holds out .* images, {said}"):
+            data.hold_out(fraction)
 
 
 def test_a_crowd_is_what_says_1(tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_views_are_functions_of_seed_epoch_and_image(tmp_path: Path) -> None:
     assert torch.equal(whole[0].targets[:2], half.targets)
     other = loader.epoch(0, 2).batch(slice(0, 4)), loader.epoch(1, 1).batch(slice(0, 4))
     assert len({tuple(b.targets.flatten().tolist()) for b in (whole[0], *other)}) == 3
+    # One that the recipe names draws the views of all seeds, in the order of each.
+    shared = BoxLoader(d, Recipe(**RECIPE | {"augmentation": {"view_seed": 1}}))
+    mine, usual = shared.epoch(0, 1), loader.epoch(1, 1)
+    assert torch.equal(mine.index, loader.epoch(0, 1).index)
+    assert (
+        [mine._view(i) for i in range(8)]
+        == [loader.view(1, 1, int(row)) for row in mine.index]
+        != [usual._view(i) for i in range(8)]
+    )
     images, padding = whole[0].inputs.images, whole[0].inputs.padding
     assert padding.any() and images.masked_select(padding[:, None].expand_as(images)).abs().max() == 0
 
@@ -288,6 +297,47 @@ def test_a_rehearsal_names_what_does_not_fit(tmp_path: Path, monkeypatch: pytest
         assert clause in said, said
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "clause"),
+    [
+        ("m", {"objective": "detect", "ce_weight": 0}, "every term of detect has weight 0"),
+        ("m", {"objective": "mgd", "weight": 0}, "the distillation term of mgd has weight 0"),
+        (
+            "m",
+            {"objective": "detect", "matching": {"l1": 1}},
+            "matching and losses: have no effect on retinanet_r10_w64",
+        ),
+        ("m", {"objective": "detect", "plus": {"fgd": {"inherit": True}}}, "plus.fgd.inherit: a partner hands on no"),
+        ("m", {"objective": "ikd", "temperature": 3}, 'temperature: has no effect with gap: "mse"'),
+        ("m", {"objective": "ikd", "mgd": {"weight": 1}}, 'mgd: has no effect with host: "fgd"'),
+        ("task", {"adversarial": {}}, "task.adversarial: has no effect: no method needs adversarial images"),
+        ("task", {"start": {"vidt_nano": {"path": "x"}}}, "task.start.vidt_nano: has no effect: no such network is"),
+        ("task", {"start": {"retinanet_r10_w64": {"path": "x"}}}, "there is no file x: name it in `path`"),
+        ("recipe", {"augmentation": {"scale": [0.5, 1]}}, "recipe.augmentation.scale: has no effect"),
+        ("recipe", {"drop_path": 0.1}, "pairs.r-r: recipe.drop_path: RetinaNet has no drop path"),
+    ],
+)
+def test_what_has_no_effect_is_refused(
+    key: str, change: dict[str, Any], clause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_voc(Path("files"), {"train": pictures(2, 0), "test": pictures(2, 1)})
+    study = STUDY | {
+        "task": {"name": "detection"} | (change if key == "task" else {}),
+        "teachers": {"r": STUDY["teachers"]["r"]},
+        "pairs": {"r-r": STUDY["pairs"]["r-r"]},
+        "methods": {"alone": {"objective": "detect"}} | ({"m": change} if key == "m" else {}),
+        "recipe": STUDY["recipe"] | (change if key == "recipe" else {}),
+    }
+    assert clause in "\n".join(rehearse(check(study), images=True))
+
+
+def test_settings_of_the_attack_without_effect_are_refused() -> None:
+    study = STUDY | {"task": {"name": "detection", "adversarial": {"diversity": 0, "resize": 0.5}}}
+    with pytest.raises(DistilleryError, match=r"task\.adversarial\.resize: has no effect with diversity: 0"):
+        check(study)
+
+
 @pytest.mark.slow
 def test_a_study_of_detectors_ends_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -368,11 +418,13 @@ def test_a_detector_of_float64_is_exported(tmp_path: Path, architecture: str) ->
     assert set(reached) == {"model.safetensors", "model.pt2"} and (tmp_path / "shipped/README.md").is_file()
 
 
-def test_crops_are_checked() -> None:
-    with pytest.raises(DistilleryError, match=r"crop\.least is above"):
-        from distillery.data import open_source
+def test_crops_and_scales_are_checked() -> None:
+    from distillery.data import open_source
 
+    with pytest.raises(DistilleryError, match=r"crop\.least is above"):
         open_source("voc", {"root": "x", "crop": Cropped(least=9, most=3).model_dump(mode="json")})
+    with pytest.raises(DistilleryError, match=r"scales: 1400 is above max_side \(1333\), which no side exceeds"):
+        open_source("voc", {"root": "x", "scales": [800, 1400]})
 
 
 def test_a_body_starts_from_a_released_swin(tmp_path: Path) -> None:

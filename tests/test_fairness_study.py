@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from fairlearn.metrics import demographic_parity_difference
 from small_study import STUDY, make, write
 
-from distillery.data import open_source
+from distillery.data import open_source, prepare
+from distillery.data.dataset import Dataset
 from distillery.data.trifeature import COLOURS
 from distillery.errors import DistilleryError
 from distillery.pipeline import check
@@ -43,6 +46,16 @@ def test_the_colour_is_that_of_the_group() -> None:
         pixels = image.reshape(-1, 3).astype(float)
         brightest = np.median(pixels[np.argsort(pixels.sum(1))[-20:]], axis=0)
         assert np.square(COLOURS - brightest).sum(1).argmin() // 5 == group
+
+
+def test_one_group_has_no_gap_that_could_be_called_fair(tmp_path: Path) -> None:
+    prepare("trifeature", SMALL_OPTIONS, tmp_path / "arrays.safetensors")
+    data = Dataset.load(tmp_path / "arrays.safetensors")
+    assert data.test_groups is not None
+    measure = task_of({"name": "fairness"}).part("evaluation")(task_of({"name": "fairness"})).measure
+    assert measure(torch.randn(400, 10), data)["last"]["demographic_parity"] > 0
+    with pytest.raises(DistilleryError, match=r"all test samples of .*trifeature are of one group, red to pink"):
+        measure(torch.randn(400, 10), dataclasses.replace(data, test_groups=torch.zeros_like(data.test_groups)))
 
 
 SMALL_OPTIONS = {key: value for key, value in SMALL.items() if key != "source"}

@@ -237,6 +237,26 @@ def test_unreadable_files_and_folders_are_named(tmp_path: Path, monkeypatch: pyt
         refused(root, r"warm cannot be listed \(Permission denied\): mend or remove it")
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("training", "testing"), ("train_set", "val_set"), ("Training", "Validation", "more")]
+)
+def test_splits_in_other_words_are_no_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", 2, names)
+    refused(root, r"photos has the folders \w+ and \w+, which would be two classes: call them train and test, with a")
+
+
+def test_images_of_splits_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", 2, ("train", "test1"))
+    for split in ("train", "test1"):
+        for file in (root / split).rglob("*.jpg"):
+            file.rename(root / split / f"{file.parent.name}{file.name}")
+        for folder in [p for p in (root / split).iterdir() if p.is_dir()]:
+            folder.rmdir()
+    refused(root, r"photos has the folders train and test1, which would be two classes")
+    (root / "train").rename(root / "trains")  # classes of that name are classes
+    assert made(root)["class_names"] == ["test1", "trains"]
+
+
 def test_images_in_training_and_test_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = photos(tmp_path / "photos", 5, ("train", "test"))
     shutil.copyfile(root / "train" / "cool" / "001.jpg", root / "test" / "cool" / "copy.jpg")
@@ -313,12 +333,27 @@ def test_classes_are_in_the_order_of_their_names_however_accents_are_stored(
     refused(root, r"train has two folders '\u00e9t\u00e9' whose accents are stored differently: make them one$")
 
 
+@pytest.mark.parametrize("source", ["folder", "npz", "streamed_folder", "imagenet", "frames", "coco"])
+def test_constants_in_levels_of_255_are_refused(source: str) -> None:
+    """Images between 0 and 1 less 125 are all alike, and nothing would say so."""
+    where = {"path": "x.npz"} if source == "npz" else {"root": "x"}
+    with pytest.raises(
+        DistilleryError, match=r"data\.mean\.0: less than or equal to 1, not 125\.3(.|\n)*data\.std\.0: "
+    ):
+        open_source(source, where | {"mean": [125.3, 123.0, 113.9], "std": [63.0, 62.1, 66.7]})
+    assert open_source(source, where | {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]})
+
+
 def test_images_of_one_colour_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     for name in "ab":
         for i in range(3):
             save(Image.new("RGB", (8, 8), "red"), root / name / f"{i}.png")
     refused(root, r"^channel 0 has one value in all training images: use other images$")
+    counts = np.zeros((1, 256), dtype=np.int64)
+    counts[0, :2] = (100_000, 1)  # one pixel is another: a deviation of 0.0000 divides as badly
+    with pytest.raises(DistilleryError, match="channel 0 has one value"):
+        measured.of_counts(counts)
 
 
 def test_too_large_for_the_memory_is_said_before_anything_is_read(

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from distillery import models
 from distillery.errors import DistilleryError
+from distillery.evaluation.samples import shown_classes
 from distillery.imaging.draw import Draw
 from distillery.models.official import load_official
 from distillery.objectives.vkd import whiten
@@ -22,7 +23,7 @@ from distillery.records.io import sha256_file
 from distillery.task import task_of
 from distillery.tasks.generation import Classifier, Inception
 from distillery.tasks.generation.augment import augment, cutout, translation
-from distillery.tasks.generation.biggan import Generator, SpectralLinear, in_bytes
+from distillery.tasks.generation.biggan import AT_A_TIME, Generator, SpectralLinear, in_bytes
 from distillery.tasks.generation.clip import CLIP
 from distillery.tasks.generation.distance import (
     ClassifierFeatures,
@@ -32,6 +33,7 @@ from distillery.tasks.generation.distance import (
     inception_score,
     moments,
 )
+from distillery.tasks.generation.evaluation import COLUMNS, by_class, laid_out
 from distillery.tasks.generation.objectives.vkd import whiten_cholesky
 
 CPU = torch.device("cpu")
@@ -246,3 +248,12 @@ def test_the_measures_are_named_after_what_measures() -> None:
     assert [(m.name, m.higher_is_better) for m in task.measures] == [("fd_resnet20", False)]
     both = task_of({"name": "generation", "classifier": classifier, "inception": {"weights": "b", "sha256": "0" * 64}})
     assert [m.name for m in both.measures] == ["fid", "is", "fd_resnet20"] and both.measures[1].higher_is_better
+
+
+@pytest.mark.parametrize("classes", [1, 3, 10, 100])
+def test_all_images_of_a_grid_are_normalised_among_as_many_of_all_its_classes(classes: int) -> None:
+    wanted, shown = laid_out(classes), torch.tensor(shown_classes(classes))
+    for part in wanted.split(AT_A_TIME):
+        counts = torch.stack([(part == label).sum() for label in shown])
+        assert len(part) == AT_A_TIME and counts.max() - counts.min() <= 1
+    assert by_class(wanted, classes).equal(shown.repeat_interleave(COLUMNS))

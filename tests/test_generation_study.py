@@ -15,6 +15,7 @@ import yaml
 from conftest import ROOT
 
 from distillery.data.dataset import Dataset
+from distillery.errors import DistilleryError
 from distillery.objectives import OBJECTIVES
 from distillery.pipeline.check import check, load
 from distillery.pipeline.layout import Layout
@@ -85,12 +86,32 @@ TRAINED_ELSEWHERE = {"t": {"architecture": "resnet8_w4", "source": "fetch", "wei
     [
         ("methods", {"kd": {"objective": "kd"}}, "kd is no objective of generators: take gan, kd_dlgan or vkd_gan"),
         ("methods", {"v": {"objective": "vkd_gan", "normalize": "none"}}, "unknown key 'normalize': did you mean"),
-        ("methods", {"v": {"objective": "vkd_gan", "feat_weight": 0}}, "every term of vkd_gan has weight 0"),
+        ("methods", {"v": {"objective": "vkd_gan", "feat_weight": 0}}, "the distillation term of vkd_gan has weight 0"),
         ("methods", {"v": {"objective": "gan", "plus": {"gan": {}}}}, "plug-ins and partners act on classifiers"),
         (
             "methods",
             {"v": {"objective": "vkd_gan", "whitening": "cholesky", "eps": 0.0}},
             "has no Cholesky factor with eps 0: raise `eps`",
+        ),
+        # What a key says has an effect, or is refused.
+        ("task", {"fraction": 1.0, "fraction_seed": 3}, "task.fraction_seed: has no effect with fraction: 1.0"),
+        ("task", {"trained_on": "cifar10"}, "task.trained_on: has no effect: no teacher"),
+        ("methods", {"v": {"objective": "gan", "lecam_start": 5}}, "lecam_start: has no effect with lecam: 0.0"),
+        ("methods", {"v": {"objective": "gan", "lecam": 0.3}}, "lecam: has no effect: 15 of 60 steps"),
+        ("methods", {"v": {"objective": "gan", "ema_decay": 0.5}}, "ema_decay: has no effect: 15 of 60 steps"),
+        ("methods", {"v": {"objective": "gan", "d_steps": 61}}, "d_steps: 61 of 60 steps leave none for the generator"),
+        ("methods", {"v": {"objective": "gan", "ce_weight": 0}}, "every term of gan has weight 0"),
+        ("methods", {"v": {"objective": "vkd_gan", "ce_weight": 0}}, "ce_weight: 0 leaves out the hinge losses"),
+        (
+            "methods",
+            {"v": {"objective": "vkd_gan", "normalise": "none", "whitening": "cholesky"}},
+            'whitening: has no effect with normalise: "none"',
+        ),
+        ("methods", {"v": {"objective": "vkd_gan", "eps": 0.1}}, 'eps: has no effect with whitening: "zca"'),
+        (
+            "methods",
+            {"v": {"objective": "vkd_gan", "feat_weight": 0, "aggregated": 1, "beta": 2}},
+            "beta: has no effect with feat_weight: 0.0",
         ),
         ("pairs", {"t-s": {"teacher": "t", "student": "resnet8_w2"}}, "pairs.t-s: resnet8_w2 is no discriminator"),
         ("teachers", {"t": {"architecture": "biggan_ch2"}}, "teachers.t: biggan_ch2 is a discriminator"),
@@ -115,8 +136,20 @@ TRAINED_ELSEWHERE = {"t": {"architecture": "resnet8_w4", "source": "fetch", "wei
 def test_what_would_fail_is_said(study: dict[str, Any], block: str, change: dict[str, Any], says: str) -> None:
     study["methods"] = {"gan": study["methods"]["gan"]}  # one is enough, and quick
     study[block] = {k: v for k, v in (study[block] | change).items() if v is not None}
-    found = problems(study)
+    try:
+        found = problems(study)
+    except DistilleryError as error:
+        found = str(error).splitlines()
     assert found and re.search(re.escape(says), "\n".join(found)), found
+
+
+def test_what_begins_in_the_last_step_is_valid(study: dict[str, Any]) -> None:
+    """60 steps of the discriminator, 4 for each of the generator: the last of LeCam's term comes after 14 of these."""
+    study["methods"] = {"gan": {"objective": "gan", "lecam": 0.3, "lecam_start": 13, "ema_decay": 0.9, "ema_start": 15}}
+    study["tables"] = {}
+    assert problems(study) == []
+    study["methods"]["gan"]["lecam_start"] = 14
+    assert "lecam: has no effect" in problems(study)[0]
 
 
 def test_a_file_that_is_not_the_named_classifier_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
@@ -130,8 +163,9 @@ def test_a_file_that_is_not_the_named_classifier_is_refused(study: dict[str, Any
         ({"format": "pt"}, "does not say which network and which classes it holds"),
         (
             header.model_copy(update={"image": (3, 8, 8)}).metadata(),
-            "sees images of 3 channel(s), and those of the data",
+            "sees images of 3 channel(s) and 8 x 8 pixels, and those of the data have 1 channel(s) and 8 x 8 pixels",
         ),
+        (header.model_copy(update={"image": (1, 32, 32)}).metadata(), "sees images of 1 channel(s) and 32 x 32 pixels"),
     ):
         save_tensors(path, load_arrays(Path(named["weights"])), metadata)
         study["task"]["classifier"] = named | {"weights": str(path), "sha256": sha256_file(path)}

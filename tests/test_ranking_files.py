@@ -47,6 +47,11 @@ def test_ratings_above_zero_count(tmp_path: Path, text: str) -> None:
         (read_users, "1 5\n1 x\n", "line 2: expected how many items and which"),
         (read_users, "1 5\n\n", "line 2: expected how many items and which"),
         (read_ratings, "1,2,3\n1,two,3\n", "line 2: expected user, item and rating"),
+        (
+            read_ratings,
+            "2 10 11\n3 10 12 13\n",
+            r"each line begins with how many numbers follow: say `data\.format: users`",
+        ),
         (read_ratings, "1,2\n", "line 1: expected user, item and rating"),
         (read_ratings, "x1,10,5\n2,11,4\n", "line 1: expected user, item and rating"),
         (read_ratings, '"a","10","5"\n2,11,4\n', "line 1: expected user, item and rating"),
@@ -54,6 +59,8 @@ def test_ratings_above_zero_count(tmp_path: Path, text: str) -> None:
         (read_ratings, "movieId,userId,rating\n1,2,3\n", "line 1: the heading .* has the user in column 2, not 1"),
         (read_ratings, '"user_id";"rating";"book"\n1;2;3\n', "has the item in column 3, not 2"),
         (read_ratings, "user item time rating\n1 2 3 4\n", "has the rating in column 4, not 3"),
+        (read_ratings, f"1,{2**63},3\n", f"the number {2**63} has more than 64 bits"),
+        (read_users, f"1 {2**63}\n", f"the number {2**63} has more than 64 bits"),
         (read_ratings, "1,10,inf\n", "line 1: expected user, item and rating"),
     ],
 )

@@ -58,6 +58,18 @@ def test_a_study_of_recommenders_is_valid(study: dict[str, Any]) -> None:
         ("methods", {"kd": {"objective": "kd"}}, "methods.kd: kd is no objective of recommenders"),
         ("methods", {"rd": {"objective": "rd", "topp": 3}}, "methods.rd: unknown key 'topp': did you mean 'top'?"),
         ("methods", {"cd": {"objective": "cd", "weight": 0}}, "methods.cd: the distillation term of cd has weight 0"),
+        ("methods", {"b": {"objective": "bpr", "ce_weight": 0}}, "methods.b: every term of bpr has weight 0"),
+        # What a key says has an effect, or is refused.
+        (
+            "methods",
+            {"o": {"objective": "one_stratum", "power": 1.0}},
+            "methods.o: power: has no effect with groups: 1",
+        ),
+        ("methods", {"r": {"objective": "rd", "mu": 0.5}}, "methods.r: mu: has no effect in 3 epochs"),
+        ("methods", {"r": {"objective": "rd", "samples": 5}}, "methods.r: samples: has no effect in 3 epochs"),
+        ("recipe", {"augmentation": {"then": [{"name": "mixup"}]}}, "recipe.augmentation: there are no images"),
+        ("recipe", {"drop_path": 0.1}, "recipe.drop_path: recommenders have no stochastic depth"),
+        ("recipe", {"tap_preacts": True}, "recipe.tap_preacts: recommenders have no maps"),
         ("pairs", {"q": {"teacher": "t", "student": "resnet8_w4"}}, "pairs.q: resnet8_w4 takes images"),
         (
             "pairs",

@@ -177,6 +177,7 @@ PLAIN: dict[str, tuple[Any, str]] = {
     "teachers.resnet20_w8.architecture": (7, "architecture: text, not 7: write it in quotes if it is meant as text"),
     "teachers.resnet20_w8.sha256": ("abc", "teachers.resnet20_w8.sha256: 64 hexadecimal digits (0 to 9, a to f), not"),
     "teachers.resnet20_w8.preprocessing": ({}, "teachers.resnet20_w8.preprocessing.std is missing"),
+    "teachers.resnet20_w8.preprocessing.mean": ([127.5], "preprocessing.mean.0: less than or equal to 1, not 127.5"),
     "teachers.a/b": ({"architecture": "resnet8"}, "params.yaml: teachers: a name of at most 100 letters"),
     "pairs": ({}, "pairs: 1 or more entries, not {}"),
     "pairs.resnet20_w8-resnet8_w8.teacher": (2, "teacher: text or a list, not 2: write it in quotes if"),

@@ -17,6 +17,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of a loss term; 0
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=1)]  # a standard deviation of what lies between 0 and 1
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -45,13 +46,20 @@ class Config(BaseModel):
             raise Problems(explain(cls, error, values, where)) from None
         except TypeError as error:  # a date, for instance
             raise Problems([f"{where}{error}: give numbers, text, lists or mappings"]) from None
-        if lost := [
-            f"{where}{key}: has no effect with {other}: {json.dumps(getattr(found, other))}: leave it out"
-            for key, (other, when) in cls.idle.items()
-            if getattr(found, other) in when and getattr(found, key) != cls.model_fields[key].default
-        ]:
+        if lost := found._lost(where):
             raise Problems(lost)
         return found
+
+    def _lost(self, where: str) -> list[str]:
+        """Keys that say something and have no effect, those of nested blocks too; one sentence each."""
+        fields = type(self).model_fields
+        lost = [
+            f"{where}{key}: has no effect with {other}: {json.dumps(getattr(self, other))}: leave it out"
+            for key, (other, when) in self.idle.items()
+            if getattr(self, other) in when and getattr(self, key) != fields[key].default
+        ]
+        nested = [(key, value) for key, value in self if isinstance(value, Config)]
+        return lost + [sentence for key, value in nested for sentence in value._lost(f"{where}{key}.")]
 
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""

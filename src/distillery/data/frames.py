@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,8 +85,8 @@ class Frames(Folder):
 def list_clips(folder: Path, root: Path) -> Listing:
     """List the clips of a folder of class folders; all count as training clips.
 
-    Raises DistilleryError if there are video files, if an image lies in no clip's folder or a clip has one frame only,
-    and as `list_classes` does.
+    Raises DistilleryError if there are video files, if a frame is there twice, if an image lies in no clip's folder or
+    a clip has one frame only, and as `list_classes` does.
     """
     videos = [file.name for file in walk(folder, []) if Path(file.name).suffix.lower() in VIDEOS]
     if videos:
@@ -96,6 +96,9 @@ def list_clips(folder: Path, root: Path) -> Listing:
         )
     found = list_classes(folder, root)
     lengths: dict[tuple[str, str, int], int] = defaultdict(int)
+    stems = Counter(photo.name.rpartition(".")[0] for photo in found.train)
+    if twice := [stem for stem, count in stems.items() if count > 1]:
+        raise DistilleryError(f"{some(twice)} in {root}: a frame is there in two formats: keep one of them")
     for photo in found.train:
         lengths[str(Path(photo.path).parent), photo.name.rpartition("/")[0], photo.label] += 1
     classes = len(folder.relative_to(root).parts) + 1

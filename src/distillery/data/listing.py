@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from distillery.records.named import walk
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # in small or capital letters
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")
+_SPLIT = re.compile(r"(train|test|val|valid|validat|eval|evaluat|dev)[^a-z]*(ing|ion|set)?[^a-z]*")
 FRACTION = 0.2  # of each class is tested where a folder has no split of its own
 _SHOWN = 3  # of many mistakes
 
@@ -76,6 +78,7 @@ def list_folder(
     folders, members = subfolders(root), members or list_classes
     beside = [name for name in folders if name in TEST]
     if test is None and (TRAIN not in folders or not subfolders(root / TRAIN)):
+        _see_splits(root, folders)
         return split_by_rule(members(root, root), FRACTION if fraction is None else fraction)
     if TRAIN not in folders:
         raise DistilleryError(f"data.test is {test!r}, but there is no folder {root / TRAIN} beside it")
@@ -92,6 +95,18 @@ def list_folder(
     if fraction is not None:
         raise DistilleryError(f"data.test_fraction has no effect: {root} has a folder {test} of its own; leave it out")
     return in_splits(members(root / TRAIN, root), members(root / test, root), root, test)
+
+
+def _see_splits(root: Path, folders: list[str]) -> None:
+    """Raise DistilleryError for folders that are called like splits, in other words, and would count as classes."""
+    meant = [name for name in folders if _SPLIT.fullmatch(name.casefold())]
+    trained = [name for name in meant if name.casefold().startswith(TRAIN)]
+    if trained and len(trained) < len(meant):
+        tested = next(name for name in meant if name not in trained)
+        raise DistilleryError(
+            f"{root} has the folders {trained[0]} and {tested}, which would be two classes: call them {TRAIN} and "
+            f"{TEST[0]}, with a folder for each class in both"
+        )
 
 
 def subfolders(folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ share of the rows is tested, drawn by a seed.
 
 from __future__ import annotations
 
+import codecs
 import io
 import zipfile
 from pathlib import Path
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from distillery.data.arrays import Arrays, Shape, Source
-from distillery.data.pixels import as_labels
+from distillery.data.pixels import LARGEST, as_labels
 from distillery.errors import DistilleryError
 
 Flags = NDArray[np.uint8]
@@ -89,7 +90,7 @@ def read(path: Path) -> tuple[Flags, Flags]:
         return _read_npz(path) if path.suffix == ".npz" else _read_text(path)
     except FileNotFoundError:
         raise DistilleryError(f"there is no file {path}: name it in `data.path`") from None
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, TypeError, ValueError, IndexError, MemoryError, zipfile.BadZipFile) as error:
         said = " ".join(str(error).split())[:100] or type(error).__name__
         raise DistilleryError(f"cannot read {path} ({said}): its format is in docs/related.md") from None
 
@@ -122,7 +123,7 @@ def _dense(starts: NDArray[Any], columns: NDArray[Any], rows: int, width: int) -
 def _read_text(path: Path) -> tuple[Flags, Flags]:
     from sklearn.datasets import load_svmlight_file  # a second of imports, needed here only
 
-    raw = path.read_bytes()
+    raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     heading, _, rest = raw.partition(b"\n")
     size = None
     if b":" not in heading and len(heading.split()) == 3:
@@ -138,6 +139,8 @@ def _read_text(path: Path) -> tuple[Flags, Flags]:
     if not ((every >= 0) & (every < np.inf) & (every == np.floor(every))).all():
         raise ValueError("a label is no whole number from 0 on")
     width = size[2] if size else 1 + int(every.max(initial=0))
+    if width > LARGEST:
+        raise ValueError(f"label {width - 1} is beyond the {LARGEST:,} that can be stored")
     sets = np.zeros((len(labels), width), dtype=np.uint8)
     for i, row in enumerate(labels):
         sets[i, [int(label) for label in row]] = 1

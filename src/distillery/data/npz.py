@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from distillery.config import Finite, Positive
+from distillery.config import Positive, Share, Spread
 from distillery.data.arrays import Arrays, Bytes, Shape, Source
 from distillery.data.listing import FRACTION, some
 from distillery.data.photos import PER_CHANNEL
@@ -67,9 +67,9 @@ class Npz(Source):
         """Of each class, where nothing in the file says what is tested; default 0.2."""
         scale: Positive | None = None
         """Fractions are multiplied by it and rounded."""
-        mean: Annotated[tuple[Finite, ...] | None, PER_CHANNEL] = None
+        mean: Annotated[tuple[Share, ...] | None, PER_CHANNEL] = None
         """Per channel, between 0 and 1, that images are normalised with; default: of the training images."""
-        std: Annotated[tuple[Positive, ...] | None, PER_CHANNEL] = None
+        std: Annotated[tuple[Spread, ...] | None, PER_CHANNEL] = None
         """Likewise the standard deviation; give both or neither."""
 
         @model_validator(mode="after")

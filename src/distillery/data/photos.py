@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from distillery import settings
-from distillery.config import Finite, Positive
+from distillery.config import Share, Spread
 from distillery.data.arrays import Arrays, Bytes, Shape, Source
 from distillery.data.listing import Listing, Photo, some, suffixes_of
 from distillery.data.pixels import as_labels, constants, hash_image, repeated
@@ -40,9 +40,9 @@ class Photos(Source):
         """crop: the short side is resized to `size`, then the centre is cut out; squash: both sides are resized."""
         channels: Literal[1, 3] = 3
         """3, or 1 for grey images."""
-        mean: Annotated[tuple[Finite, ...] | None, PER_CHANNEL] = None
+        mean: Annotated[tuple[Share, ...] | None, PER_CHANNEL] = None
         """Per channel, between 0 and 1, that images are normalised with; default: of the training images."""
-        std: Annotated[tuple[Positive, ...] | None, PER_CHANNEL] = None
+        std: Annotated[tuple[Spread, ...] | None, PER_CHANNEL] = None
         """Likewise the standard deviation; give both or neither."""
         skip_bad: bool = False
         """Leave out files that are no readable images, instead of refusing the whole folder."""

@@ -56,10 +56,11 @@ def of_counts(counts: NDArray[np.int64]) -> tuple[list[float], list[float]]:
     for channel, row in enumerate(counts):
         n = int(row.sum())
         total, squares = (sum(int(c) * v**power for v, c in zip(values, row, strict=True)) for power in (1, 2))
-        if n * squares == total * total:
+        deviation = round(math.sqrt(n * squares - total * total) / (255 * n), 4)
+        if deviation == 0:  # images are divided by it
             raise DistilleryError(f"channel {channel} has one value in all training images: use other images")
         means.append(round(total / (255 * n), 4))
-        deviations.append(round(math.sqrt(n * squares - total * total) / (255 * n), 4))
+        deviations.append(deviation)
     return means, deviations
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from distillery.config import Finite, Positive
+from distillery.config import Share, Spread
 from distillery.data.arrays import Arrays, Shape, Source
 from distillery.data.blob import Written, read_photo, write_blob
 from distillery.data.listing import Listing, Photo, suffixes_of
@@ -40,9 +40,9 @@ class Streamed(Source):
         """To which the short side is resized before the centre is tested; default: the longer of `size` * 256 / 224."""
         interpolation: Literal["bilinear", "bicubic"] = "bilinear"
         """By which crops, and images that are tested, are resized; with antialiasing."""
-        mean: Annotated[tuple[Finite, ...] | None, PER_CHANNEL] = None
+        mean: Annotated[tuple[Share, ...] | None, PER_CHANNEL] = None
         """Per channel, between 0 and 1, that images are normalised with; default: of the training images."""
-        std: Annotated[tuple[Positive, ...] | None, PER_CHANNEL] = None
+        std: Annotated[tuple[Spread, ...] | None, PER_CHANNEL] = None
         """Likewise the standard deviation; give both or neither."""
         skip_bad: bool = False
         """Leave out files that are no readable images, instead of refusing the whole data set."""

@@ -38,6 +38,14 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(mean, sd, n, float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * sd / math.sqrt(n))
 
 
+def mean_and_sd(values: Sequence[float], digits: int) -> str:
+    """Values as text, "mean ± sd": the mean alone of a single one, nothing without any."""
+    s = summarise(values)
+    if s.mean is None:
+        return ""
+    return f"{s.mean:.{digits}f}" + (f" ± {s.sd:.{digits}f}" if s.sd is not None else "")
+
+
 @dataclass(frozen=True)
 class Difference:
     """A paired difference: its summary over the seeds that both sides have, and the p value of the paired t test.

@@ -16,8 +16,8 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: tuple[float, ...] = Field(min_length=1)
-    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
+    std: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(min_length=1)
     size: int | None = Field(None, ge=1)
     short_side: int | None = Field(None, ge=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from distillery.config import Problems
 from distillery.objectives.build import Loss
@@ -37,6 +37,28 @@ def through(
                 yield from (f"methods.{m}: {sentence}" for sentence in found.sentences)
             else:
                 yield from cell(f"methods.{m}", m, p, loss)
+
+
+def misfits(
+    where: str, name: str, loss: Loss, pair: str, teachers: Sequence[str], acts: str, terms: Collection[str] = ()
+) -> Iterator[str]:
+    """What is wrong with a method whose objective is of the task: plug-ins, several teachers, weights of 0.
+
+    Args:
+        acts: on what plug-ins and partners act, and not.
+        terms: names of the keys that are weights of distillation terms, besides those that end in "weight".
+    """
+    kind, config = loss.main
+    distils = [value for key, value in config if key in terms or (key.endswith("weight") and key != "ce_weight")]
+    idle = not any(distils) and (bool(distils) or not kind.needs)  # one's own objective may call its weights otherwise
+    if loss.plugins or loss.plus:
+        yield f"{where}: plug-ins and partners act on {acts}: leave them out"
+    elif kind.needs and len(teachers) > 1:
+        yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
+    elif idle and not config.ce_weight:
+        yield f"{where}: every term of {name} has weight 0"
+    elif idle and kind.needs:
+        yield f"{where}: the distillation term of {name} has weight 0"
 
 
 def only_trained(study: Study, why: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -17,6 +18,8 @@ _HERE = "distillery.tasks.detection"
 
 class Attack(BaseConfig):
     """How adversarial twins of the training images are made, once for every teacher (IKD): DI-MI-FGSM."""
+
+    idle = MappingProxyType({"resize": ("diversity", (0,)), "momentum": ("steps", (1,))})
 
     eps: Share = 8 / 255
     """Most that a pixel changes, of the widest range that a channel of the normalised image has."""

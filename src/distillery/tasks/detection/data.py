@@ -161,13 +161,15 @@ class BoxData:
         generator = torch.Generator().manual_seed(seed_for("detection", "validation"))
         order = torch.randperm(len(self.train), generator=generator).numpy()
         held = np.sort(order[: round(len(order) * fraction)])
-        kept, val = np.setdiff1d(np.arange(len(self.train)), held), self.train.rows(held)
-        if val.columns["crowd"].all():
-            raise DistilleryError(
-                f"recipe.validation {fraction:g} holds out {len(val)} of {len(self.train)} images, in which is no "
-                "object: raise it, or set it to 0"
-            )
-        return dataclasses.replace(self, train=self.train.rows(kept), val=val, rows=self.rows[kept])
+        kept = np.setdiff1d(np.arange(len(self.train)), held)
+        train, val = self.train.rows(kept), self.train.rows(held)
+        for part, fault in ((val, "in which is no object: raise it"), (train, "and no object is left: lower it")):
+            if part.columns["crowd"].all():
+                raise DistilleryError(
+                    f"recipe.validation {fraction:g} holds out {len(val)} of {len(self.train)} images, {fault}, or set "
+                    "it to 0"
+                )
+        return dataclasses.replace(self, train=train, val=val, rows=self.rows[kept])
 
     def image(self, blob: Blob, split: Split, row: int) -> Tensor:
         """Decode an image, (3, H, W) uint8 on the CPU. Raises StaleInput if it cannot be decoded."""

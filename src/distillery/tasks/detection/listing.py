@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,8 +205,9 @@ def yolo(root: Path, splits: dict[str, str], names: list[str]) -> Listing:
     Lines of a text file are a class and a box in units of the image.
 
     An image without a text file has no objects. A line of more than five numbers is a polygon, whose extent counts.
-    Raises DistilleryError for numbers outside of the image, by more than 0.01, for a box without an area, for images in
-    sub-folders, and for text files without an image, but for classes.txt.
+    Hidden files are left out. Raises DistilleryError for numbers outside of the image, by more than 0.01, for a box
+    without an area, for images in sub-folders or with one text file, and for text files without an image, but for
+    classes.txt.
     """
     items = {}
     for split, name in splits.items():
@@ -215,8 +217,11 @@ def yolo(root: Path, splits: dict[str, str], names: list[str]) -> Listing:
         labels = root / "labels" / name
         if not labels.is_dir():
             raise DistilleryError(f"there is no folder {labels}: put the boxes of the images of {folder} there")
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-        _see_all(folder, labels, {p.stem for p in files})
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        called = Counter(p.stem for p in files)
+        if twice := [stem for stem, count in called.items() if count > 1]:
+            raise DistilleryError(f"two images are called {twice[0]} in {folder}: keep one for each text file")
+        _see_all(folder, labels, {*called})
         items[split] = [
             Item(p, f"{name}/{p.name}", _lines(labels / f"{p.stem}.txt", len(names)), relative=True) for p in files
         ]
@@ -228,11 +233,12 @@ def _see_all(folder: Path, labels: Path, stems: set[str]) -> None:
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if below := next((p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES), None):
             raise DistilleryError(f"{below} is in a sub-folder, where it is not read: put all images into {folder}")
-    lost = sorted(p for p in labels.glob("*.txt") if p.stem not in stems and p.name != "classes.txt")
+    texts = [p for p in labels.iterdir() if p.suffix.lower() == ".txt" and not p.name.startswith(".")]
+    lost = sorted(p for p in texts if (p.stem not in stems and p.name != "classes.txt") or p.suffix != ".txt")
     if lost:
         raise DistilleryError(
             f"{lost[0]} has the boxes of no image in {folder} ({len(lost)} such): give image and text file the same "
-            "name, or remove the file"
+            "name, with `.txt` in small letters, or remove the file"
         )
 
 
@@ -246,11 +252,16 @@ def yolo_names(path: Path) -> list[str]:
         raise DistilleryError(
             f"{path} cannot be read as YAML ({type(error).__name__}): `data.names` names the file"
         ) from None
+    if isinstance(found, dict) and "kpt_shape" in found:
+        raise DistilleryError(f"{path} has `kpt_shape`: its labels hold key points too: write boxes only, and drop it")
     names = found.get("names") if isinstance(found, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DistilleryError(f"{path} has no `names:` of the classes, a list or a mapping from 0 on")
+    for name in names:
+        if not isinstance(name, str) and type(name) is not int:
+            raise DistilleryError(f"{path}: a class is called {name!r} as YAML reads it: put its name in quotes")
     found = [str(name) for name in names]
     if twice := _twice(dict(enumerate(found))):
         first, second, name = twice
@@ -262,7 +273,7 @@ def _lines(path: Path, classes: int) -> list[Object]:
     if not path.is_file():
         return []
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         try:
             found += [_object(line, classes)] if line.strip() else []
         except ValueError:

@@ -38,6 +38,7 @@ class BoxLoader:
     def __init__(self, data: BoxData, recipe: Recipe) -> None:
         self.data, self.device, self.size, self.dtype = data, data.device, recipe.batch_size, dtype_of(recipe)
         self.flip, count = recipe.augmentation.flip, len(data.train)
+        self.view_seed = recipe.augmentation.view_seed
         self.count = count // self.size * self.size or count
         self.gate = next((part for part in recipe.augmentations() if isinstance(part, SizeGated)), None)
         self.most = data.train.most()
@@ -58,7 +59,7 @@ class BoxLoader:
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> BoxEpoch:
         index = order(seed, epoch, len(self.data.train))[: self.count]
-        return BoxEpoch(self, seed, epoch, index, strong)
+        return BoxEpoch(self, seed if self.view_seed is None else self.view_seed, epoch, index, strong)
 
     def view(self, seed: int, epoch: int, row: int) -> View:
         """What becomes of a training image in an epoch of a run."""

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from distillery.evaluation.statistics import mean_and_sd
 from distillery.task import Section
 
 NOTE = (
@@ -28,7 +27,7 @@ def by_class(cells: Sequence[Any]) -> list[Section]:
         teachers = {f"teacher {name}": [found] for name, found in facts["teachers"].items()}
         columns = teachers | {cell.label: list(cell.runs.values()) for cell in mine}
         rows = tuple(
-            (name, str(count), *(_text([run["classes"].get(name) for run in runs]) for runs in columns.values()))
+            (name, str(count), *(_text(runs, name) for runs in columns.values()))
             for name, count in counts.most_common()
         )
         title = "AP by class" + (f": {pair}" if len(pairs) > 1 else "")
@@ -36,9 +35,5 @@ def by_class(cells: Sequence[Any]) -> list[Section]:
     return sections
 
 
-def _text(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    mean = f"{np.mean(known):.2f}"
-    return mean if len(known) < 2 else f"{mean} ± {np.std(known, ddof=1):.2f}"
+def _text(runs: Sequence[Any], name: str) -> str:
+    return mean_and_sd([found for run in runs if (found := run["classes"].get(name)) is not None], 2)

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from distillery.config import Config as BaseConfig
-from distillery.config import Count, Finite, Positive
+from distillery.config import Count, Share, Spread
 from distillery.data.arrays import Arrays, Source
 from distillery.data.blob import Written, read_photo, write_blob
 from distillery.data.listing import Photo
+from distillery.data.pixels import repeated
 from distillery.errors import DistilleryError
 from distillery.records.io import save_tensors, sha256_array, sha256_json
 from distillery.tasks.detection import listing
 from distillery.tasks.detection.listing import Item, Listing
+from distillery.tasks.detection.refused import see_sizes, see_turned, see_units
 from distillery.tasks.detection.voc import voc
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as every detector of the lineage has it
@@ -64,9 +66,9 @@ class Boxed(Source):
         """To one of which, at random, the short side is resized for training."""
         crop: Cropped | None = None
         """Whether parts of the images are trained on as well."""
-        mean: Annotated[tuple[Finite, ...], PER_CHANNEL] = MEAN
+        mean: Annotated[tuple[Share, ...], PER_CHANNEL] = MEAN
         """Per channel, between 0 and 1, that images are normalised with."""
-        std: Annotated[tuple[Positive, ...], PER_CHANNEL] = STD
+        std: Annotated[tuple[Spread, ...], PER_CHANNEL] = STD
         """Likewise the standard deviation."""
         skip_bad: bool = False
         """Leave out files that are no readable images, instead of refusing the whole data set."""
@@ -75,6 +77,10 @@ class Boxed(Source):
         def _whole(self) -> Boxed.Config:
             if self.max_side < self.short_side:
                 raise ValueError(f"max_side must be {self.short_side} (short_side) or more")
+            if self.scales and max(self.scales) > self.max_side:
+                raise ValueError(
+                    f"scales: {max(self.scales)} is above max_side ({self.max_side}), which no side exceeds"
+                )
             if self.crop and self.crop.least > self.crop.most:
                 raise ValueError("crop.least is above crop.most")
             return self
@@ -135,8 +141,9 @@ class Boxed(Source):
                 )
             for split, part in written.items():
                 shown = [items[split][photo.name] for photo in part.photos]
-                _see_turned(shown, part.height, part.width, turned)
-                _see_sizes(shown, part.height, part.width)
+                see_turned(shown, part.height, part.width, turned)
+                see_sizes(shown, part.height, part.width)
+                see_units(f"data.{split}", shown, part.height, part.width)
                 columns[split] = columns_of(shown, part.height, part.width)
                 if columns[split][0]["crowd"].all():
                     raise DistilleryError(
@@ -154,6 +161,9 @@ class Boxed(Source):
             counts |= {split: len(part.photos), f"{split}_objects": len(of_objects["boxes"])}
             counts |= {f"{split}_{key}": number for key, number in sorted(dropped.items())}
             counts[f"{split}_left_out"] = len(part.bad)
+        if count := repeated(written["train"].sha256, written["test"].sha256):
+            print(f"{count:,} of {counts['test']:,} test images also occur in training, byte for byte", flush=True)
+            counts["test_repeated"] = count
         hashes = {key: sha256_array(array) for key, array in tensors.items()}
         facts = {
             "source": name,
@@ -172,37 +182,6 @@ class Boxed(Source):
         }
         save_tensors(Path(index), tensors, {"facts": json.dumps(facts, sort_keys=True)})
         return facts
-
-
-def _see_turned(items: list[Item], heights: list[int], widths: list[int], turned: dict[str, int]) -> None:
-    """Raise DistilleryError for images that EXIF turns, while they are read as stored: boxes may be elsewhere.
-
-    Where annotations give the sides as they are stored, the boxes count as those of what is read, also where a turn
-    would change no side: official data sets are annotated so.
-    """
-    for item, height, width in zip(items, heights, widths, strict=True):
-        way = turned.get(str(item.path), 1)
-        if way != 1 and item.size != (width, height):
-            raise DistilleryError(
-                f"{item.path} has the EXIF orientation {way}, so that its boxes may be those of the turned image: "
-                "store it turned, without the orientation mark"
-            )
-
-
-def _see_sizes(items: list[Item], heights: list[int], widths: list[int]) -> None:
-    """Raise DistilleryError for images of another size than their annotations say: their boxes are elsewhere.
-
-    In the annotations of many a data set the sides are swapped, and the boxes right: where these fit, they count.
-    """
-    for item, height, width in zip(items, heights, widths, strict=True):
-        said = item.size or (width, height)
-        boxes = [found.box for found in item.objects]
-        fit = all(x + w <= width + 1 and y + h <= height + 1 for x, y, w, h in boxes)
-        if said != (width, height) and not (said == (height, width) and fit):
-            then = "turn the image or the boxes" if said == (height, width) else "take the image that was annotated"
-            raise DistilleryError(
-                f"{item.path} has {width} x {height} pixels, but {said[0]} x {said[1]} in its annotations: {then}"
-            )
 
 
 def columns_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +30,17 @@ def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: 
         path = root / "ImageSets" / "Main" / f"{name}.txt"
         if not path.is_file():
             raise DistilleryError(f"there is no file {path}: `data.{split}` names a list of {path.parent}")
-        stems = sorted({line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()})
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()  # a byte order mark is no part of a name
+        except UnicodeDecodeError:
+            raise DistilleryError(f"{path} is no text in UTF-8: save it as such, a name a line") from None
+        stems = sorted({line.split()[0] for line in lines if line.strip()})
         read[split] = [_annotation(root, stem, path, pictures) for stem in stems]
     seen = {kind for images in read.values() for _, objects in images for kind, _, _ in objects}
     if names is not None and (unknown := sorted(seen - set(names))):
         raise DistilleryError(f"{root}: the class {unknown[0]!r} is not among `data.classes`: add it")
+    if names is not None and (twice := sorted(name for name, count in Counter(names).items() if count > 1)):
+        raise DistilleryError(f"data.classes names {twice[0]!r} twice: name each class once")
     class_names = names if names is not None else sorted(seen)
     items = {
         split: [
@@ -68,6 +75,8 @@ def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise DistilleryError(f"{path} declares a document type, which annotations have no need of: take it out")
         tree = ElementTree.fromstring(text)
+        if tree.tag != "annotation":
+            raise ValueError
         width, height = (whole_number(float(tree.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
         objects = []
         for node in tree.iterfind("object"):
@@ -77,7 +86,7 @@ def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str
             objects.append(_Annotated(kind, corners, (node.findtext("difficult") or "0").strip() == "1"))
     except OSError as error:
         raise DistilleryError(f"{path} cannot be read ({error.strerror}): {where} names it") from None
-    except (ElementTree.ParseError, ValueError, OverflowError):
+    except (ElementTree.ParseError, LookupError, ValueError, OverflowError):  # Lookup: of an encoding
         raise DistilleryError(f"{path} is no annotation of Pascal VOC: objects with a name and a bndbox") from None
     named = Path((tree.findtext("filename") or "").strip()).name
     picture = root / "JPEGImages" / _picture(root / "JPEGImages", stem, named, pictures.get(stem, []))

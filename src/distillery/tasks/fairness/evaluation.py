@@ -28,6 +28,11 @@ class FairEvaluation(ClassEvaluation):
         labels, groups = (t.cpu().numpy() for t in (data.test_labels, data.test_groups))
         predicted = found["predictions"]
         names = data.facts["groups"]["names"]
+        if groups.min() == groups.max():
+            raise DistilleryError(
+                f"all test samples of data.source {data.facts['source']} are of one group, {names[int(groups[0])]}: "
+                "there is no gap to measure"
+            )
         right = {name: predicted[of] == labels[of] for i, name in enumerate(names) if (of := groups == i).any()}
         gaps = group_gaps(predicted, labels, groups, data.num_classes)
         gaps["individual"] = individual_unfairness(

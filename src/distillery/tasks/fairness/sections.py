@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distillery.evaluation.families import labels, names, place
-from distillery.evaluation.statistics import ALPHA, holm
+from distillery.evaluation.statistics import ALPHA, holm, mean_and_sd
 from distillery.evaluation.trend import page_trend
 from distillery.task import Section, Task
 
@@ -29,7 +29,7 @@ def gaps(task: Task, cells: Sequence[Any]) -> Section:
     found += [(m, _runs([cell for cell in cells if cell.label == m])) for m in methods]
     for name, runs in found:
         if runs:
-            summaries = [_summary([run["last"][m.name] for run in runs], m.digits) for m in task.measures]
+            summaries = [mean_and_sd([run["last"][m.name] for run in runs], m.digits) for m in task.measures]
             rows.append((name, str(len(runs)), *summaries))
     note = f"Mean ± standard deviation over trainings of all pairs together. {_SOURCES}"
     return Section("Gaps between groups", header, tuple(rows), note)
@@ -112,8 +112,3 @@ def _by_architecture(teachers: dict[str, dict[str, Any]]) -> dict[str, list[dict
     for teacher in teachers.values():
         found.setdefault(teacher["architecture"], []).append(teacher)
     return found
-
-
-def _summary(values: list[float], digits: int) -> str:
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -48,6 +49,8 @@ class Generation(Task):
 
     class Config(Task.Config):
         """Keys of the `task:` block besides `name`."""
+
+        idle = MappingProxyType({"fraction_seed": ("fraction", (1,))})
 
         fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
         """Of the training images; the others are withheld from everything that is trained. Drawn without replacement

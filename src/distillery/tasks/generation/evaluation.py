@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
+from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.evaluation.macs import multiply_accumulates
@@ -16,7 +17,7 @@ from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
 from distillery.study.blocks import Recipe
 from distillery.tasks.generation import Generation
-from distillery.tasks.generation.biggan import Discriminator, Shown
+from distillery.tasks.generation.biggan import AT_A_TIME, Discriminator, Shown
 from distillery.tasks.generation.objectives.base import Wanted
 from distillery.tasks.generation.training import GenTraining
 
@@ -45,9 +46,9 @@ class GenEvaluation(Evaluation):
         config = self.task.config
         batch = config.sampling == "batch"
         images, labels = predict(Wanted(config.samples, batch))
-        rows = torch.tensor(shown_classes(data.num_classes)).repeat_interleave(COLUMNS)
-        grid, _ = predict(Wanted(len(rows), batch, rows))
-        return images, labels, grid
+        wanted = laid_out(data.num_classes)
+        grid, _ = predict(Wanted(len(wanted), batch, wanted))
+        return images, labels, by_class(grid, data.num_classes)
 
     def measure(self, outputs: Any, data: Dataset) -> dict[str, Any]:
         """The task's measures under `last`, and `samples`: ten classes, six images each, (60, H, W, C) uint8."""
@@ -68,3 +69,19 @@ class GenEvaluation(Evaluation):
             shown: Any = Shown(image, data.test_labels[:1].to(weight.device))
             return multiply_accumulates(network, shown)
         return multiply_accumulates(network, image)
+
+
+def laid_out(num_classes: int) -> Tensor:
+    """Classes of the images that a grid is made of, in turn, so that all that are made at a time are alike mixed.
+
+    More than are shown: the last ones would else be normalised by the statistics of a few images of two classes.
+    """
+    shown = torch.tensor(shown_classes(num_classes))
+    count = -(-COLUMNS * len(shown) // AT_A_TIME) * AT_A_TIME
+    return shown[torch.arange(count) % len(shown)]
+
+
+def by_class(images: Tensor, num_classes: int) -> Tensor:
+    """Of images in the order of `laid_out` the first six of each class, class by class."""
+    shown = len(shown_classes(num_classes))
+    return images[torch.arange(COLUMNS * shown).view(COLUMNS, shown).T.flatten()]

@@ -31,8 +31,10 @@ from distillery.tasks.generation.objectives.base import GAN
 from distillery.tasks.generation.teaching import ShownTeachers
 from distillery.tasks.generation.training import GenTraining, kind_of
 from distillery.tasks.optimises import optimises
+from distillery.tasks.rehearsing import misfits
 
 ROWS = 4  # of the rehearsed batch
+TERMS = ("aggregated", "correlated")  # weights of distillation terms, besides feat_weight
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -58,6 +60,11 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         if images:
             yield f"data: {error}"
     yield from _of_task(task, shape, images)
+    asked = [
+        t for t in study.teachers.values() if t.source != "train" and not issubclass(kind_of(t.architecture), CLIP)
+    ]
+    if task.config.trained_on and not asked:
+        yield "task.trained_on: has no effect: no teacher is one that was trained elsewhere: leave it out"
     for name, teacher in study.teachers.items():
         if issubclass(kind_of(teacher.architecture), Discriminator):
             yield f"teachers.{name}: {teacher.architecture} is a discriminator: take a classifier, or clip_vit_b32"
@@ -76,13 +83,19 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
         for m in study.methods:
             where, method, recipe = f"methods.{m}", study.methods[m].for_pair(p), study.recipe_for(p, m)
             yield from _of_recipe(f"{where} for {p}", recipe, shape, task)
-            problems = list(_of_method(where, method, p, pair.teachers))
+            steps = recipe.epochs * -(-_count(shape, task) // recipe.batch_size) if shape else None
+            problems = list(_of_method(where, method, p, pair.teachers, steps))
             yield from problems
             if data and not problems:
                 taught = [study.teachers[t].architecture for t in pair.teachers] if Loss(method).needs else []
                 yield from _plays(
                     f"{where} for {p}", training, data, pair.student, method, partial(map, network, taught)
                 )
+
+
+def _count(shape: Shape, task: Generation) -> int:
+    """Images that are trained on, as `data.limited` counts them."""
+    return int(shape.train_images * task.config.fraction)
 
 
 def _of_task(task: Generation, shape: Shape | None, images: bool) -> Iterator[str]:
@@ -100,10 +113,12 @@ def _of_task(task: Generation, shape: Shape | None, images: bool) -> Iterator[st
                 verified(named.weights, named.sha256, "inception")
             elif named:
                 path, header = known_classifier(named)
-                if shape and header.image[0] != shape.channels:
+                made = shape and (shape.channels, shape.height, shape.width)
+                if made and header.image != made:
+                    its, ours = ("{} channel(s) and {} x {} pixels".format(*image) for image in (header.image, made))
                     yield (
-                        f"task.classifier: {path} sees images of {header.image[0]} channel(s), and those of the data "
-                        f"have {shape.channels}: name a classifier of such images"
+                        f"task.classifier: {path} sees images of {its}, and those of the data have {ours}: name a "
+                        "classifier of such images"
                     )
         except DistilleryError as error:
             yield str(error)
@@ -156,7 +171,7 @@ def _of_recipe(where: str, recipe: Recipe, shape: Shape | None, task: Generation
     if recipe.precision == "bfloat16":
         yield f"{where}: recipe.precision: generators train in float32, tf32 or float64"
     if shape:
-        count = int(shape.train_images * task.config.fraction)
+        count = _count(shape, task)
         if min(count, recipe.batch_size) == 1 or count % recipe.batch_size == 1:
             yield f"{where}: the last batch of {count:,} images holds one, which has no statistics: change batch_size"
         if shape.height != shape.width or shape.height % 8:
@@ -164,7 +179,8 @@ def _of_recipe(where: str, recipe: Recipe, shape: Shape | None, task: Generation
     yield from optimises(where, recipe)
 
 
-def _of_method(where: str, method: Method, pair: str, teachers: tuple[str, ...]) -> Iterator[str]:
+def _of_method(where: str, method: Method, pair: str, teachers: tuple[str, ...], steps: int | None) -> Iterator[str]:
+    """`steps`: of the discriminator, if they are known."""
     try:
         loss = Loss(method)
     except Problems as found:
@@ -173,12 +189,24 @@ def _of_method(where: str, method: Method, pair: str, teachers: tuple[str, ...])
     kind, config = loss.main
     if not issubclass(kind, GAN):
         yield f"{where}: {method.objective} is no objective of generators: take gan, kd_dlgan or vkd_gan"
-    elif loss.plugins or loss.plus:
-        yield f"{where}: plug-ins and partners act on classifiers, not on discriminators: leave them out"
-    elif loss.needs and len(teachers) > 1:
-        yield f"{where}: {method.objective} learns from one teacher, and pair {pair} has {len(teachers)}"
-    elif loss.needs and not any(getattr(config, key, 0) for key in ("feat_weight", "aggregated", "correlated")):
-        yield f"{where}: every term of {method.objective} has weight 0"
+        return
+    yield from misfits(where, method.objective, loss, pair, teachers, "classifiers, not on discriminators", TERMS)
+    if loss.needs and not config.ce_weight:
+        yield f"{where}: ce_weight: 0 leaves out the hinge losses, without which there is no game"
+    if steps is not None:
+        yield from _of_length(where, config, steps)
+
+
+def _of_length(where: str, config: GAN.Config, steps: int) -> Iterator[str]:
+    """What never begins in so many steps of the discriminator."""
+    made = steps // config.d_steps
+    late = f"has no effect: {made:,} of {steps:,} steps are the generator's, and"
+    if not made:
+        yield f"{where}: d_steps: {config.d_steps} of {steps:,} steps leave none for the generator: lower it"
+    elif config.lecam and (steps - 1) // config.d_steps <= config.lecam_start:
+        yield f"{where}: lecam: {late} lecam_start is {config.lecam_start:,}: lower it"
+    elif config.ema_decay != GAN.Config().ema_decay and made < config.ema_start:
+        yield f"{where}: ema_decay: {late} ema_start is {config.ema_start:,}: lower it"
 
 
 @torch.no_grad()

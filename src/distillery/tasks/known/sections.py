@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distillery.evaluation.samples import sample_size
+from distillery.evaluation.statistics import mean_and_sd
 from distillery.task import Section
 
 HEADER = ("student", "teacher", "N", "runs", "excess log-loss", "accuracy, %", "variance of the risk", "its bias")
@@ -39,7 +40,12 @@ def worth(cells: Sequence[Any]) -> Section:
         variances = [_risk(run, alone)["variance"] / run["risk"]["labels"]["variance"] for run in runs]
         biases = [_risk(run, alone)["mean"] - run["risk"]["bayes"]["mean"] for run in runs]
         measured = [[run["last"][name] for run in runs] for name in ("excess", "top1")]
-        texts = (_text(measured[0], 4), _text(measured[1], 2), f"{np.mean(variances):.2f}", f"{np.mean(biases):+.4f}")
+        texts = (
+            mean_and_sd(measured[0], 4),
+            mean_and_sd(measured[1], 2),
+            f"{np.mean(variances):.2f}",
+            f"{np.mean(biases):+.4f}",
+        )
         rows.append((cell.label, who, str(size), str(len(runs)), *texts))
     return Section("What a teacher is worth", HEADER, tuple(rows), NOTE)
 
@@ -51,8 +57,3 @@ def _risk(run: dict[str, Any], alone: bool) -> dict[str, float]:
         return found
     fidelity = next(iter(run["fidelity"].values()))
     return {"mean": fidelity["risk_mean"], "variance": fidelity["risk_variance"]}
-
-
-def _text(values: list[float], digits: int) -> str:
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

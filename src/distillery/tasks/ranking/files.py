@@ -40,12 +40,15 @@ def read_users(path: Path) -> tuple[Ints, Ints]:
             raise DistilleryError(f"{path}, line {number + 1}: announces {count} items, but has {len(items)}")
         user += [number] * count
         item += items
-    return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
+    return _ints(user, path), _ints(item, path)
 
 
 def read_ratings(path: Path) -> tuple[Ints, Ints]:
-    """(user, item) of a file in the format "ratings", where the rating is above 0. Raises DistilleryError."""
-    user, item = list[int](), list[int]()
+    """(user, item) of a file in the format "ratings", where the rating is above 0.
+
+    Raises DistilleryError, also for a file each of whose lines begins with how many numbers follow.
+    """
+    user, item, announced = list[int](), list[int](), True
     for number, line in enumerate(_lines(path)):
         fields = _BETWEEN.split(line.strip())
         try:
@@ -59,10 +62,23 @@ def read_ratings(path: Path) -> tuple[Ints, Ints]:
             raise DistilleryError(
                 f"{path}, line {number + 1}: expected user, item and rating as numbers, not {line.strip()[:40]!r}"
             ) from None
+        announced = announced and u == len(fields) - 1
         if rating > 0:
             user.append(u)
             item.append(i)
-    return np.array(user, dtype=np.int64), np.array(item, dtype=np.int64)
+    if announced and user:
+        raise DistilleryError(f"{path}: each line begins with how many numbers follow: say `data.format: users`")
+    return _ints(user, path), _ints(item, path)
+
+
+def _ints(numbers: list[int], path: Path) -> Ints:
+    try:
+        return np.array(numbers, dtype=np.int64)
+    except OverflowError:
+        large = max(numbers, key=abs)
+        raise DistilleryError(
+            f"{path}: the number {large} has more than 64 bits: number users and items anew"
+        ) from None
 
 
 def _see_heading(line: str, path: Path) -> None:

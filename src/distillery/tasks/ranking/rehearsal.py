@@ -13,8 +13,9 @@ from distillery.study.model import Study
 from distillery.tasks.optimises import optimises
 from distillery.tasks.ranking.models import Recommender
 from distillery.tasks.ranking.objectives.base import RankingObjective
+from distillery.tasks.ranking.objectives.rd import RD
 from distillery.tasks.ranking.source import Interactions
-from distillery.tasks.rehearsing import only_trained, through
+from distillery.tasks.rehearsing import misfits, only_trained, through
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -44,12 +45,13 @@ def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Itera
     name, teachers = study.methods[method].objective, study.pairs[pair].teachers
     if not issubclass(kind, RankingObjective):
         yield f"{where}: {name} is no objective of recommenders: take bpr, rd, cd, rrd or unkd"
-    elif loss.plugins or loss.plus:
-        yield f"{where}: plug-ins and partners act on classes, not on rankings: leave them out"
-    elif kind.lists is not None and len(teachers) > 1:
-        yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
-    elif kind.lists is not None and not config.weight:
-        yield f"{where}: the distillation term of {name} has weight 0"
+        return
+    yield from misfits(where, name, loss, pair, teachers, "classes, not on rankings")
+    epochs, usual = study.recipe_for(pair, method).epochs, RD.Config()
+    if isinstance(config, RD.Config) and config.start_epochs >= epochs:
+        for key in ("mu", "samples"):
+            if getattr(config, key) != getattr(usual, key):
+                yield f"{where}: {key}: has no effect in {epochs} epochs: set start_epochs below, or leave it out"
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
@@ -59,4 +61,10 @@ def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
         yield f"{where}: recipe.precision: recommenders train in float32, tf32 or float64"
     if recipe.label_smoothing:
         yield f"{where}: recipe.label_smoothing: there are no classes to smooth: leave it out"
+    if recipe.augmentation.model_fields_set:
+        yield f"{where}: recipe.augmentation: there are no images to change: leave it out"
+    if recipe.drop_path is not None:
+        yield f"{where}: recipe.drop_path: recommenders have no stochastic depth: leave it out"
+    if recipe.tap_preacts:
+        yield f"{where}: recipe.tap_preacts: recommenders have no maps: leave it out"
     yield from optimises(where, recipe)

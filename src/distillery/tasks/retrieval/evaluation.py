@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from distillery.tasks.classification.evaluation import ClassEvaluation
-from distillery.tasks.retrieval.training import BEST, hits_at
+from distillery.tasks.retrieval.training import BEST, best, hits_at
 
 
 class RetrievalEvaluation(ClassEvaluation):
@@ -34,8 +34,3 @@ class RetrievalEvaluation(ClassEvaluation):
         """The sets: row and label of every pair."""
         row, label = torch.nonzero(data.test_sets.cpu(), as_tuple=True)
         return {"row": row.numpy().astype(np.int32), "label": label.numpy().astype(np.uint16)}
-
-
-def best(scores: Tensor) -> Tensor:
-    """The five best labels of each row, (N, 5)."""
-    return scores.topk(min(max(BEST), scores.shape[1]), dim=1).indices

@@ -13,7 +13,7 @@ from distillery.objectives.build import Loss
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study
 from distillery.tasks.optimises import optimises
-from distillery.tasks.rehearsing import only_trained, through
+from distillery.tasks.rehearsing import misfits, only_trained, through
 from distillery.tasks.retrieval.objectives.base import RetrievalObjective
 
 
@@ -43,18 +43,12 @@ def _network(where: str, architecture: str) -> Iterator[str]:
 
 
 def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Iterator[str]:
-    kind, config = loss.main
     name, teachers = study.methods[method].objective, study.pairs[pair].teachers
-    if not issubclass(kind, RetrievalObjective):
+    if not issubclass(loss.main[0], RetrievalObjective):
         yield f"{where}: {name} is no objective of retrieval: take ova, ova_kd or double"
-    elif loss.plugins or loss.plus:
-        yield f"{where}: plug-ins and partners act on one class, not on sets of labels: leave them out"
-    elif kind.needs and len(teachers) > 1:
-        yield f"{where}: {name} learns from one teacher, and pair {pair} has {len(teachers)}"
-    elif not any(v for key, v in config if key.endswith("weight")):
-        yield f"{where}: every term of {name} has weight 0"
-    elif kind.needs and not all(v for key, v in config if key.endswith("weight") and key != "ce_weight"):
-        yield f"{where}: the distillation term of {name} has weight 0"
+    else:
+        acts = "one class, not on sets of labels"
+        yield from misfits(where, name, loss, pair, teachers, acts)
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
@@ -63,6 +57,10 @@ def _recipe(where: str, recipe: Recipe) -> Iterator[str]:
     if recipe.label_smoothing:
         yield f"{where}: recipe.label_smoothing: there is no one class to smooth: leave it out"
     augmentation = recipe.augmentation
-    if augmentation.pad or augmentation.flip or augmentation.then:
+    if augmentation.model_dump() != {"pad": 0, "flip": False}:
         yield f"{where}: recipe.augmentation: a row has one view: say {{pad: 0, flip: false}}"
+    if recipe.drop_path is not None:
+        yield f"{where}: recipe.drop_path: these networks have no stochastic depth: leave it out"
+    if recipe.tap_preacts:
+        yield f"{where}: recipe.tap_preacts: these networks have no maps: leave it out"
     yield from optimises(where, recipe)

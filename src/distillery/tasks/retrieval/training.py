@@ -12,6 +12,7 @@ from torch import Tensor
 from distillery.data.loader import Loader
 from distillery.study.blocks import Recipe
 from distillery.tasks.classification.training import ClassTraining
+from distillery.tasks.ranking.metrics import top_items
 from distillery.tasks.retrieval.data import SetData
 from distillery.tasks.retrieval.loader import SetLoader
 from distillery.training.parallel import ALONE, Ranks
@@ -21,10 +22,14 @@ from distillery.training.trainee import Trainee
 BEST = (1, 3, 5)
 
 
+def best(scores: Tensor) -> Tensor:
+    """The five best labels of each row of (N, L) scores, (N, 5); of equal ones the first, on every device."""
+    return top_items(scores, min(max(BEST), scores.shape[1]))
+
+
 def hits_at(scores: Tensor, sets: Tensor) -> dict[int, Tensor]:
     """How many of the k best of (N, L) scores are in each row's set, over k: (N,) float64 by k; (N, L) flags in."""
-    best = scores.topk(min(max(BEST), scores.shape[1]), dim=1).indices
-    right = sets.gather(1, best).double()
+    right = sets.gather(1, best(scores)).double()
     return {k: right[:, :k].sum(1) / k for k in BEST}
 
 

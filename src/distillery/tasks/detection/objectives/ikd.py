@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -54,6 +55,10 @@ class IKD(Detect):
 
     class Config(Detect.Config):
         """Keys of a method's block."""
+
+        idle = MappingProxyType(
+            {"fgd": ("host", ("mgd",)), "mgd": ("host", ("fgd",)), "temperature": ("gap", ("mse", "l1"))}
+        )
 
         host: Literal["fgd", "mgd"] = "fgd"
         """The method that IKD is added to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -75,6 +76,8 @@ class GAN(Objective):
 
     class Config(Objective.Config):
         """Keys of a method's block."""
+
+        idle = MappingProxyType({"lecam_decay": ("lecam", (0,)), "lecam_start": ("lecam", (0,))})
 
         ce_weight: Weight = 1.0
         """Of the hinge losses, which are here what the cross-entropy is for classes."""

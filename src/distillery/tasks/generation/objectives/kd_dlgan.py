@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from distillery.objectives.features import pooled, pooled_widths
 from distillery.tasks.generation.biggan import SpectralLinear
 from distillery.tasks.generation.losses import aggregated, correlated
 from distillery.tasks.generation.objectives.base import GAN
+
+KINDS = ("fake", "real")
 
 
 class Head(nn.Module):
@@ -55,14 +58,18 @@ class KDDLGAN(GAN):
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = pooled(batch)
         ours, theirs = self.head(student).chunk(2), teacher.chunk(2)
-        terms: dict[str, Tensor] = {}
-        for i, kind in enumerate(("fake", "real")):
-            if self.config.aggregated:
-                terms[f"aggregated_{kind}"] = self.config.aggregated * aggregated(theirs[i], ours[i], ours[1 - i])
-            if self.config.correlated:
-                term = correlated(ours[i], theirs[i], self.prototypes.to(theirs[i]))
+        terms = aggregated_terms(self.config.aggregated, ours, theirs)
+        if self.config.correlated:
+            for kind, own, wanted in zip(KINDS, ours, theirs, strict=True):
+                term = correlated(own, wanted, self.prototypes.to(wanted))
                 terms[f"correlated_{kind}"] = self.config.correlated * term
         return terms
+
+
+def aggregated_terms(weight: float, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The aggregated term of generated and of real images, whose (B, d) embeddings come in that order."""
+    pairs = zip(KINDS, zip(theirs, ours, reversed(ours), strict=True), strict=True)
+    return {f"aggregated_{kind}": weight * aggregated(*of) for kind, of in pairs} if weight else {}
 
 
 def prototypes_of(context: Context) -> Tensor:

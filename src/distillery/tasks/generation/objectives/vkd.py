@@ -6,6 +6,7 @@ has to do with texts, the teacher's features whitened, the student's projected o
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -18,9 +19,8 @@ from distillery.objectives.features import centre, pooled, pooled_widths
 from distillery.objectives.orthogonal import OrthogonalProjector
 from distillery.objectives.soft import full_precision
 from distillery.objectives.vkd import Normalise, vkd_loss
-from distillery.tasks.generation.losses import aggregated
 from distillery.tasks.generation.objectives.base import GAN
-from distillery.tasks.generation.objectives.kd_dlgan import Head
+from distillery.tasks.generation.objectives.kd_dlgan import KINDS, Head, aggregated_terms
 
 
 @torch.no_grad()
@@ -58,6 +58,16 @@ class VkDGAN(GAN):
     needs = frozenset({"logits", "pooled"})
 
     class Config(GAN.Config):
+        idle = MappingProxyType(
+            {
+                **GAN.Config.idle,
+                "normalise": ("feat_weight", (0,)),
+                "beta": ("feat_weight", (0,)),
+                "whitening": ("normalise", ("layer_norm", "standardise", "none")),
+                "eps": ("whitening", ("zca",)),
+            }
+        )
+
         feat_weight: Weight = 10.0
         """Of the feature term."""
         normalise: Normalise = "whiten"
@@ -83,12 +93,10 @@ class VkDGAN(GAN):
         student, teacher = pooled(batch)
         ours, theirs = self.projector(student).chunk(2), teacher.chunk(2)
         terms: dict[str, Tensor] = {}
-        for kind, projected, target in zip(("fake", "real"), ours, theirs, strict=True):
+        for kind, projected, target in zip(KINDS, ours, theirs, strict=True):
             terms[f"feature_{kind}"] = self.config.feat_weight * self._compared(projected, target)
         if self.head is not None:
-            heads = self.head(student).chunk(2)
-            for i, kind in enumerate(("fake", "real")):
-                terms[f"aggregated_{kind}"] = self.config.aggregated * aggregated(theirs[i], heads[i], heads[1 - i])
+            terms |= aggregated_terms(self.config.aggregated, self.head(student).chunk(2), theirs)
         return terms
 
     def _compared(self, student: Tensor, teacher: Tensor) -> Tensor:

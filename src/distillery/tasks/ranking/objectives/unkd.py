@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -62,6 +63,8 @@ class UnKD(RankingObjective):
     """
 
     class Config(RankingObjective.Config):
+        idle = MappingProxyType({"power": ("groups", (1,))})
+
         weight: Weight = 0.1
         """The README's 1.0 was for another data set, and spoils the student on CiteULike-t."""
         groups: Count = 4

@@ -7,6 +7,7 @@ labels instead of one, and no number is comparable with the paper's.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -56,6 +57,8 @@ class Double(RetrievalObjective):
     """L = ce_weight * one-versus-all with the labels + weight * double_loss."""
 
     class Config(RetrievalObjective.Config):
+        idle = MappingProxyType({"temperature": ("positives", ("labels",))})
+
         ce_weight: Weight = 0.0
         """Of the one-versus-all loss with the labels and all negatives."""
         weight: Weight = 1.0
