@@ -94,6 +94,21 @@ def test_best_is_another_convention_and_says_so(synthetic: Synthetic) -> None:
     assert "best on the test set (optimistic" in main_table(synthetic).notes[0]
 
 
+def test_the_number_of_a_teacher_says_what_it_is(synthetic: Synthetic) -> None:
+    content = synthetic.content | {"tables": {"convention": "best", "baseline": "kd"}}
+    content["teachers"] = content["teachers"] | {"other": {"architecture": "resnet20_w8", "seed": 1}}
+    content["pairs"] = {"a-b": {"teacher": ["resnet20_w8", "other"], "student": "resnet8_w2"}}
+    content["methods"] = {"kd": {"objective": "ensemble"}}
+    synthetic.write_params(content)
+    synthetic.cell("a-b", "kd", "0-2", [80.0, 81.0, 82.0])
+    found = synthetic.results
+    assert "of its weights" not in markdown_of(synthetic)
+    assert "Of several teachers: mean ± standard deviation over them." in comparison.caption(found, table.build(found))
+    for cell in found:
+        cell.facts["teachers"]["other"].pop("test_best")
+    assert any("its number is that of its weights" in note for note in table.build(found).notes)
+
+
 def test_rows_are_teacher_then_student_alone_then_methods(synthetic: Synthetic) -> None:
     assert [row.name for row in main_table(synthetic).rows] == ["teacher", "ce", "kd", "kd_10"]
 
