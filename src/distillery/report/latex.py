@@ -104,7 +104,9 @@ def _of_numbers(section: Section) -> tuple[list[Typeset], list[str], float]:
             blocks.append([])
         blocks[-1].append(group)
     column = "l" if max(labels) * EM <= WIDEST else f">{{\\raggedright\\arraybackslash}}p{{{WIDEST:g}pt}}"
-    parts = split(section.rows, [lines(r.values[0].text, WIDEST) for r in section.rows])
+    width = first + max(sum(g.width for g in block) for block in blocks)
+    heights = [lines(r.values[0].text, WIDEST) for r in section.rows]
+    parts = split(section.rows, heights, section.caption, PAGE if width > COLUMN else COLUMN)
     tables = [
         Typeset("\n".join(_tabular(section, rows, block, column, usual)), (height + HEADS) * ROW)
         for rows, height in parts
@@ -114,7 +116,6 @@ def _of_numbers(section: Section) -> tuple[list[Typeset], list[str], float]:
     missing = section.warnings[:MISSED]
     rest = len(section.warnings) - len(missing)
     more = [f"Missing: {rest} more, listed in table.md"] if rest else []
-    width = first + max(sum(g.width for g in block) for block in blocks)
     return tables, [*signs, *section.footnotes, *missing, *more], width
 
 

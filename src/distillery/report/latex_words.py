@@ -27,9 +27,9 @@ def lines(text: str, width: float) -> int:
     return max(1, math.ceil(len(text) * EM / width))
 
 
-def split(rows: Sequence[Line], heights: list[int]) -> list[tuple[list[Line], int]]:
+def split(rows: Sequence[Line], heights: list[int], caption: str, width: float) -> list[tuple[list[Line], int]]:
     """Rows in parts that fit a page under a caption, each with the lines that it takes."""
-    most = int(0.75 * HEIGHT / ROW) - HEADS
+    most = int((HEIGHT - lines(caption, width) * CAPTION) / ROW) - HEADS
     parts: list[tuple[list[Line], int]] = []
     for row, height in zip(rows, heights, strict=True):
         if not parts or parts[-1][1] + height > most:
@@ -46,7 +46,7 @@ def of_words(section: Section) -> tuple[list[Typeset], list[str], float]:
     spec = "".join(f">{{\\raggedright\\arraybackslash}}p{{{width:g}pt}}" for _, width in columns)
     head = " & ".join(escape(name.capitalize()) for name in WIDTHS)
     tables = []
-    for rows, height in split(section.rows, heights):
+    for rows, height in split(section.rows, heights, section.caption, PAGE):
         told = [" & ".join(escape(row.values[i].text) for i, _ in columns) for row in rows]
         text = "\n".join(
             [
