@@ -128,6 +128,11 @@ def test_file_size_limit_is_one_sentence(tmp_path: Path) -> None:
     try:
         with pytest.raises(DistilleryError, match=r"cannot write .*a\.safetensors: the file grew over"):
             artifacts.save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(1000)})
+        with artifacts.scratch(tmp_path / "figures") as folder:
+            folder.mkdir()
+            with pytest.raises(DistilleryError) as found:
+                artifacts.save_tensors(folder / "a.safetensors", {"x": torch.zeros(1000)})
+        assert f"cannot write {tmp_path}/figures/a.safetensors: the file" in str(found.value)  # where it would lie
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert names(tmp_path) == []

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from synthetic_study import Synthetic, params
 
 from distillery.report import table
-from distillery.report.figures import draw_all, gaps, temperature, why
+from distillery.report.figures import curves, draw_all, gaps, temperature, why
+from distillery.report.figures.style import apart
 from distillery.report.results import Results
 
 KD: dict[str, Any] = {"objective": "kd"}
@@ -51,6 +52,22 @@ def test_a_study_without_classes_gets_the_figures_that_it_can_have(synthetic: Sy
     figure = temperature.draw(found, main)
     assert key(figure) == ["kd: test accuracy"]
     assert figure is not None and [axis.get_visible() for axis in figure.axes] == [True, False]  # no axis for nothing
+
+
+def test_points_are_no_curves(synthetic: Synthetic) -> None:
+    """A run that is tested once, at its end, has one point, and a line through it shows nothing."""
+    found = measured(synthetic, {"ce": {"objective": "ce"}, "kd": KD})
+    assert curves.draw(found, table.build(found)) is not None
+    for cell in found:
+        for run in cell.runs.values():
+            run["curves"] = {name: values[-1:] for name, values in run["curves"].items()}
+    assert curves.draw(found, table.build(found)) is None
+
+
+def test_lines_beyond_the_colours_have_other_markers() -> None:
+    looks = apart(str(i) for i in range(20))
+    assert len({tuple(look.values()) for look in looks.values()}) == 20
+    assert looks["0"]["color"] == looks["7"]["color"]
 
 
 METHODS = {

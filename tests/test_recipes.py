@@ -439,9 +439,6 @@ def test_an_override_of_augmentation_or_ema_replaces_the_keys_it_names() -> None
     assert Recipe().updated({"augmentation": {"pad": 1}}).augmentation.flip
     with pytest.raises(ValueError, match="pda"):
         base.updated({"augmentation": {"pda": 1}})
-    pairs = {"p": {"recipe": {"augmentation": {"pad": 2}}}}
-    method = Method(objective="kd", recipe={"lr": 0.1, "augmentation": {"view_seed": 3}}, pairs=pairs)
-    assert method.for_pair("p").recipe == {"lr": 0.1, "augmentation": {"view_seed": 3, "pad": 2}}
 
 
 def test_the_code_of_a_job_is_that_of_its_own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from conftest import ROOT
@@ -18,25 +17,20 @@ from rich.console import Console
 from synthetic_study import Synthetic, params
 
 from distillery.cli import app
-from distillery.data import SOURCES
-from distillery.objectives import OBJECTIVES
-from distillery.objectives.plugins import PLUGINS
 from distillery.pipeline import check
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
-from distillery.report import budget, comma_separated, dated, glossary, latex, markdown, story, table
+from distillery.report import budget, comma_separated, dated, latex, markdown, story, table
 from distillery.report.figures import FIGURES
 from distillery.report.figures.style import title_of
-from distillery.report.results import NO_IMAGES, Results
 from distillery.report.sections import comparison, sections
 from distillery.report.sections.section import Section
 from distillery.report.terminal import compare, show
 from distillery.report.text import MINUS, p_text
 from distillery.report.verdicts import explained
-from distillery.study.blocks import Method, Recipe
-from distillery.task import TASKS, Measure, task_of
+from distillery.task import Measure
 from distillery.tasks.classification import Classification
 
 
@@ -92,6 +86,21 @@ def test_best_is_another_convention_and_says_so(synthetic: Synthetic) -> None:
     assert entry(synthetic, "kd").mean == pytest.approx(81.25)
     assert entry(synthetic, "teacher").mean == 90.5
     assert "best on the test set (optimistic" in main_table(synthetic).notes[0]
+
+
+def test_the_number_of_a_teacher_says_what_it_is(synthetic: Synthetic) -> None:
+    content = synthetic.content | {"tables": {"convention": "best", "baseline": "kd"}}
+    content["teachers"] = content["teachers"] | {"other": {"architecture": "resnet20_w8", "seed": 1}}
+    content["pairs"] = {"a-b": {"teacher": ["resnet20_w8", "other"], "student": "resnet8_w2"}}
+    content["methods"] = {"kd": {"objective": "ensemble"}}
+    synthetic.write_params(content)
+    synthetic.cell("a-b", "kd", "0-2", [80.0, 81.0, 82.0])
+    found = synthetic.results
+    assert "of its weights" not in markdown_of(synthetic)
+    assert "Of several teachers: mean ± standard deviation over them." in comparison.caption(found, table.build(found))
+    for cell in found:
+        cell.facts["teachers"]["other"].pop("test_best")
+    assert any("its number is that of its weights" in note for note in table.build(found).notes)
 
 
 def test_rows_are_teacher_then_student_alone_then_methods(synthetic: Synthetic) -> None:
@@ -497,38 +506,6 @@ def test_a_task_may_have_tables_and_figures_of_its_own(synthetic: Synthetic, mon
     assert figures.figures == ("odd",)  # of which no section knows
 
 
-def of_data(
-    source: str, options: dict[str, Any], labelled: float = 1.0, task: str = "classification", **facts: Any
-) -> Results:
-    """Results of which only the data are known."""
-    study = SimpleNamespace(data=SimpleNamespace(source=source, options=options, labelled=labelled))
-    cell = SimpleNamespace(pair="p", facts={"data": facts})
-    return Results(cast(Any, study), task_of({"name": task}), {("p", "m"): cast(Any, cell)})
-
-
-def test_data_are_said_by_splits_then_by_what_else_was_counted() -> None:
-    counts = {"test_crowds": 0, "test": 72, "train_objects": 2804, "train": 205, "train_dropped": 1}
-    found = of_data("voc", {"root": "BCCD", "short_side": 128}, counts=counts, class_names=["a", "b"])
-    said = "voc: 205 train, 72 test images, 1 train dropped, 2,804 train objects, 2 classes (short side 128)"
-    assert story.data(found) == said
-    unnamed = of_data("coco", {}, class_names=["", "a", "", "b"])
-    assert story.data(unnamed) == "coco: 2 classes"
-    subset = {"subset": {"train_per_class": 200, "classes": None}, "scales": [112, 128]}
-    told = story.data(of_data("cifar100", subset, labelled=0.1))
-    assert told == "cifar100 (subset train per class 200, scales 112 128, labels of 10 % of each class to train on)"
-
-
-def test_settings_in_blocks_are_told_apart() -> None:
-    assert budget.said({"classes": 2.0, "l1": 5.0, "giou": None}) == "(classes 2, l1 5)"
-    operations = [{"name": "cutout", "size": 8, "prob": 0.5}, {"name": "mixup"}]
-    assert budget.said(operations) == "cutout (size 8, prob 0.5) mixup"
-
-
-@pytest.mark.parametrize(("source", "sample"), [("digits", "image"), ("adult", "row"), ("frames", "clip")])
-def test_samples_are_called_what_they_are(source: str, sample: str) -> None:
-    assert of_data(source, {}).sample == sample and all(name in SOURCES for name in NO_IMAGES)
-
-
 def test_what_was_trained_is_said_in_words(synthetic: Synthetic) -> None:
     told = {line.values[0].text: line.values[1].text for line in report(synthetic)[0].rows}
     assert told["Data"] == "digits: 50,000 train, 10,000 test images, 5 classes (test fraction 0.5)"
@@ -583,43 +560,6 @@ def test_rows_say_where_their_formula_comes_from(synthetic: Synthetic) -> None:
     assert [note.partition(":")[0] for note in report(synthetic)[-1].notes] == ["reproduced"]
 
 
-@pytest.mark.parametrize("task", list(TASKS))
-def test_a_student_alone_is_called_so(task: str) -> None:
-    (part,) = glossary.parts(Method.model_validate({"objective": TASKS[task].load().plain}))
-    assert "the student trained alone" in part.about
-
-
-COMPONENTS = [*OBJECTIVES.names, *PLUGINS]
-ADDRESS = re.compile(
-    r"https://(arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d{4,}/\S+"
-    r"|openaccess\.thecvf\.com/content(/\w+|_\w+)/html/\w[\w-]*_paper\.html)"
-)
-
-
-@pytest.mark.parametrize("name", COMPONENTS)
-def test_every_component_says_what_it_is(name: str) -> None:
-    method = {"objective": name} if name in OBJECTIVES else {"objective": "kd", "plugins": {name: {}}}
-    part = glossary.parts(Method.model_validate(method))[-1]
-    assert len(part.about) > 15
-    if part.link or name not in {TASKS[task].load().plain for task in TASKS}:  # a student alone needs no paper
-        assert ADDRESS.fullmatch(part.link), part.link
-
-
-def test_every_component_has_one_mark_and_none_is_left_of_what_is_gone() -> None:
-    content = json.loads(glossary.FILE.read_text())
-    marked = [name for names in content["basis"].values() for name in names]
-    assert sorted(marked) == sorted(COMPONENTS) and {*content["links"]} <= {*COMPONENTS}
-
-
-def test_several_classes_of_one_file_are_told_apart() -> None:
-    names = ("fgd", "mgd", "vkd_detection", "unkd", "one_stratum")
-    told = {n: glossary.parts(Method.model_validate({"objective": n}))[0] for n in names}
-    assert told["fgd"].about.startswith("FGD: Yang") and told["fgd"].link == "https://arxiv.org/abs/2111.11837"
-    assert told["mgd"].about.startswith("MGD: Yang") and told["mgd"].link == "https://arxiv.org/abs/2205.01529"
-    assert told["vkd_detection"].link == "https://arxiv.org/abs/2403.06213"
-    assert told["unkd"].about.startswith("UnKD: Chen") and told["one_stratum"].about.startswith("The control of UnKD")
-
-
 @pytest.mark.slow
 def test_a_narrow_terminal_gets_the_pairs_below_each_other(synthetic: Synthetic) -> None:
     pairs = {n: {"teacher": "resnet20_w8", "student": "resnet8_w2"} for n in ("a-b", "a-c", "a-d")}
@@ -635,27 +575,3 @@ def test_a_narrow_terminal_gets_the_pairs_below_each_other(synthetic: Synthetic)
         assert shown[width].count("81.00 ± 1.00 (3)") == 3 and "…" not in shown[width]
         assert max(map(len, shown[width].splitlines())) <= width
     assert [shown[width].count("│ KD_10 & more") for width in (70, 200)] == [3, 1]
-
-
-def test_hidden_labels_are_said_of_the_data() -> None:
-    """Of labels that training does not see no count of images tells."""
-    found = of_data("cifar100", {}, labelled=0.1, counts={"train": 50, "test": 10}, class_names=["a", "b"])
-    assert (
-        story.data(found) == "cifar100: 50 train, 10 test images, 2 classes (labels of 10 % of each class to train on)"
-    )
-
-
-@pytest.mark.parametrize(
-    ("source", "task", "said"),
-    [
-        ("cifar100", "classification", True),
-        ("voc", "detection", False),
-        ("streamed_folder", "classification", False),
-    ],
-)
-def test_padding_is_said_only_of_images_that_are_padded(source: str, task: str, said: bool) -> None:
-    found = of_data(source, {}, task=task, class_names=["a", "b"])
-    one = {"pairs": ["pair"], "methods": ["method"], "recipe_for": lambda pair, method: Recipe()}
-    found.study = cast(Any, SimpleNamespace(data=found.study.data, **one))
-    assert ("crop padding 4" in story.protocol(found)) is said
-    assert "flip on" in story.protocol(found)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from latex_engine import TWO_COLUMNS, compiled, fits
 
 from distillery.report.latex import latex
-from distillery.report.sections.section import Head, Line, Section, Value
+from distillery.report.sections.section import Head, Line, Section, Value, words
 from distillery.report.text import MINUS
 
 
@@ -63,6 +64,42 @@ def test_long_names_of_networks_get_a_key(tmp_path: Path) -> None:
     longest = latex([section(1, 2, teacher="a_network_with_a_long_name")], "named")
     assert "\\multicolumn{2}{c}{A}" in longest and "A: a\\_network\\_with\\_a\\_long\\_name" in longest
     assert fits(compiled(text, tmp_path))
+
+
+@pytest.mark.slow
+def test_many_rows_keys_and_missing_runs_go_on_on_further_pages(tmp_path: Path) -> None:
+    many = section(16, 60, student="a_network_with_a_long_name_")
+    heads = (many.header[0], *(Head(f"{head.text}{i}") for i, head in enumerate(many.header[1:])))
+    missing = tuple(f"Missing: pair, method {i}, seeds 0 to 4: no result yet" for i in range(40))
+    text = latex([replace(many, header=heads, warnings=missing)], "many")
+    assert text.count("METHOD 59") == text.count("METHOD 0\\textsuperscript") > 1
+    assert text.count("Missing: ") == 9 and "Missing: 32 more, listed in table.md" in text
+    assert fits(compiled(text, tmp_path))
+
+
+def test_only_names_above_columns_of_pairs_get_a_key() -> None:
+    rows = (Line((Value("m"), Value("0.50"))),)
+    header = (Head("method", False), Head("probability of improvement on KD"))
+    text = latex([Section("across", "Across pairs", header, rows, caption="Across pairs")], "study")
+    assert "probability of improvement on KD" in text and "A: " not in text
+
+
+@pytest.mark.slow
+def test_the_methods_and_their_settings_are_a_table_of_words(tmp_path: Path) -> None:
+    header = tuple(
+        Head(n, False) for n in ("method", "what it is", "formula", "precision", "budget of one run", "settings")
+    )
+    about = 'DKD: Zhao et al., "Decoupled knowledge distillation" (arXiv:2203.08679, CVPR 2022), equations 6 to 8.'
+    values = words("DKD", about, "reproduced", "float32", "30 epochs", "ce weight 1, temperature 4, warmup_epochs 2")
+    methods = Section(
+        "methods", "The methods", header, (Line(values),) * 40, notes=("reproduced: as told.",), caption="All."
+    )
+    text = latex([methods], "study")
+    assert text.count("``Decoupled knowledge distillation''") == 40 and text.count("warmup\\_epochs 2") == 40
+    assert "\\label{tab:study-methods}" in text and "\\label{tab:study-methods-2}" in text
+    assert text.count("reproduced: as told.") == 1 and "float32" not in text
+    for document in (text, TWO_COLUMNS.replace("BODY", text)):
+        assert fits(compiled(document, tmp_path))
 
 
 def test_lower_numbers_have_a_true_minus() -> None:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -99,10 +100,21 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
 def test_the_page_needs_no_network(synthetic: Synthetic) -> None:
     text = Layout("digits").result_files()["report"].read_text(encoding="utf-8")
     loaded = re.findall(r"""src=["']?([^"' >]+)|url\(([^)]+)\)|@import|<link""", text)
-    assert loaded and all((src or url).startswith("data:") for src, url in loaded)
+    assert loaded and all((src or url).startswith(("data:", "%23")) for src, url in loaded)  # or a part of itself
     links = re.findall(r"""href=["']?([^"' >]+)""", text)
-    assert all(link.startswith(("#", "https://arxiv.org/abs/")) for link in links)
+    assert all(link.startswith(("#", "%23", "data:", "https://arxiv.org/abs/")) for link in links)
     assert "https://arxiv.org/abs/1503.02531" in links
+
+
+def test_figures_show_on_any_ground_and_take_little_of_the_page(synthetic: Synthetic) -> None:
+    text = Layout("digits").result_files()["report"].read_text(encoding="utf-8")
+    addresses = re.findall(r'<img src="data:image/svg\+xml,([^"]*)"', text)
+    files = sorted(path.read_text(encoding="utf-8") for path in Layout("digits").figures.glob("*.svg"))
+    assert len(addresses) == len(files) == 8
+    assert all("fill: #ffffff" in file for file in files)  # GitHub's pages may be dark
+    assert sum(map(len, addresses)) < 0.95 * sum(map(len, files))
+    said = [re.findall(r"<text[^>]*>([^<]*)</text>", found) for found in (*files, *map(unquote, addresses))]
+    assert sorted(said[:8]) == sorted(said[8:])
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from distillery.evaluation.statistics import Summary
 from distillery.models import NETWORKS
 from distillery.pipeline import check
 from distillery.pipeline.layout import Layout
-from distillery.report import ledger, published, terminal
+from distillery.report import ledger, published, table, terminal
 from distillery.report.ledger import Comparison
 from distillery.report.protocol import PROTOCOLS, differences, hyper_parameters
 from distillery.report.published import Published, method_name, numbers, settings
+from distillery.report.sections.published import tally_text
 from distillery.report.text import MINUS
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification import Classification
@@ -319,6 +320,15 @@ def test_the_ledger_is_written_and_printed(synthetic: Synthetic) -> None:
     )
     assert all(f"{c.difference:+.2f} ± {c.interval:.2f}".replace("-", MINUS) in text for c in judged)
     assert "That is not equality" in text and "That is not equality" in files["markdown"].read_text()
+
+
+def test_one_number_is_one_number(synthetic: Synthetic) -> None:
+    main = table.build(synthetic.results)
+    agreeing = next(c for c in main.published if c.verdict == "agrees")
+    assert tally_text(replace(main, published=(agreeing,))) == (
+        "1 published number for 1 cell: 1 comparable (agree: 1, exceeded: 0, not reached: 0), 0 not comparable. "
+        "Cells that agree with every number: 1 of 1 compared."
+    )
 
 
 def test_a_narrow_terminal_cuts_no_verdict(synthetic: Synthetic) -> None:

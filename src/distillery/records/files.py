@@ -32,6 +32,7 @@ PLACE = {
     errno.EISDIR: "a folder has this name; move it away",
     errno.ENAMETOOLONG: "the name is too long; choose shorter names",
 }
+_SCRATCH = re.compile(r"^\.(.+)\.\d+@.+\.tmp$")
 _FOREIGN_AGE = 24 * 3600.0  # seconds; how long another machine's temporary file is taken for one still being written
 
 
@@ -53,8 +54,13 @@ def _blame(path: Path) -> Iterator[None]:
         said = PLACE.get(error.errno or 0)
         file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None  # None: a write()
         if said and (file is None or file == path or file in path.parents or _belongs(file, path)):
-            raise DistilleryError(f"cannot write {path}: {said} and run the command again") from error
+            raise DistilleryError(f"cannot write {_asked(path)}: {said} and run the command again") from error
         raise
+
+
+def _asked(path: Path) -> Path:
+    """The name that was asked for: of a file in a scratch folder, where it will lie."""
+    return Path(*(_SCRATCH.sub(r"\1", part) for part in path.parts))
 
 
 def _belongs(file: Path, path: Path) -> bool:

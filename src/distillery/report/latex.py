@@ -1,25 +1,26 @@
 """The tables for a paper, in LaTeX with booktabs and siunitx: a file that `\\input` takes, and that compiles by itself.
 
 Pairs are groups of columns: as many side by side as a page is wide (345 pt, the text of article), the others below, and
-on further pages what one page cannot hold. A table that is no wider than a column of a two-column article is a `table`,
-others are a `table*`, which in a one-column document is the same. Nothing is scaled.
+on further pages what one page cannot hold, rows and notes too. A table that is no wider than a column of a two-column
+article is a `table`, others are a `table*`, which in a one-column document is the same. Nothing is scaled.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from distillery.report.latex_words import CAPTION, COLUMN, EM, HEADS, HEIGHT, PAGE, ROW, Typeset, lines, of_words, split
 from distillery.report.sections.section import Line, Section, Value
 from distillery.report.tex import BEYOND, PREAMBLE, escape
 from distillery.report.text import MINUS, MISSING
 
-PAGE, COLUMN, HEIGHT = 345.0, 200.0, 470.0  # pt: widths of the text, and the height of a page less a caption
-EM, DIGIT, SMALL, ROW, GAP = 4.9, 4.3, 4.0, 9.8, 9.5  # pt: letter and digit, small digit, line, between groups
+DIGIT, SMALL, GAP = 4.3, 4.0, 9.5  # pt: digit, small digit, between groups
 LONGEST = 13  # characters of a network's name above a column; a longer one gets a letter, and a key below
 WIDEST = 110.0  # pt of the first column; longer labels are broken
+MISSED = 8  # lines about missing runs; table.md has all of them
 _NUMBER = re.compile(rf"([+{MINUS}-]?)(\d+)(?:\.(\d+))?")
 _MARKS = {"better": r"$^{\uparrow}$", "worse": r"$^{\downarrow}$", "": ""}
 BOLD = "\\bfseries "
@@ -52,6 +53,46 @@ def latex(found: list[Section], name: str) -> str:
 
 
 def _floats(section: Section, name: str) -> Iterator[str]:
+    numbers = any(head.number for head in section.header)
+    tables, notes, width = _of_numbers(section) if numbers else of_words(section)
+    wide = width > COLUMN
+    environment, label = f"table{'*' * wide}", f"tab:{name}" + ("" if section.name == "results" else f"-{section.name}")
+    pages = _pages(section.caption, tables, notes, PAGE if wide else COLUMN)
+    for n, (bodies, told) in enumerate(pages):
+        more = f" ({n + 1} of {len(pages)})" if len(pages) > 1 else ""
+        caption = escape((section.title if n else section.caption) + more)
+        yield f"\\begin{{{environment}}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{4pt}}"
+        yield "\\sisetup{detect-weight=true,mode=text}"
+        yield f"\\caption{{{caption}}}\n\\label{{{label}{f'-{n + 1}' if n else ''}}}"
+        yield from bodies
+        if told:
+            yield "\\par\\smallskip\\raggedright"
+            yield from (f"{escape(note)}\\par" for note in told)
+        yield f"\\end{{{environment}}}"
+
+
+def _pages(caption: str, tables: list[Typeset], notes: list[str], width: float) -> list[tuple[list[str], list[str]]]:
+    """What each page holds: as many tables as there is room for, and the notes, on the last or on one of their own."""
+    pages: list[tuple[list[str], list[str]]] = []
+    room = 0.0
+    for table in tables:
+        if not pages or table.height > room:
+            room = HEIGHT - (0.0 if pages else lines(caption, width) * CAPTION)
+            pages.append(([], []))
+        pages[-1][0].append(table.text)
+        room -= table.height
+    for note in notes:
+        height = lines(note, width) * ROW
+        if height > room:
+            room = HEIGHT
+            pages.append(([], []))
+        pages[-1][1].append(note)
+        room -= height
+    return pages
+
+
+def _of_numbers(section: Section) -> tuple[list[Typeset], list[str], float]:
+    """The tables of a section of numbers, what is said below the last of them, and how wide they are."""
     keys: dict[str, str] = {}
     usual = _usual(section.rows)
     groups = [_group(section, i, usual, keys) for i in range(1, len(section.header))]
@@ -62,27 +103,20 @@ def _floats(section: Section, name: str) -> Iterator[str]:
         if not blocks or first + sum(g.width for g in blocks[-1]) + group.width > PAGE:
             blocks.append([])
         blocks[-1].append(group)
-    lines = sum(1 + (len(r.values[0].text) * EM > WIDEST) for r in section.rows) + 4
-    fit = max(1, int(HEIGHT / (lines * ROW)))
-    pages = [blocks[i : i + fit] for i in range(0, len(blocks), fit)]
-    wide = first + max(sum(g.width for g in block) for block in blocks) > COLUMN
-    environment, label = f"table{'*' * wide}", f"tab:{name}" + ("" if section.name == "results" else f"-{section.name}")
     column = "l" if max(labels) * EM <= WIDEST else f">{{\\raggedright\\arraybackslash}}p{{{WIDEST:g}pt}}"
-    for n, page in enumerate(pages):
-        more = f" ({n + 1} of {len(pages)})" if len(pages) > 1 else ""
-        caption = escape((section.title if n else section.caption) + more)
-        yield f"\\begin{{{environment}}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{4pt}}"
-        yield "\\sisetup{detect-weight=true,mode=text}"
-        yield f"\\caption{{{caption}}}\n\\label{{{label}{f'-{n + 1}' if n else ''}}}"
-        for block in page:
-            yield from _tabular(section, block, column, usual)
-        if n + 1 == len(pages):
-            signs = [f"{sign}: {long}" for long, sign in keys.items()]
-            notes = [*signs, *section.footnotes, *section.warnings]
-            if notes:
-                yield "\\par\\smallskip\\raggedright"
-                yield from (f"{escape(note)}\\par" for note in notes)
-        yield f"\\end{{{environment}}}"
+    width = first + max(sum(g.width for g in block) for block in blocks)
+    heights = [lines(r.values[0].text, WIDEST) for r in section.rows]
+    parts = split(section.rows, heights, section.caption, PAGE if width > COLUMN else COLUMN)
+    tables = [
+        Typeset("\n".join(_tabular(section, rows, block, column, usual)), (height + HEADS) * ROW)
+        for rows, height in parts
+        for block in blocks
+    ]
+    signs = ["; ".join(f"{sign}: {long}" for long, sign in keys.items())] if keys else []
+    missing = section.warnings[:MISSED]
+    rest = len(section.warnings) - len(missing)
+    more = [f"Missing: {rest} more, listed in table.md"] if rest else []
+    return tables, [*signs, *section.footnotes, *missing, *more], width
 
 
 def _usual(rows: tuple[Line, ...]) -> str:
@@ -94,9 +128,9 @@ def _usual(rows: tuple[Line, ...]) -> str:
 
 
 def _group(section: Section, i: int, usual: str, keys: dict[str, str]) -> Group:
-    titles = [_short(part.removeprefix("→ "), keys) for part in section.header[i].text.split("\n")]
-    if len(section.header[i].text.split("\n")) == 1:
-        titles = [section.header[i].text]
+    titles = section.header[i].text.split("\n")
+    if len(titles) > 1:
+        titles = [_short(part.removeprefix("→ "), keys) for part in titles]
     values = [line.values[i] for line in section.rows]
     numbers = [found for v in values if (found := _NUMBER.fullmatch(v.text))]
     whole = max((len(found[2]) for found in numbers), default=1)
@@ -132,7 +166,7 @@ def _letter(i: int) -> str:
     return chr(ord("A") + i % 26) * (1 + i // 26)
 
 
-def _tabular(section: Section, block: list[Group], column: str, usual: str) -> Iterator[str]:
+def _tabular(section: Section, rows: Sequence[Line], block: list[Group], column: str, usual: str) -> Iterator[str]:
     spec = "".join(f"S[table-format={g.format}]@{{\\hskip 1pt}}l" for g in block)
     yield f"\\begin{{tabular}}{{@{{}}{column}{spec}@{{}}}}\n\\toprule"
     heights = max(len(g.titles) for g in block)
@@ -140,8 +174,8 @@ def _tabular(section: Section, block: list[Group], column: str, usual: str) -> I
         name = ("Teacher", "Student")[level] if heights == 2 else section.header[0].text.capitalize()
         yield _line([name, *(f"\\multicolumn{{2}}{{c}}{{{escape(g.titles[level])}}}" for g in block)])
     yield "\\midrule"
-    kind = section.rows[0].kind
-    for line in section.rows:
+    kind = rows[0].kind
+    for line in rows:
         if (line.kind == "method") != (kind == "method"):
             yield "\\midrule"
         kind = line.kind

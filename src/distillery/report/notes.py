@@ -32,6 +32,9 @@ def notes(results: Results, verdicts: dict[tuple[str, str], Verdict], bold: bool
         told.append(f"{count:,} test {results.sample}s: one {results.sample} is {100 / count:.2g} points.")
     if any(len(pair.teachers) > 1 for pair in study.pairs.values()):
         told.append("Where a pair has several teachers, the teacher row is their mean ± standard deviation.")
+    teachers = [t for cell in results for t in cell.facts.get("teachers", {}).values()]
+    if tables.convention != "last" and any("test_best" not in t for t in teachers):
+        told.append("A teacher that was not trained here has no epochs: its number is that of its weights.")
     if tables.baseline:
         told += _about_differences(study.label(tables.baseline), resolution(results), verdicts, main)
     if kept := [f"{study.label(c.method)} ({_numbers(c.kept)})" for c in results if c.kept]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from distillery.errors import DistilleryError
 from distillery.report.figures import FIGURES, PICTURES
@@ -21,6 +22,9 @@ from distillery.report.table import Table
 TEMPLATES = ("page.html", "parts.html")
 PLACES = ("<!--more facts-->", "<!--more contents-->", "<!--more sections-->")  # in a written page, for `amended`
 ONE_LINE, SOME_LINES = 30, 120  # characters of an entry in words that is not broken, and in a narrow column
+PLAIN = " !$'()*+,-./:;=@[]_|~"  # what an address between double quotes may hold as it is
+FONT = "font-family: 'DejaVu Sans', sans-serif; "
+_UNUSED = re.compile(rf' transform="rotate\(-0 [-\d. ]+\)"| id="[\w.]+_\d+"|{FONT}')
 ABREAST = 2  # pairs beside whose table there is room for the main figure
 
 
@@ -72,15 +76,28 @@ def _engine() -> Environment:
 
 
 class _Image(NamedTuple):
-    address: str
+    address: Markup
     width: int  # pixels, at its natural size
 
 
 def _image(path: Path) -> _Image:
     """A figure as an address, so that the identifiers of several SVGs cannot meet."""
-    svg = path.read_bytes()
-    [points] = re.findall(rb'<svg[^>]*? width="([\d.]+)pt"', svg[:2000])
-    return _Image("data:image/svg+xml;base64," + base64.b64encode(svg).decode(), round(float(points) * 4 / 3))
+    svg = path.read_text(encoding="utf-8")
+    [points] = re.findall(r'<svg[^>]*? width="([\d.]+)pt"', svg[:2000])
+    address = Markup("data:image/svg+xml," + quote(_squeezed(svg), safe=PLAIN))  # nothing in it means anything in HTML
+    return _Image(address, round(float(points) * 4 / 3))
+
+
+def _squeezed(svg: str) -> str:
+    """The same picture in fewer bytes: without blanks, what matplotlib says of itself, and the font of every text."""
+
+    def tag(found: re.Match[str]) -> str:
+        text = _UNUSED.sub("", " ".join(found[0].split()))
+        return text if "'" in text else text.replace('"', "'")  # which an address may hold as they are
+
+    svg = re.sub(r">\s+<", "><", svg[svg.index("<svg") :])
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return re.sub(r"<[^>]*>", tag, svg).replace("*{", "*{" + FONT, 1)
 
 
 def _columns(section: Section) -> list[tuple[Value, ...]]:

@@ -65,7 +65,8 @@ def escape(text: str) -> str:
     for cluster in _clusters(unicodedata.normalize("NFC", text)):
         if cluster == previous and cluster in "-,'":
             out.append("{}")  # or two of them would become one longer sign
-        out.append(_set(cluster))
+        opens = cluster == '"' and (not previous or previous in " (")
+        out.append("``" if opens else _set(cluster))
         previous = cluster
     return "".join(out)
 

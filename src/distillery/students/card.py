@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from distillery.report.markdown import escape
+
 if TYPE_CHECKING:
     from distillery.students.export import Exported
 
@@ -25,7 +27,7 @@ def card(facts: Exported) -> str:
     front = yaml.safe_dump(_front(facts), sort_keys=False, allow_unicode=True, width=1000)
     parts = [
         f"---\n{front}---\n",
-        f"# {header.architecture}, trained by {facts.label} on {header.data['source']}\n",
+        f"# {header.architecture}, trained by {escape(facts.label)} on {header.data['source']}\n",
         _lead(facts),
         f"## Usage\n\nWith Distillery installed, in this folder:\n\n```python\n{_usage(facts)}```\n\n{_files(facts)}",
         f"## Results\n\n{_results(facts)}",

@@ -140,19 +140,14 @@ def _same(file: str, reached: Mapping[str, float], said: float, measure: Measure
 
 @contextmanager
 def _filled(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside the one that was asked for, and put what it was filled with there. Errors name that."""
-    with artifacts.scratch(folder) as temporary:
-        new = temporary / "new"
+    """Yield a new folder beside the one that was asked for, and put what it was filled with there."""
+    with artifacts.scratch(folder) as new:
         try:
-            new.mkdir(parents=True)
-            yield new
-            _put(new, folder)
-        except DistilleryError as error:
-            raise type(error)(str(error).replace(str(new), str(folder))) from error
+            new.mkdir()
         except FileNotFoundError as error:
-            if Path(str(error.filename)).is_relative_to(temporary):
-                raise DistilleryError(f"cannot make {folder} there: name another folder by --to") from error
-            raise
+            raise DistilleryError(f"cannot make {folder} there: name another folder by --to") from error
+        yield new
+        _put(new, folder)
 
 
 def _put(new: Path, folder: Path) -> None:

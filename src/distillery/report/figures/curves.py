@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from distillery.report.figures.style import legend, look, panels, title_of
 from distillery.report.results import Cell, Results
@@ -44,6 +45,7 @@ def points(results: Results) -> list[dict[str, Any]]:
 
 
 def draw(results: Results, table: Table) -> Figure | None:
+    """Nothing of a study whose runs were tested once, after the last epoch: points are no curves."""
     styles, pairs = look(table), list(results.study.pairs)
     figure, axes = panels(table, [title_of(table, pair) for pair in pairs])
     empty = True
@@ -52,11 +54,13 @@ def draw(results: Results, table: Table) -> Figure | None:
             epochs, values = curve(cell)
             if not len(epochs):
                 continue
-            empty, mean, style = False, values.mean(axis=0), styles[cell.method]
-            axis.plot(epochs, mean, linewidth=1.2, **style)
+            once, mean, style = len(epochs) < 2, values.mean(axis=0), styles[cell.method]
+            empty = empty and once
+            axis.plot(epochs, mean, linewidth=1.2, marker="." if once else None, **style)
             if len(values) > 1 and style["zorder"] > 1:
                 sd = values.std(axis=0, ddof=1)
                 axis.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("epoch")
         axis.set_ylabel(results.task.main.axis)
     legend(figure, axes, table)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from distillery.evaluation.families import labels, names, place
-from distillery.report.figures.style import COLOURS, TEACHER, legend, panels, plain
+from distillery.report.figures.style import TEACHER, apart, legend, panels, plain
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
 
@@ -31,17 +30,17 @@ def draw(results: Results, table: Table) -> Figure | None:
     groups = families(results)
     if not groups:
         return None
-    measures = results.task.measures
+    measures, looks = results.task.measures, apart(name for name, _ in groups)
     widest = max(len(f"{name}: students") for name, _ in groups)
     figure, axes = panels(table, [m.title for m in measures], widest=widest)
     teachers = {name: t for cell in results for name, t in cell.facts.get("teachers", {}).items()}
     alone = [c for c in results if c.runs and c.facts["cost"]["teacher_outputs"] == "none"]
     for measure, axis in zip(measures, axes, strict=True):
-        for (name, by_temperature), colour in zip(groups, cycle(COLOURS), strict=False):
+        for name, by_temperature in groups:
             temperatures = sorted(by_temperature)
             values = [_values(by_temperature[t], measure.name) for t in temperatures]
             means, spreads = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
-            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=plain(f"{name}: students"))
+            axis.errorbar(temperatures, means, yerr=spreads, label=plain(f"{name}: students"), **looks[name])
         if lone := _values(alone, measure.name):
             axis.axhline(float(np.mean(lone)), color="black", linestyle="--", label="student alone")
         axis.axhline(

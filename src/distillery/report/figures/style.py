@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ STYLE: Any = {
 PAPER = {"font.sans-serif": ["STIXGeneral", "DejaVu Sans"], "pdf.fonttype": 42, "mathtext.fontset": "stix"}
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vXP"  # of lines beyond as many as there are colours
 TEACHER, OTHERS = "#888888", "#c8ccd2"
 FEW = len(COLOURS)  # methods that lines can tell apart; of more, the best are shown in colour, and the others in grey
 BEST = 4
@@ -53,6 +56,12 @@ def look(table: Table) -> dict[str, dict[str, Any]]:
         row.name: {"color": colours[row.name], "label": plain(row.label), "zorder": 3} if row.name in colours else grey
         for row in rows
     }
+
+
+def apart(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of every name, no two alike: beyond the colours the markers change."""
+    pairs = ({"color": colour, "marker": marker} for marker in MARKERS for colour in COLOURS)
+    return dict(zip(dict.fromkeys(names), cycle(pairs), strict=False))
 
 
 def _ranks(table: Table) -> dict[str, float]:
@@ -138,12 +147,13 @@ def title_of(table: Table, pair: str) -> str:
 def save(figure: Figure, stem: Path) -> None:
     """Write a figure as SVG, for screens, and as PDF, for papers: without a date, the same bytes every time.
 
-    Texts of the SVG stay text, so that no font needs to have all characters here; its background is the page's. The PDF
-    embeds a font like Times, as papers have it, which is narrower, so that nothing runs into anything else.
+    Texts of the SVG stay text, so that no font needs to have all characters here; its background is white, since what
+    shows it, such as a site with table.md, may be dark. The PDF embeds a font like Times, as papers have it, which is
+    narrower, so that nothing runs into anything else.
     """
     for kind, style in (("svg", STYLE), ("pdf", STYLE | PAPER)):
         dates: dict[str, Any] = {"Date": None} if kind == "svg" else {"CreationDate": None}
         path = stem.with_name(f"{stem.name}.{kind}")
         with matplotlib.rc_context(style), atomic_path(path) as temporary, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            figure.savefig(temporary, format=kind, metadata=dates, transparent=kind == "svg")
+            figure.savefig(temporary, format=kind, metadata=dates)

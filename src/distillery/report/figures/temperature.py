@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import chain, cycle
+from itertools import chain
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from distillery.evaluation.families import labels, parts, place
-from distillery.report.figures.style import COLOURS, legend, panels, plain, title_of
+from distillery.report.figures.style import apart, legend, panels, plain, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
 
@@ -39,24 +39,23 @@ def draw(results: Results, table: Table) -> Figure | None:
     if not groups:
         return None
     counts = {(e.pair, e.method): e for e in table.classwise}  # of cells whose runs know classes
-    names = dict.fromkeys(label for label, _ in chain.from_iterable(groups.values()))
-    colours = dict(zip(names, cycle(COLOURS), strict=False))
-    widest = max(len(f"{name}: {AGAINST_ONE}") for name in names)
+    looks = apart(label for label, _ in chain.from_iterable(groups.values()))
+    widest = max(len(f"{name}: {AGAINST_ONE}") for name in looks)
     figure, axes = panels(table, [title_of(table, pair) for pair in groups], gap=1.4, right=0.6, widest=widest)
     rights = [axis.twinx() for axis in axes]
     for pair, axis, right in zip(groups, axes, rights, strict=True):
         for name, group in groups[pair]:
-            temperatures, colour, label = [t for t, _ in group], colours[name], plain(name)
+            temperatures, look, label = [t for t, _ in group], looks[name], plain(name)
             summaries = [results.cells[pair, m].summary(table.convention) for _, m in group]
             means, spreads = [s.mean or 0.0 for s in summaries], [s.sd or 0.0 for s in summaries]
             score = f"{label}: {results.task.main.label}"
-            axis.errorbar(temperatures, means, yerr=spreads, color=colour, marker="o", label=score)
+            axis.errorbar(temperatures, means, yerr=spreads, label=score, **look)
             for kind, dash in (("sc", "--"), ("tc", ":")):
                 values: list[Any] = [getattr(counts.get((pair, m)), kind, None) for _, m in group]
                 if None not in values:
                     one = kind == "tc" and counts[pair, group[0][1]].teachers < 2
                     count = AGAINST_ONE if one else f"#{kind.upper()}"
-                    right.plot(temperatures, values, dash, color=colour, label=f"{label}: {count}")
+                    right.plot(temperatures, values, linestyle=dash, label=f"{label}: {count}", **look)
         axis.set_xlabel("temperature")
         axis.set_ylabel(results.task.main.axis)
         right.set_ylabel("significant classes")

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 
 from distillery.evaluation.families import labels
 from distillery.evaluation.samples import sample_size
-from distillery.report.figures.style import COLOURS, legend, panels, plain
+from distillery.report.figures.style import MARKERS, apart, legend, panels, plain
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
 
-MARKERS = "osD^vXP"
 TITLES = (
     "students by sample size",
     "variance of the risk",
@@ -59,11 +58,15 @@ def draw(results: Results, table: Table) -> Figure | None:
         return None
     widest = max(len(label) for label, *_ in shown)
     figure, (losses, variances, accurate, near) = panels(table, list(TITLES), widest=widest)
-    colours = dict(zip(dict.fromkeys(taught for _, taught, _ in shown), cycle(COLOURS), strict=False))
-    markers = {taught: cycle(MARKERS) for taught in colours}
+    colours = apart(taught for _, taught, _ in shown)
+    markers = {taught: cycle(_from(look["marker"])) for taught, look in colours.items()}
     for label, taught, cells in shown:
         sizes = sorted(cells)
-        look: dict[str, Any] = {"color": colours[taught], "marker": next(markers[taught]), "label": plain(label)}
+        look: dict[str, Any] = {
+            "color": colours[taught]["color"],
+            "marker": next(markers[taught]),
+            "label": plain(label),
+        }
         values = [[run["last"]["excess"] for run in cells[n].runs.values()] for n in sizes]
         losses.plot(sizes, [np.mean(v) for v in values], **look)
         variances.plot(sizes, [_share(cells[n]) for n in sizes], **look)
@@ -83,6 +86,10 @@ def draw(results: Results, table: Table) -> Figure | None:
     near.set_xlabel("teacher's squared distance to p*")
     legend(figure, [losses], table)
     return figure
+
+
+def _from(marker: str) -> str:
+    return MARKERS[MARKERS.index(marker) :] + MARKERS[: MARKERS.index(marker)]
 
 
 def _alone(cell: Cell) -> bool:

@@ -66,6 +66,8 @@ def caption(results: Results, table: Table) -> str:
         *(f"Teachers {listed(keys)}: {network}." for network, keys in alike(results.study).items()),
         f"{_runs(entries)}, {CONVENTIONS[table.convention]}.",
     ]
+    if any(e.n > 1 for row in table.rows if row.kind == "teacher" for e in row.entries.values()):
+        told.append("Of several teachers: mean ± standard deviation over them.")
     if tested := [e for e in entries if e.p is not None]:
         direction = "" if measure.higher_is_better else ", lower is better"
         signs = explained((e.mark for e in tested), baseline)

@@ -36,7 +36,9 @@ def methods(results: Results, table: Table) -> Section:
     bases = {glossary.basis(results.study.methods[row.name]) for row in table.rows if row.kind != "teacher"}
     notes = tuple(f"{name}: {meaning}." for name, meaning in glossary.MEANINGS.items() if name in bases)
     names = ("method", "what it is", "formula", "precision", "budget of one run", "settings")
-    return Section("methods", "The methods", tuple(Head(n, False) for n in names), tuple(rows), notes=notes)
+    caption = "The methods: what each is, where its formula comes from, and its settings as they were run."
+    header = tuple(Head(n, False) for n in names)
+    return Section("methods", "The methods", header, tuple(rows), notes=notes, caption=caption)
 
 
 def _settings(results: Results, method: str) -> str:

@@ -8,7 +8,7 @@ from distillery.report import glossary
 from distillery.report.ledger import AGREES, NOT_COMPARABLE, tally
 from distillery.report.sections.section import Head, Line, Section, Value, words
 from distillery.report.table import Table
-from distillery.report.text import number
+from distillery.report.text import counted, number
 
 
 def published_values(table: Table, c: Any) -> tuple[Value, ...]:
@@ -80,8 +80,8 @@ def tally_text(table: Table) -> str:
     t = tally(list(table.published))
     tried = t["agrees"] + t["above"] + t["below"]
     return (
-        f"{len(table.published)} published numbers for {t['cells']} cells: {tried} comparable, "
-        f"of which {t['agrees']} agree, {t['above']} are exceeded and {t['below']} not reached; "
+        f"{counted(len(table.published), 'published number')} for {counted(t['cells'], 'cell')}: {tried} comparable "
+        f"(agree: {t['agrees']}, exceeded: {t['above']}, not reached: {t['below']}), "
         f"{t[NOT_COMPARABLE]} not comparable. "
-        f"{t['cells agreeing']} of {t['cells compared']} compared cells agree with every number."
+        f"Cells that agree with every number: {t['cells agreeing']} of {t['cells compared']} compared."
     )
