@@ -16,6 +16,7 @@ import yaml
 
 from distillery.pipeline.current import Judge, Verdict
 from distillery.pipeline.engines import Busy, dvc, safe_links
+from distillery.pipeline.fingerprint import own_files
 from distillery.pipeline.internals import LOCKS, members
 from distillery.pipeline.job import Job, Plan
 from distillery.pipeline.planner import current, own_code
@@ -50,14 +51,19 @@ def record() -> None:
     )
     if revision(Path()).endswith("-dirty"):
         print("note: the code differs from the last commit; commit it together with what it made")
-    print(f'next: git add {to_commit(study)} && git commit -m "{study.study}: results"; dvc push')
+    print(f'next: git add {to_commit(study, plan)} && git commit -m "{study.study}: results"; dvc push')
 
 
-def to_commit(study: Study) -> str:
-    """What belongs to the commit of a study, for a shell: own code too, or DVC's experiments and clones lack it."""
-    code = [path.resolve() for path in own_code(study)]
-    own = [str(path.relative_to(Path.cwd())) for path in code if path.is_relative_to(Path.cwd())]
-    return shlex.join([str(PARAMS), str(LOCK), "results", *sorted({*own})])
+def to_commit(study: Study, plan: Plan) -> str:
+    """What belongs to the commit of a study, for a shell: own code too, or DVC's experiments and clones lack it.
+
+    With what own code imports and the files that it names; a package as a whole.
+    """
+    named = {path.resolve() for path in own_code(study)}
+    read = {path.resolve() for job in plan for path in own_files(job.stage, job.values)}
+    own = named | {path for path in read if named.isdisjoint(path.parents)}
+    here = [str(path.relative_to(Path.cwd())) for path in own if path.is_relative_to(Path.cwd())]
+    return shlex.join([str(PARAMS), str(LOCK), "results", *sorted(here)])
 
 
 def _prepared() -> tuple[Study, Plan]:
