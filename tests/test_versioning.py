@@ -305,6 +305,19 @@ def test_a_rerun_never_modifies_the_cache(bench: Workbench) -> None:
     assert sha256_file(students) == recorded
 
 
+def test_what_earlier_seeds_left_is_not_recorded(finished: Workbench, bench: Workbench) -> None:
+    """DVC has the tables read all metrics, and a pair all teachers: a clone lacks those that are of no job any more."""
+    left = AT.metrics(*cell()).with_name("7.json"), AT.teacher("another")
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("of a job that there was")
+    assert "2 files of jobs that the study does not" in bench.run("distillery", "record").stdout
+    assert Path("dvc.lock").read_bytes() == (finished.root / "dvc.lock").read_bytes()
+    assert not due_for_dvc(bench)
+    for path in left:
+        assert not path.exists() and AT.earlier(path).read_text() == "of a job that there was"
+
+
 def test_own_code_belongs_to_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `record` says to add, with helpers and data; what lies elsewhere is not in this repository."""
     monkeypatch.chdir(tmp_path)

@@ -38,6 +38,7 @@ def record() -> None:
     began = time.monotonic()
     study, plan = _prepared()
     found = _current(plan)
+    _set_aside(plan)
     with _undone_on_failure(LOCK):
         dvc("commit", "--force", "--no-relink")
         _idle()
@@ -120,6 +121,20 @@ def _current(plan: Plan) -> dict[Path, str]:
     if strange := [path for path in files if path not in held]:
         raise StaleInput(f"{strange[0]} is described by no record: delete it, then record again")
     return {path: md5_file(path) for path in files}
+
+
+def _set_aside(plan: Plan) -> None:
+    """Move what is of no job any more (other seeds, a teacher taken out) from where DVC has a job read whole folders.
+
+    DVC would sign it as read, and a clone, which lacks it, find that job due.
+    """
+    at, made = plan.layout, {path for job in plan for path in job.outputs.values()}
+    left = [path for folder in at.wholes for path in members(folder) if path not in made and path.name[0] != "."]
+    for path in left:
+        at.earlier(path).parent.mkdir(parents=True, exist_ok=True)
+        path.replace(at.earlier(path))
+    if left:
+        print(f"{len(left)} files of jobs that the study does not have any more are now in {at.earlier(at.artifacts)}")
 
 
 def _files(output: Path) -> list[Path]:
