@@ -193,9 +193,7 @@ def test_an_objective_that_predicts_and_knows_each_image(
         "        return {'mine': self.cross_entropy(self.predict(batch.student), batch.targets)}\n"
     )
     short = STUDY["recipe"] | {"epochs": 1, "milestones": [], "channels_last": False} | recipe
-    write(
-        STUDY
-        | {"data": STUDY["data"] | data, "recipe": short}
-        | {"methods": {"mine": {"objective": "mine.py:Mine", "ce_weight": 0}}, "tables": {}, "cache": {"enabled": False}}
-    )
+    methods = {"mine": {"objective": "mine.py:Mine", "ce_weight": 0}}
+    changes = {"data": STUDY["data"] | data, "recipe": short, "methods": methods}
+    write(STUDY | changes | {"tables": {}, "cache": {"enabled": False}})
     assert make()[-1] == "evaluate t-s mine 0"
