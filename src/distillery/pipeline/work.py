@@ -114,7 +114,10 @@ class Work:
     def _made(self) -> bool:
         if not all(path.exists() for path in self.job.outputs.values()):
             return False
-        found = read(self.job.record, KINDS[self.job.stage])
+        try:
+            found = read(self.job.record, KINDS[self.job.stage])
+        except DistilleryError:  # damaged, or of another version: made anew
+            return False
         return found.spec == self.job.spec and found.inputs == self.inputs
 
     def write(self, known: dict[Path, str] | None = None, /, **facts: Any) -> None:
