@@ -37,8 +37,8 @@ def _git(root: Path, *arguments: str) -> str:
     if not (root / ".git").exists():  # in a repository of somebody else's, perhaps
         return ""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
-    except FileNotFoundError:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
     return "" if done.returncode else done.stdout.strip()
 

@@ -8,6 +8,7 @@ import io
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -28,14 +29,18 @@ def chromium(profile: Path, *flags: str) -> Iterator[str]:
     command += [f"--user-data-dir={profile}", "--window-size=1280,1000", "about:blank"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
+    late = threading.Timer(120, process.kill)  # a browser that says nothing is read for ever otherwise
+    late.start()
     try:
         found = next(filter(None, (re.search(r"listening on ws://([^/]+)/", line) for line in process.stderr)), None)
+        late.cancel()
         if found is None:
             raise RuntimeError("Chromium did not start")
         yield f"http://{found[1]}"
     finally:
+        late.cancel()
         process.kill()
-        process.wait()
+        process.wait(60)
         process.stderr.close()
 
 

@@ -114,7 +114,7 @@ class SlurmCluster:
 
     def __exit__(self, *_: object) -> None:
         """Cancel what runs, stop every daemon, and kill whatever still knows this cluster."""
-        with suppress(AssertionError, TimeoutError):
+        with suppress(AssertionError, TimeoutError, subprocess.TimeoutExpired):
             if "slurmctld" in self.daemons:
                 self.run("scancel", f"--user={getpass.getuser()}")
                 self.wait(lambda: not self.run("squeue", "-h", "--states=PD,R,CG,S").strip(), "the queue to empty", 60)
@@ -172,7 +172,12 @@ class SlurmCluster:
     def run(self, *command: str) -> str:
         """Run a Slurm command and return what it prints."""
         done = subprocess.run(
-            command, env=os.environ | self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            command,
+            env=os.environ | self.env,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,  # Slurm's own commands give up on a lost controller after a minute
         )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{self.log()}"
         return done.stdout
@@ -197,7 +202,11 @@ class SlurmCluster:
 
     def node_state(self) -> str:
         done = subprocess.run(
-            ["sinfo", "-h", "-p", "gpu", "-o", "%T"], env=os.environ | self.env, capture_output=True, text=True
+            ["sinfo", "-h", "-p", "gpu", "-o", "%T"],
+            env=os.environ | self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         return done.stdout.strip()
 

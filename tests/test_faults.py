@@ -7,13 +7,17 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workbench import Workbench
 
+from distillery.pipeline import engines
 from distillery.pipeline.layout import Layout
-from distillery.records.io import sha256_file
+from distillery.records.io import DistilleryError, sha256_file
+from distillery.verify import record
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")
@@ -194,3 +198,16 @@ def test_full_disk(bench: Workbench) -> None:
     bench.run(*distill(bench, "3"))
     assert students(bench, "3").exists()
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("module", "call"),
+    [(engines, lambda: engines.dvc("version")), (record, lambda: record.recorded("HEAD", None))],  # type: ignore[arg-type]
+    ids=["dvc", "git"],
+)
+def test_a_program_that_does_not_end_is_a_sentence(
+    module: Any, call: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", -1.0)
+    with pytest.raises(DistilleryError, match=r"^`(dvc version|git rev-parse)` did not end in .*then run the command"):
+        call()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import small_study
 
 from distillery.pipeline import meaning
+from distillery.pipeline.planner import current
+from distillery.pipeline.work import Work
+from distillery.records.io import StaleInput
 
 PARAMS = """\
 study: again
@@ -116,3 +121,14 @@ def test_every_python_finds_the_same_code(tmp_path: Path) -> None:
     )
     digest, imported, _ = meaning.parsed(file, str(file))
     assert (digest[:16], imported) == ("fcd53ad952703bda", {"os"})
+
+
+def test_a_spec_of_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC brings specs of other commits without a plan; run by other code, their record would not be true."""
+    monkeypatch.chdir(tmp_path)
+    small_study.write(small_study.STUDY)
+    _, plan = current(write=True)
+    job = dataclasses.replace(plan.job("data"), code="0" * 64)
+    job.write()
+    with pytest.raises(StaleInput, match=r"^data: the code changed after it was planned: start the engine again"):
+        Work(job, plan.settings)

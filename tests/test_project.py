@@ -206,7 +206,13 @@ def test_clean_names_the_study_and_asks(tmp_path: Path, monkeypatch: pytest.Monk
     assert AT.artifacts.exists()
     assert "removed" in call("clean", answer="y\n").stdout
     assert not AT.artifacts.exists() and AT.results.exists() and Layout("other").artifacts.exists()
-    assert "results/small" in call("clean", "--yes", "--results").stdout and not AT.results.exists()
+    kept = AT.kept_metrics("t-s", "kd", "0")
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    said = call("clean", "--yes", "--results").stdout
+    assert "1 files, 0.0 MB in results/small (not results/small/kept, which is of `distillery keep`)" in said
+    assert [*AT.results.iterdir()] == [AT.kept] and kept.exists(), "what was measured elsewhere may lie nowhere else"
+    assert "nothing to remove" in call("clean", "--results").stdout
 
     elsewhere = tmp_path / "large"
     elsewhere.mkdir()

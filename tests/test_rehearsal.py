@@ -234,6 +234,17 @@ def test_a_file_of_the_users_is_rehearsed(needs: str, body: str, sentence: str, 
     assert sentence in found and "\n" not in found and bool(found) == bool(sentence), found
 
 
+def test_a_method_of_the_users_says_how_many_epochs_it_needs(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    more = (
+        "    @classmethod\n    def too_short(cls, config, epochs):\n        return 'give more' if epochs < 30 else ''\n"
+    )
+    body = "batch.student.logits.mean()"
+    file.write_text(OWN.replace("NEEDS", '{"logits"}').replace("BODY", body) + f"\n{more}")
+    assert said(study({"objective": f"{file}:Mine"}, **recipe(epochs=20))) == "methods.m: give more"
+    assert said(study({"objective": f"{file}:Mine"}, **recipe(epochs=30))) == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_ready_made_study_passes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

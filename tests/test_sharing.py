@@ -19,6 +19,7 @@ from distillery.pipeline.current import Judge
 from distillery.pipeline.gpus import explained, gpu_for, gpus
 from distillery.pipeline.job import Job
 from distillery.pipeline.planner import current
+from distillery.records.files import lock
 
 
 def job(stage: str) -> Job:
@@ -163,6 +164,21 @@ def test_a_second_study_takes_over_what_is_the_same(
     record = json.loads(weights.with_name("teacher.json").read_text())
     assert record["outputs"][str(weights)]["bytes"] == weights.stat().st_size
     assert "epoch 1/1" in made("teacher", "same"), "a file that is not what its record says is not taken over"
+
+
+def test_nothing_is_copied_over_what_another_process_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record would name one file, and the other one's lie there."""
+    monkeypatch.chdir(tmp_path)
+    jobs = []
+    for study in ("first", "second"):
+        write(STUDY | {"study": study}, f"{study}.yaml")
+        jobs.append(current(Path(f"{study}.yaml"), write=True)[1].job("data"))
+    run(jobs[0].path)
+    with lock(jobs[1].locked), pytest.raises(DistilleryError, match="another process is already making"):
+        run(jobs[1].path)
+    assert not jobs[1].record.exists()
+    run(jobs[1].path)
+    assert not jobs[1].provenance.exists() and jobs[1].record.exists(), "it was copied"
 
 
 @pytest.mark.slow

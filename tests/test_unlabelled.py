@@ -173,3 +173,27 @@ def test_unlabelled_rows_have_no_cross_entropy() -> None:
     batch = Batch(labels, Outputs(student), tuple(map(Outputs, teachers)), torch.ones(()), torch.arange(6))
     objective = ensemble.Ensemble(Context(4, labels, Outputs(student[:1])))
     torch.testing.assert_close(objective.supervised(batch)["ce"], 0.1 * total)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "recipe"), [({"labelled": 0.2}, {}), ({}, {"validation": 0.1})], ids=["labelled", "validation"]
+)
+def test_an_objective_that_predicts_and_knows_each_image(
+    data: dict[str, Any], recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is rebuilt for its evaluation with the images that it was trained on, not with all there are."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "import torch\nfrom distillery.api import Objective\n\n\nclass Mine(Objective):\n    needs = frozenset()\n\n"
+        "    def __init__(self, context, config=None):\n        super().__init__(context, config)\n"
+        "        self.register_buffer('seen', torch.zeros(len(context.labels)))\n\n"
+        "    def predict(self, outputs):\n        return outputs.logits + self.seen.sum()\n\n"
+        "    def distill(self, batch):\n"
+        "        return {'mine': self.cross_entropy(self.predict(batch.student), batch.targets)}\n"
+    )
+    short = STUDY["recipe"] | {"epochs": 1, "milestones": [], "channels_last": False} | recipe
+    methods = {"mine": {"objective": "mine.py:Mine", "ce_weight": 0}}
+    changes = {"data": STUDY["data"] | data, "recipe": short, "methods": methods}
+    write(STUDY | changes | {"tables": {}, "cache": {"enabled": False}})
+    assert make()[-1] == "evaluate t-s mine 0"

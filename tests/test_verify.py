@@ -20,6 +20,7 @@ from distillery.pipeline import kept
 from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.planner import current
 from distillery.records.io import load_tensors, md5_file, save_tensors, sha256_file
+from distillery.records.schema import sealed
 from distillery.verify.compare import DIFFERENT, EQUAL, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification, compare
 from distillery.verify.record import here, recorded
 from distillery.verify.show import notes, verdict
@@ -57,9 +58,17 @@ def verdicts(found: Verification) -> dict[str, str]:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a record as another machine would have written it: sealed."""
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content)))
+
+
+def by_hand(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a record as a person would: its seal stays."""
+    content = json.loads(path.read_text())
+    edit(path, change)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seal": content["seal"]}))
 
 
 def shifted(by: tuple[float, ...], method: str = "kd") -> Callable[[dict[str, Any]], None]:
@@ -157,6 +166,7 @@ class TestAgainstAFolder:
         ("name", "content", "said"),
         [
             ("dvc.lock", b"<<<<<<< HEAD\nschema: '2.0'\n", "dvc.lock is damaged, or in the middle of a merge"),
+            ("dvc.lock", b"stages: {data: {outs: [{path: artifacts/small/a}]}}\n", "dvc.lock is damaged, or not what"),
             ("results/small/runs.csv", b"\xff\xfe", "results/small/runs.csv is damaged: it is no text"),
         ],
     )
@@ -170,7 +180,7 @@ class TestAgainstAFolder:
         """Also where nothing else is there, and though engines, who look at sizes, find nothing to do."""
         plan = current()[1]
         assert fault_of_tables(plan) == ""
-        edit(plan.job("tables").record, lambda record: record["table"].update(title="better"))
+        by_hand(plan.job("tables").record, lambda record: record["table"].update(title="better"))
         for _ in ("with what was measured", "in a clone"):
             assert "table.json was changed after it was made" in fault_of_tables(plan)
             shutil.rmtree("artifacts", ignore_errors=True)
@@ -322,6 +332,22 @@ class TestAgainstAFolder:
         assert isinstance(result.exception, DistilleryError) and str(result.exception).startswith(said)
         assert ", and 2 more: name a revision or a folder that holds a record of this one" in str(result.exception)
         assert result.stdout == "" and not Path("verified.html").exists()
+
+    def test_a_record_of_an_older_form(self, copies: Path) -> None:
+        """A key that its Distillery did not know is told as one; a method that it lacks makes another study."""
+        edit(copies / "results/small/table.json", lambda r: r["spec"]["values"]["recipe"].pop("momentum"))
+        said = f"{copies} is of an older or newer form, by a Distillery that had other keys, or holds another study: "
+        with pytest.raises(DistilleryError, match=re.escape(f"{said}recipe.momentum is 0.9 here and not set there: ")):
+            app(["verify", str(copies)], standalone_mode=False)
+        edit(copies / "results/small/table.json", lambda r: r["spec"]["values"]["methods"].pop("kd"))
+        with pytest.raises(DistilleryError, match=f"^{re.escape(str(copies))} holds another study: methods.kd"):
+            app(["verify", str(copies)], standalone_mode=False)
+
+    @pytest.mark.parametrize("name", ["results/small/table.json", "artifacts/small/teachers/t/teacher.json"])
+    def test_a_record_that_somebody_edited_proves_nothing(self, copies: Path, name: str) -> None:
+        by_hand(copies / name, lambda record: record["environment"].update(cpu="mine"))
+        with pytest.raises(DistilleryError, match=re.escape(f"{copies}: {name} was changed after it was made: ")):
+            app(["verify", str(copies)], standalone_mode=False)
 
     def test_an_unfinished_copy(self, copies: Path) -> None:
         (copies / "results/small/table.json").unlink()

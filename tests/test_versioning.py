@@ -22,7 +22,7 @@ from workbench import Workbench
 from distillery.pipeline import sync as versioning
 from distillery.pipeline.check import load
 from distillery.pipeline.layout import Layout
-from distillery.pipeline.planner import current
+from distillery.pipeline.planner import current, resolve
 from distillery.records.io import DistilleryError, StaleInput, read_json, sha256_file
 
 pytestmark = pytest.mark.slow
@@ -305,17 +305,41 @@ def test_a_rerun_never_modifies_the_cache(bench: Workbench) -> None:
     assert sha256_file(students) == recorded
 
 
+def test_what_earlier_seeds_left_is_not_recorded(finished: Workbench, bench: Workbench) -> None:
+    """DVC has the tables read all metrics, and a pair all teachers: a clone lacks those that are of no job any more."""
+    left = AT.metrics(*cell()).with_name("7.json"), AT.teacher("another")
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("of a job that there was")
+    assert "2 files of jobs that the study does not" in bench.run("distillery", "record").stdout
+    assert Path("dvc.lock").read_bytes() == (finished.root / "dvc.lock").read_bytes()
+    assert not due_for_dvc(bench)
+    for path in left:
+        assert not path.exists() and AT.earlier(path).read_text() == "of a job that there was"
+
+
 def test_own_code_belongs_to_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `record` says to add; what lies elsewhere is not in this repository."""
+    """What `record` says to add, with helpers and data; what lies elsewhere is not in this repository."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     here, elsewhere = Path("own losses/other.py"), tmp_path.with_name(f"{tmp_path.name}-elsewhere.py")
     here.parent.mkdir()
     for path in (here, elsewhere):
         path.write_text("from distillery.api import Objective\n\n\nclass Other(Objective):\n    pass\n")
     methods = {name: {"objective": f"{path}:Other"} for name, path in (("one", here), ("two", elsewhere))}
     methods["three"] = {"objective": f"{here.resolve()}:Other"}
+    Path("helper_of_other.py").touch()
+    here.write_text("import helper_of_other\n" + here.read_text() + "    table = 'table.json'\n")
+    here.with_name("table.json").touch()
+    package = Path("package_of_others")
+    package.mkdir()
+    for name in ("__init__", "inner"):
+        (package / f"{name}.py").write_text(elsewhere.read_text())
+    methods["four"] = {"objective": "package_of_others.inner:Other"}
     write(STUDY | {"methods": STUDY["methods"] | methods})
-    assert versioning.to_commit(load(PARAMS)) == "params.yaml dvc.lock results 'own losses/other.py'"
+    study = load(PARAMS)
+    said = "params.yaml dvc.lock results helper_of_other.py 'own losses/other.py' 'own losses/table.json' "
+    assert versioning.to_commit(study, resolve(study)) == f"{said}package_of_others"
 
 
 # Files that came from elsewhere

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
 from distillery.evaluation.macs import multiply_accumulates
-from distillery.models import NETWORKS
+from distillery.models import NETWORKS, wrap
 from distillery.models.base import Network
 from distillery.models.wrap import Wrapped
 from distillery.objectives.base import Incompatible
@@ -190,6 +191,21 @@ def test_grey_images_are_repeated() -> None:
     assert torch.equal(network(grey).logits, network.module(grey.repeat(1, 3, 1, 1)))
     with pytest.raises(DistilleryError, match="torchvision/resnet18 takes images of 3 channels, not of 4"):
         models.build("torchvision/resnet18", 7, in_channels=4)
+
+
+def test_who_waits_for_a_slow_module_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            time.sleep(images.shape[-1] / 500)
+            return images.mean((2, 3))
+
+    monkeypatch.setattr(wrap, "PATIENCE", 0.1)
+    slow = Wrapped(Slow(), "slow.py:Net", 3, 3, 3)
+    assert capsys.readouterr().err.startswith("looking at slow.py:Net on an image of 224x224 pixels, which takes ")
+    slow(torch.zeros(1, 3, 8, 8))
+    assert capsys.readouterr().err == ""
 
 
 def test_unknown_names_have_a_nearest_one() -> None:

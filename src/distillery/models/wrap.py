@@ -5,6 +5,8 @@ Logits, gradients, running statistics and state dict are those of the module alo
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,19 @@ from distillery.models.anatomy import Anatomy, Tap, dissect, without_numbers
 from distillery.models.base import Network, Outputs
 
 USUAL = 224  # pixels on which a module is looked at first: there every stage has a size of its own
+PATIENCE = 5.0  # seconds of silence
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say what is being done if it takes long: some modules are slow on images that are larger than the data's."""
+    timer = threading.Timer(PATIENCE, lambda: print(what, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Wrapped(Network):
@@ -134,7 +149,9 @@ class Wrapped(Network):
         try:
             module = self.module if numbers else without_numbers(self.module)
             device = weight.device if numbers else "meta"
-            found = dissect(module, torch.zeros(1, self.channels, *size, device=device, dtype=weight.dtype), self.taps)
+            images = torch.zeros(1, self.channels, *size, device=device, dtype=weight.dtype)
+            with _told(f"looking at {self.name} on an image of {size[0]}x{size[1]} pixels, which takes its time ..."):
+                found = dissect(module, images, self.taps)
         except DistilleryError as error:
             raise DistilleryError(f"{self.name}: {error}") from None
         except Exception as error:  # whatever a module says to a size that it does not take

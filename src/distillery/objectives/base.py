@@ -205,6 +205,11 @@ class Objective(nn.Module):
     def static(self) -> bool:
         return self.selector is None
 
+    @classmethod
+    def too_short(cls, config: Any, epochs: int) -> str:
+        """Say why a run of so many epochs would end before the method has trained the student; "" if it would not."""
+        return ""
+
     def logits(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distill` compares these."""
         student, teacher = full_precision(student), full_precision(teacher)

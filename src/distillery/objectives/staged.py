@@ -83,6 +83,12 @@ class Staged(Objective):
 
     config: Config
 
+    @classmethod
+    def too_short(cls, config: Config, epochs: int) -> str:
+        cascade = config.cascade_epochs
+        short = f"cascade_epochs: {cascade:g} leave none of {epochs} epochs to train the classifier in: give fewer"
+        return short if cascade >= epochs else ""
+
     def __init__(self, context: Context, config: Config | None = None) -> None:
         super().__init__(context, config)
         pairs = [(s.shape[1], t.shape[1]) for s, t in stage_taps(context, "staged")]

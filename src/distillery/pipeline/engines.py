@@ -11,6 +11,8 @@ from distillery import settings
 from distillery.pipeline.internals import dvc_configurations
 from distillery.records.io import DistilleryError
 
+PATIENCE = 24 * 3600.0  # seconds for one command of DVC: terabytes are hashed and copied in less
+
 
 class Busy(DistilleryError):
     """Another DVC process holds the lock."""
@@ -39,7 +41,20 @@ def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             "`pip install -r requirements.lock`)"
         )
     environment = settings.environment(PATH=settings.before("PATH", home))
-    return subprocess.run([str(home / name), *arguments], env=environment, capture_output=True, text=True)
+    try:  # nobody could answer a question that it asks
+        return subprocess.run(
+            [str(home / name), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise DistilleryError(
+            f"`{name} {arguments[0]}` did not end in {PATIENCE / 3600:g} hours and was stopped: see whether the disk "
+            "of the DVC cache answers, then run the command again"
+        ) from None
 
 
 def _last(text: str) -> str:

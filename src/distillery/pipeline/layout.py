@@ -107,6 +107,15 @@ class Layout:
         return self.all_metrics / pair / method / f"{seeds}.safetensors"
 
     @property
+    def wholes(self) -> tuple[Path, ...]:
+        """Folders of which dvc.yaml lets a job read all that lies there."""
+        return self.artifacts / "teachers", self.artifacts / "cache", self.all_metrics
+
+    def earlier(self, path: Path) -> Path:
+        """Where an artefact goes that is of no job of the study any more; undeclared."""
+        return self.artifacts / "earlier" / path.relative_to(self.artifacts)
+
+    @property
     def kept(self) -> Path:
         """What was measured of runs whose weights are not here, in git; undeclared."""
         return self.results / "kept"

@@ -55,7 +55,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
         own = noted.get("own") or {}
         if noted.get("key") == key and own == _own_state(own.get("files", ()), own.get("packages", ())):
             found = Plan.read(study.study)
-            if sha256_json(found.specs()) == noted.get("plan"):
+            if found.specs() == noted.get("specs"):
                 return study, found
 
     rehearse(study, str(params), images=write)
@@ -65,7 +65,7 @@ def current(params: Path = PARAMS, write: bool = False) -> tuple[Study, Plan]:
         files_of_code = {str(file) for job in plan for file in own_files(job.stage, job.values)}
         packages = {name for job in plan for name in installed(job.stage, job.values)}
         own = _own_state(files_of_code, packages)
-        write_json(note, {"key": key, "plan": sha256_json(plan.specs()), "tree": tree, "own": own})
+        write_json(note, {"key": key, "specs": plan.specs(), "tree": tree, "own": own})
     return study, plan
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from distillery.pipeline.job import Job
 from distillery.pipeline.work import Work
-from distillery.records.files import DistilleryError, atomic_path
+from distillery.records.files import DistilleryError, atomic_path, lock
 from distillery.records.io import read_json, sha256_file, write_json
 from distillery.records.schema import KINDS, Record, TableRecord, read, sealed
 
@@ -33,7 +33,9 @@ def take_over(work: Work) -> Path | None:
             record = read(path, KINDS[job.stage])
             theirs = Job.from_spec(record.spec)
             same = _same(theirs, record, job, inputs) and _budgeted(record, work.settings)
-            if same and _copied(theirs, record, job, inputs):
+            if same:
+                with lock(job.locked):  # whoever makes it already is waited for, or told of, by the stage
+                    _copy(theirs, record, job, inputs)
                 return path
     return None
 
@@ -63,7 +65,7 @@ def _budgeted(record: Record, settings: dict[str, Any]) -> bool:
     return over if (record.live or "").endswith("over cache.budget_gb") else bool(record.live) or not over
 
 
-def _copied(theirs: Job, record: Record, job: Job, inputs: dict[str, str]) -> bool:
+def _copy(theirs: Job, record: Record, job: Job, inputs: dict[str, str]) -> None:
     """Copy the files, verified by their hashes, then write the record that a job of this name would have written."""
     outputs: dict[str, dict[str, Any]] = {}
     for name, target in job.outputs.items():
@@ -80,4 +82,3 @@ def _copied(theirs: Job, record: Record, job: Job, inputs: dict[str, str]) -> bo
     document = read_json(theirs.record)
     document |= {"spec": job.spec, "spec_sha256": job.sha256, "inputs": inputs, "outputs": outputs}
     write_json(job.record, sealed(document), sort=False)
-    return True

@@ -16,6 +16,7 @@ import yaml
 
 from distillery.pipeline.current import Judge, Verdict
 from distillery.pipeline.engines import Busy, dvc, safe_links
+from distillery.pipeline.fingerprint import own_files
 from distillery.pipeline.internals import LOCKS, members
 from distillery.pipeline.job import Job, Plan
 from distillery.pipeline.planner import current, own_code
@@ -37,6 +38,7 @@ def record() -> None:
     began = time.monotonic()
     study, plan = _prepared()
     found = _current(plan)
+    _set_aside(plan)
     with _undone_on_failure(LOCK):
         dvc("commit", "--force", "--no-relink")
         _idle()
@@ -50,14 +52,19 @@ def record() -> None:
     )
     if revision(Path()).endswith("-dirty"):
         print("note: the code differs from the last commit; commit it together with what it made")
-    print(f'next: git add {to_commit(study)} && git commit -m "{study.study}: results"; dvc push')
+    print(f'next: git add {to_commit(study, plan)} && git commit -m "{study.study}: results"; dvc push')
 
 
-def to_commit(study: Study) -> str:
-    """What belongs to the commit of a study, for a shell: own code too, or DVC's experiments and clones lack it."""
-    code = [path.resolve() for path in own_code(study)]
-    own = [str(path.relative_to(Path.cwd())) for path in code if path.is_relative_to(Path.cwd())]
-    return shlex.join([str(PARAMS), str(LOCK), "results", *sorted({*own})])
+def to_commit(study: Study, plan: Plan) -> str:
+    """What belongs to the commit of a study, for a shell: own code too, or DVC's experiments and clones lack it.
+
+    With what own code imports and the files that it names; a package as a whole.
+    """
+    named = {path.resolve() for path in own_code(study)}
+    read = {path.resolve() for job in plan for path in own_files(job.stage, job.values)}
+    own = named | {path for path in read if named.isdisjoint(path.parents)}
+    here = [str(path.relative_to(Path.cwd())) for path in own if path.is_relative_to(Path.cwd())]
+    return shlex.join([str(PARAMS), str(LOCK), "results", *sorted(here)])
 
 
 def _prepared() -> tuple[Study, Plan]:
@@ -114,6 +121,20 @@ def _current(plan: Plan) -> dict[Path, str]:
     if strange := [path for path in files if path not in held]:
         raise StaleInput(f"{strange[0]} is described by no record: delete it, then record again")
     return {path: md5_file(path) for path in files}
+
+
+def _set_aside(plan: Plan) -> None:
+    """Move what is of no job any more (other seeds, a teacher taken out) from where DVC has a job read whole folders.
+
+    DVC would sign it as read, and a clone, which lacks it, find that job due.
+    """
+    at, made = plan.layout, {path for job in plan for path in job.outputs.values()}
+    left = [path for folder in at.wholes for path in members(folder) if path not in made and path.name[0] != "."]
+    for path in left:
+        at.earlier(path).parent.mkdir(parents=True, exist_ok=True)
+        path.replace(at.earlier(path))
+    if left:
+        print(f"{len(left)} files of jobs that the study does not have any more are now in {at.earlier(at.artifacts)}")
 
 
 def _files(output: Path) -> list[Path]:

@@ -114,7 +114,10 @@ class Work:
     def _made(self) -> bool:
         if not all(path.exists() for path in self.job.outputs.values()):
             return False
-        found = read(self.job.record, KINDS[self.job.stage])
+        try:
+            found = read(self.job.record, KINDS[self.job.stage])
+        except DistilleryError:  # damaged, or of another version: made anew
+            return False
         return found.spec == self.job.spec and found.inputs == self.inputs
 
     def write(self, known: dict[Path, str] | None = None, /, **facts: Any) -> None:
@@ -151,9 +154,13 @@ def _as_queued(job: Job) -> None:
 
 
 def _untouched(job: Job) -> bool:
-    """Whether the code is, to the byte, that of the plan: much cheaper to see than what of it a job runs."""
+    """Whether the code is, to the byte, that of the plan: much cheaper to see than what of it a job runs.
+
+    Of this very spec: DVC brings those of other commits too, without a plan.
+    """
     noted = artifacts.read_json(job.layout.plan) if job.layout.plan.exists() else {}
-    return all(map(ours, components(job.stage, job.values))) and noted.get("tree") == tree_state()
+    planned = noted.get("specs", {}).get(job.name) == job.sha256 and noted.get("tree") == tree_state()
+    return planned and all(map(ours, components(job.stage, job.values)))
 
 
 def writable(job: Job) -> None:

@@ -182,6 +182,11 @@ def read(path: Path, kind: type[R]) -> R:
         record = kind.model_validate(document)
     except ValidationError:
         raise DistilleryError(f"{path} was written by another version of Distillery: {again(path)}") from None
-    if record.seal is not None and sealed(document)["seal"] != record.seal:
+    if edited(document):
         raise Edited(f"{path} was changed after it was made: {again(path)}")
     return record
+
+
+def edited(document: dict[str, Any]) -> bool:
+    """Whether a record was changed after it was made; of one without a seal nobody can tell."""
+    return document.get("seal") is not None and sealed(document)["seal"] != document["seal"]

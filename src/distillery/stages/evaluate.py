@@ -13,7 +13,7 @@ from distillery.data.precision import dtype_of
 from distillery.evaluation import conventions
 from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
-from distillery.objectives.build import main_alone, of_main
+from distillery.objectives.build import Loss, main_alone, of_main
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
@@ -41,9 +41,12 @@ def run(work: Work) -> None:
         full = recipe.updated({"precision": "float32"}) if recipe.precision == "bfloat16" else recipe
         outputs = {n: evaluation.outputs(t, data, full) for n, t in zip(values["teachers"], teachers, strict=True)}
         weights, histories = artifacts.load_tensors(reads["weights"]), load_history(reads["history"])
+        seen = data
+        if any(".objective." in key for key in weights):
+            seen = _seen(work, trained.spec["values"], training, data, recipe, device)
         runs = []
         for seed in trained.seeds:
-            found = _student(seed, weights, values, data, teachers, recipe, training, evaluation)
+            found = _student(seed, weights, values, data, seen, teachers, recipe, training, evaluation)
             chosen = _of_history(histories[str(seed)], task.main.name, task.main.higher_is_better)
             runs.append({"seed": seed} | chosen | evaluation.measure(found, data))
             runs[-1]["fidelity"] = {name: evaluation.compare(found, teacher) for name, teacher in outputs.items()}
@@ -80,11 +83,24 @@ def taken_out(name: str, entry: dict[str, Any], bulk: Mapping[str, DTypeLike]) -
     return arrays
 
 
+def _seen(work: Work, told: dict[str, Any], training: Training, data: Any, recipe: Recipe, device: Any) -> Any:
+    """The data as the students were trained on them, of whose images an objective may hold something for each.
+
+    `told`: what the training was told, as its record says.
+    """
+    if recipe.validation:
+        data = training.load(work.job.reads["arrays"], work.sha256("arrays"), recipe, device)
+    if "labelled" in told:
+        data = training.hidden(data, told["labelled"], Loss(Method.model_validate(told["objective"])).unlabelled)
+    return data
+
+
 def _student(
     seed: int,
     weights: dict[str, Tensor],
     values: dict[str, Any],
     data: Any,
+    seen: Any,
     teachers: list[Network],
     recipe: Recipe,
     training: Training,
@@ -97,7 +113,7 @@ def _student(
         _fill(network, student, seed)
         return evaluation.outputs(network, data, recipe)
     main = Method.model_validate(main_alone(values["objective"]))
-    trainee = training.assemble(values["student"], main, data, teachers, seed)
+    trainee = training.assemble(values["student"], main, seen, teachers, seed)
     _fill(trainee.student, student, seed)
     _fill(trainee.objective, of_main(objective, values["objective"]), seed)
     trainee.objective.to(training.loader(data, recipe).device, dtype_of(recipe)).eval()

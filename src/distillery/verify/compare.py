@@ -100,11 +100,14 @@ def refuse_another(ours: Recorded, theirs: Recorded) -> None:
     More seeds make no other study.
     """
     if asked := list(_asked(ours, theirs)):
+        unset = "not set"
+        said = [f"{key} is {here or unset} here and {there or unset} there" for key, here, there in asked]
         more = f", and {len(asked) - SHOWN} more" if len(asked) > SHOWN else ""
-        raise DistilleryError(
-            f"{theirs.name} holds another study: {'; '.join(asked[:SHOWN])}{more}: name a revision or a folder that "
-            "holds a record of this one"
-        )
+        what, then = "holds another study", "name a revision or a folder that holds a record of this one"
+        if all(_unknown(key, here, ours) or _unknown(key, there, theirs) for key, here, there in asked):
+            what = "is of an older or newer form, by a Distillery that had other keys, or holds another study"
+            then = "have its tables made anew by the Distillery that is here (`distillery tables`), or name another"
+        raise DistilleryError(f"{theirs.name} {what}: {'; '.join(said[:SHOWN])}{more}: {then}")
 
 
 def refuse_pulled(found: Verification, plan: Plan) -> None:
@@ -205,14 +208,23 @@ def _judged(cells: list[Compared]) -> Iterator[Compared]:
         yield replace(cell, p=p, verdict=DIFFERENT if p < ALPHA else WITHIN)
 
 
-def _asked(ours: Recorded, theirs: Recorded) -> Iterator[str]:
-    """Parameters that differ, but for seeds, labels, how the table is laid out, and which runs are kept in git."""
+def _unknown(key: str, value: str | None, side: Recorded) -> bool:
+    """Whether a copy says nothing of a key in a block that it has: whoever wrote it may not have known the key."""
+    block = key[: key.rfind(".") + 1]
+    return value is None and any(known.startswith(block) for known in _flat(side.tables.spec.get("values", {})))
+
+
+def _asked(ours: Recorded, theirs: Recorded) -> Iterator[tuple[str, str | None, str | None]]:
+    """Parameters that differ, here and there (None: not set).
+
+    But for seeds, labels, how the table is laid out, and which runs are kept in git.
+    """
     mine, other = (_flat(side.tables.spec.get("values", {})) for side in (ours, theirs))
     for key in sorted({*mine, *other}):
         shown = key.endswith(".label") or key.startswith(("tables.", "basis.")) or key in ("kept", "seeds")
         if shown or mine.get(key) == other.get(key):
             continue
-        yield f"{key} is {mine.get(key, 'not set')} here and {other.get(key, 'not set')} there"
+        yield key, mine.get(key), other.get(key)
 
 
 def _flat(values: Any, where: str = "") -> dict[str, str]:

@@ -22,10 +22,11 @@ from distillery.errors import DistilleryError
 from distillery.pipeline.job import Plan
 from distillery.pipeline.layout import Layout
 from distillery.records.io import md5_file, sha256_file
-from distillery.records.schema import KINDS, Record, ResultRecord
+from distillery.records.schema import KINDS, Record, ResultRecord, edited
 from distillery.report.measures import COST
 
 DECIDES_RESULTS = False
+PATIENCE = 600.0  # seconds for one git command: a lost file server keeps it waiting for ever
 HASHES: dict[str, Callable[[Path], str]] = {"sha256": sha256_file, "md5": md5_file}
 Reader = Callable[[Path], bytes | None]  # the content of a file by its path within the study's folder; None: not there
 
@@ -119,7 +120,7 @@ def _read(name: str, read: Reader, plan: Plan, hashes: bool = True) -> Recorded:
         raise DistilleryError(f"{name}: no finished study {layout.study!r} ({files['table']} is missing): {told}")
     tables = _record(content, ResultRecord, f"{name}: {files['table']}")
     assert isinstance(tables, ResultRecord)
-    contents, specs = _of_records(read, plan) if hashes else ({}, {})
+    contents, specs = _of_records(name, read, plan) if hashes else ({}, {})
     if hashes and not contents:
         contents = _of_lock(name, read, layout)
     try:
@@ -131,16 +132,19 @@ def _read(name: str, read: Reader, plan: Plan, hashes: bool = True) -> Recorded:
 
 def _record(content: bytes, kind: type[Record], where: str) -> Record:
     try:
-        return kind.model_validate(json.loads(content))
+        found = kind.model_validate(document := json.loads(content))
     except (ValidationError, ValueError):
         raise DistilleryError(f"{where} was written by another version of Distillery, or is damaged") from None
+    if edited(document):
+        raise DistilleryError(f"{where} was changed after it was made: have that copy's owner make it again")
+    return found
 
 
-def _of_records(read: Reader, plan: Plan) -> tuple[dict[str, Content], dict[str, dict[str, Any]]]:
+def _of_records(name: str, read: Reader, plan: Plan) -> tuple[dict[str, Content], dict[str, dict[str, Any]]]:
     contents, specs = dict[str, Content](), dict[str, dict[str, Any]]()
     for job in plan:
         if job.stage != "tables" and (content := read(job.record)) is not None:
-            record = _record(content, KINDS[job.stage], str(job.record))
+            record = _record(content, KINDS[job.stage], f"{name}: {job.record}")
             specs[job.name] = record.spec
             contents |= {path: Content(c.bytes, "sha256", c.sha256) for path, c in record.outputs.items()}
     return contents, specs
@@ -154,13 +158,16 @@ def _of_lock(name: str, read: Reader, layout: Layout) -> dict[str, Content]:
         loaded = yaml.load(content, getattr(yaml, "CBaseLoader", yaml.BaseLoader)) if content else None
     except yaml.YAMLError:
         raise DistilleryError(f"{name}: dvc.lock is damaged, or in the middle of a merge") from None
-    stages = loaded.get("stages", {}).values() if isinstance(loaded, dict) else ()
-    entries = [entry for stage in stages for key in ("deps", "outs") for entry in stage.get(key, ())]
-    return {
-        entry["path"]: Content(int(entry["size"]), "md5", entry["md5"])
-        for entry in entries
-        if entry["path"].startswith(f"{layout.artifacts}/") and not entry["md5"].endswith(".dir")
-    }
+    stages = loaded["stages"].values() if isinstance(loaded, dict) and isinstance(loaded.get("stages"), dict) else ()
+    try:
+        entries = [entry for stage in stages for key in ("deps", "outs") for entry in stage.get(key, ())]
+        return {
+            entry["path"]: Content(int(entry["size"]), "md5", entry["md5"])
+            for entry in entries
+            if entry["path"].startswith(f"{layout.artifacts}/") and not entry["md5"].endswith(".dir")
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DistilleryError(f"{name}: dvc.lock is damaged, or not what DVC 3 writes") from None
 
 
 def _answers(read: Reader, plan: Plan, tables: ResultRecord) -> dict[str, str]:
@@ -185,7 +192,7 @@ def _in_commit(commit: str) -> Reader:
 
     def read(path: Path) -> bytes | None:
         for name in (f"./{path}", str(path)):
-            done = subprocess.run(["git", "show", f"{commit}:{name}"], capture_output=True)
+            done = _run("show", f"{commit}:{name}")
             if not done.returncode:
                 return done.stdout
         return None
@@ -216,4 +223,12 @@ def _commit(name: str) -> str:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout.strip()
+    return _run(*arguments).stdout.decode(errors="replace").strip()
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        said = f"`git {arguments[0]}` did not end in {PATIENCE:.0f} s: see what holds it up, then run the command again"
+        raise DistilleryError(said) from None

@@ -95,7 +95,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             if study.data.hidden and loss.unlabelled and any(part.mixes for part in recipe.augmentations()):
                 yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
             yield from _smooths(here, recipe, method.objective, loss)
-            yield from _completes(here, recipe, loss)
+            if short := loss.main[0].too_short(loss.main[1], recipe.epochs):
+                yield f"{here}: {short}"
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
             elif trial:
@@ -157,16 +158,6 @@ def _of_teacher(study: Study, name: str, trial: Trial | None, roles: dict[str, R
             )
         if not problems and study.cache.pooled and trial.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
-
-
-def _completes(here: str, recipe: Recipe, loss: Loss) -> Iterator[str]:
-    """Whether a cascade of stages leaves epochs to train the classifier in."""
-    cascade = getattr(loss.main[1], "cascade_epochs", 0)
-    if cascade >= recipe.epochs:
-        yield (
-            f"{here}: cascade_epochs: {cascade:g} leave none of {recipe.epochs} epochs to train the classifier in: "
-            "give fewer"
-        )
 
 
 def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:

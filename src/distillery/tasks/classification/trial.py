@@ -179,7 +179,7 @@ class Trial:
 
 
 def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], set[type]]:
-    """Compute all terms; return those of the distillation (without a teacher: the others), and plug-ins called."""
+    """Compute all terms; return those of the distillation (without a teacher: all), and plug-ins called."""
     acted: set[type] = set()
     parts = [module for module in objective.modules() if isinstance(module, Objective)]
     hooks = [plugin.register_forward_hook(_noting(acted)) for part in parts for plugin in part.plugins]
@@ -190,7 +190,7 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
                 objective.selector(batch)
             supervised, distilled = objective.supervised(batch), objective.distill(batch)
             _are_terms(objective, supervised, distilled)
-            return distilled if objective.needs else supervised, acted
+            return distilled if objective.needs else supervised | distilled, acted
     finally:
         for hook in hooks:
             hook.remove()
