@@ -106,6 +106,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "methods.m for t-s: every term of adain has weight 0",
     ),
     "a weight of 0": (study(KD | {"kd_weight": 0}), "methods.m for t-s: every term of kd has weight 0"),
+    "a weight of 0 where teacher and student are alike": (
+        study(KD | {"kd_weight": 0}, student="resnet8_w4"),
+        "methods.m for t-s: every term of kd has weight 0",
+    ),
+    "a weight of 0 beside a partner": (
+        study(KD | {"kd_weight": 0, "plus": {"at": {}}}),
+        "methods.m for t-s: every term of kd has weight 0",
+    ),
+    "a partner that distils nothing": (
+        study(KD | {"plus": {"ce": {}}}),
+        "methods.m for t-s: plus.ce: adds nothing: drop the entry, or give its terms a weight",
+    ),
+    "a partner whose terms have weight 0": (
+        study(KD | {"plus": {"at": {"feat_weight": 0}}}),
+        "methods.m for t-s: plus.at: adds nothing: drop the entry, or give its terms a weight",
+    ),
+    "a selection of all images": (
+        study(KD | {"plugins": {"select": {"fraction": 1}}}),
+        "methods.m: plugins.select.fraction: less than 1, not 1",
+    ),
     "a cross-entropy of weight 0 and nothing else": (
         study({"objective": "ce", "ce_weight": 0}),
         "methods.m for t-s: every term of ce has weight 0",

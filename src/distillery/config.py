@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
 
@@ -32,8 +32,8 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-    idle: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = MappingProxyType({})
-    """Keys that have no effect with some values of another key: that key and its values, by name."""
+    idle: ClassVar[Mapping[str, tuple[dict[str, Any], ...]]] = MappingProxyType({})
+    """Keys that have no effect beside some values of other keys: these, by name; several such cases one by one."""
 
     @classmethod
     def read(cls, values: dict[str, Any], where: str = "") -> Self:
@@ -45,13 +45,16 @@ class Config(BaseModel):
             raise Problems(explain(cls, error, values, where)) from None
         except TypeError as error:  # a date, for instance
             raise Problems([f"{where}{error}: give numbers, text, lists or mappings"]) from None
-        if lost := [
-            f"{where}{key}: has no effect with {other}: {json.dumps(getattr(found, other))}: leave it out"
-            for key, (other, when) in cls.idle.items()
-            if getattr(found, other) in when and getattr(found, key) != cls.model_fields[key].default
-        ]:
+        if lost := [f"{where}{key}: has no effect with {why}: leave it out" for key, why in found._without_effect()]:
             raise Problems(lost)
         return found
+
+    def _without_effect(self) -> Iterator[tuple[str, str]]:
+        """Keys that were said in vain, and what beside."""
+        for key, cases in self.idle.items():
+            held = [case for case in cases if all(getattr(self, other) == value for other, value in case.items())]
+            if held and getattr(self, key) != type(self).model_fields[key].default:
+                yield key, " and ".join(f"{other}: {json.dumps(getattr(self, other))}" for other in held[0])
 
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""

@@ -80,11 +80,13 @@ class Select(Selector):
     """
 
     class Config(Selector.Config):
-        idle = MappingProxyType({"seed": ("score", ("margin", "confidence", "loss", "gradient"))})
+        idle = MappingProxyType(
+            {"seed": tuple({"score": score} for score in ("margin", "confidence", "loss", "gradient"))}
+        )
 
         score: Literal["margin", "confidence", "loss", "gradient", "influence"] = "margin"
-        fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-        """Of the training images, the ones that are distilled."""
+        fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+        """Of the training images, the ones that are distilled: fewer than all."""
         keep: Literal["highest", "lowest"] = "highest"
         seed: int = 0
         """Of the halves that `influence` holds out."""
