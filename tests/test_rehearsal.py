@@ -186,6 +186,32 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         study(KD, **recipe(milestones=[12, 30])),
         "recipe.milestones: 30 is beyond the last epoch, 20",
     ),
+    "a pair's and a method's recipe that contradict, in the first of two pairs": (
+        study(
+            KD | {"recipe": {"momentum": 0.8}},
+            pairs={
+                "a": {"teacher": "t", "student": "resnet8_w2", "recipe": {"optimizer": {"name": "adamw"}}},
+                "b": {"teacher": "t", "student": "resnet8_w2"},
+            },
+        ),
+        "methods.m.recipe.momentum: has no effect with optimizer 'adamw'",
+    ),
+    "a label of one pair": (
+        study(KD | {"pairs": {"t-s": {"label": "K"}}}),
+        "methods.m.pairs.t-s.label: has no effect: it is the method's: leave it out here",
+    ),
+    "a form of what is not cached": (
+        study(KD, cache={"enabled": False, "dtype": "float16"}),
+        "cache.dtype: has no effect with enabled: false: leave it out",
+    ),
+    "a seed of views where there is one": (
+        study(KD, teachers=PLAIN, **recipe(augmentation={"pad": 0, "flip": False, "view_seed": 1})),
+        "methods.m: augmentation.view_seed: has no effect: every image has one view: override it with null",
+    ),
+    "taps that change nothing": (
+        study(KD, **recipe(tap_preacts=True)),
+        "recipe.tap_preacts: has no effect: no network here passes a normalisation more often: leave it out",
+    ),
     "more test images than there are": (
         study(KD, data={"source": "digits", "test_fraction": 2.0}),
         "data.test_fraction: less than 1, not 2.0",

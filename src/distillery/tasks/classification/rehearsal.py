@@ -74,6 +74,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             yield f"{where}: augmentation.flip: mirrored, {study.data.source} show another class: say `flip: false`"
         if shape and recipe.augmentation.then:
             yield from _augments(where, recipe, shape)
+    if trial:
+        yield from _taps(study, trial)
     teachers: dict[str, Role] = {}
     for t in study.teachers:
         problems = list(_of_teacher(study, t, trial, teachers))
@@ -96,6 +98,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
                 yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
             yield from _smooths(here, recipe, method.objective, loss)
             yield from _completes(here, recipe, loss)
+            yield from _sees(here, recipe, loss, streamed)
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
             elif trial:
@@ -167,6 +170,25 @@ def _completes(here: str, recipe: Recipe, loss: Loss) -> Iterator[str]:
             f"{here}: cascade_epochs: {cascade:g} leave none of {recipe.epochs} epochs to train the classifier in: "
             "give fewer"
         )
+
+
+def _sees(here: str, recipe: Recipe, loss: Loss, streamed: bool) -> Iterator[str]:
+    """Whether there are views to draw by the seed that the recipe names."""
+    seen = recipe.augmentation
+    if seen.view_seed is not None and not (streamed or seen.pad or seen.flip or seen.then or "strong" in loss.needs):
+        yield f"{here}: augmentation.view_seed: has no effect: every image has one view: override it with null"
+
+
+def _taps(study: Study, trial: Trial) -> Iterator[str]:
+    """Whether some network that is trained computes otherwise where its taps before the activation are asked for."""
+    trained = {
+        study.teachers[t].architecture
+        for pair in study.pairs.values()
+        for t in pair.teachers
+        if study.teachers[t].source == "train" and study.recipe_for_teacher(t).tap_preacts
+    } | {pair.student for p, pair in study.pairs.items() for m in study.methods if study.recipe_for(p, m).tap_preacts}
+    if trained and not any(trial.trains_on(Role(a), ROWS) or trial.taps_twice(a) for a in trained):
+        yield "recipe.tap_preacts: has no effect: no network here passes a normalisation more often: leave it out"
 
 
 def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:

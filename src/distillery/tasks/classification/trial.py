@@ -80,6 +80,18 @@ class Trial:
         network.eval()
         return ""
 
+    def taps_twice(self, architecture: str) -> bool:
+        """Whether more normalisations are passed in training if the taps before the activation are asked for."""
+        network, passed = copy.deepcopy(self.network(Role(architecture))).train(), list[int]()
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.register_forward_hook(lambda *_: passed.append(1))
+        with torch.no_grad():
+            network(self._images(ROWS))
+            without = len(passed)
+            network(self._images(ROWS), preacts=True)
+        return len(passed) > 2 * without
+
     def trains(self, where: str, role: Role, recipe: Recipe) -> Iterator[str]:
         """Whether the network takes these images, and whether it can be trained on the last batch."""
         if why := self.trains_on(role, ROWS):
