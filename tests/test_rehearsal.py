@@ -196,6 +196,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         ),
         "methods.m.recipe.momentum: has no effect with optimizer 'adamw'",
     ),
+    "disagreement about images without a label, where all have theirs": (
+        study(
+            {"objective": "ensemble", "disagreement": False},
+            teachers={"t": {"architecture": "resnet8_w4"}, "u": {"architecture": "resnet8_w4", "seed": 1}},
+            pairs={"t-s": {"teacher": ["t", "u"], "student": "resnet8_w2"}},
+        ),
+        "methods.m: disagreement: has no effect: every image has its label (data.labelled): leave it out",
+    ),
+    "weights of one teacher": (
+        study({"objective": "ensemble", "weighting": False}),
+        "methods.m: weighting: has no effect with one teacher: leave it out",
+    ),
     "a label of one pair": (
         study(KD | {"pairs": {"t-s": {"label": "K"}}}),
         "methods.m.pairs.t-s.label: has no effect: it is the method's: leave it out here",
