@@ -72,8 +72,8 @@ def test_scores_are_what_they_say() -> None:
 def test_a_teacher_that_is_sure_of_all_still_orders_them() -> None:
     labels, gaps = torch.zeros(1000, dtype=torch.long), torch.linspace(14, 30, 1000)
     logits = torch.stack([gaps, torch.zeros(1000)], dim=1)[torch.randperm(1000)]
-    for score, keep in (("confidence", "highest"), ("loss", "lowest")):
-        kept = scored(labels, logits, score=score, fraction=0.3, keep=keep).keep
+    for score, keep in (("confidence", "highest"), ("loss", "lowest"), ("gradient", "lowest")):
+        kept = scored(labels, logits, torch.zeros(1000, 1), score=score, fraction=0.3, keep=keep).keep
         assert logits[kept, 0].min() > logits[~kept, 0].max(), score
     assert scored(labels, logits, fraction=1e-9).keep.sum() == 1, "a fraction above 0 is somebody"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from distillery.config import Problems
 from distillery.objectives.base import Incompatible, warmup
-from distillery.objectives.build import build
+from distillery.objectives.build import Combined, build
 from distillery.objectives.clkd import correlation_gap
 from distillery.objectives.ctkd import CTKD, curriculum
 from distillery.objectives.dkd import DKD, dkd_terms
@@ -353,6 +355,23 @@ def test_unlabelled_rows_count_more_where_the_teachers_disagree() -> None:
     torch.testing.assert_close(ensemble_loss(z, torch.stack([same, same]), y, 2.0), kd_loss(z, same, 2.0))
     terms = made("ensemble", context(y, z))(batch(z, (same, same), y))
     assert terms["ce"] == 0 and sum(terms.values()).isfinite()
+
+
+class _Second(KD):
+    """Shows twice as much, and takes a second turn."""
+
+    def shown(self, inputs: Any, targets: Any) -> Any:
+        return 2 * inputs
+
+    def then(self, batch: Any) -> Iterator[dict[str, Tensor]]:
+        yield {"second": batch.student.logits.sum()}
+
+
+def test_partners_leave_a_method_what_it_shows_and_its_second_turn() -> None:
+    y, z, x = torch.arange(6) % 3, torch.randn(6, 3), torch.randn(6, 3)
+    whole = Combined(context(y, z), _Second(context(y, z)), {"dkd": (1.0, DKD(context(y, z)))})
+    assert whole.shown(1, None) == 2
+    assert [[*terms] for terms in whole.then(batch(x, z, y))] == [["second"]]
 
 
 def test_a_partners_weight_is_a_factor_of_its_terms() -> None:

@@ -335,6 +335,9 @@ REFUSED: dict[str, dict[str, Any]] = {
         "schedule": {"name": "steps", "per": "step", "milestones": [3]}
     },
     "schedule.milestones: 30 is beyond the last epoch, 20": {"schedule": {"name": "steps", "milestones": [30]}},
+    "milestones: 20 is at the end of the last epoch, 20": {"milestones": [12, 20]},
+    "lr_decay: has no effect without milestones": {"milestones": [], "lr_decay": 0.5},
+    "ema.decay: 0 averages nothing: say `ema: null`": {"ema": {"decay": 0}},
     "optimizer.nesterov: needs a momentum": {"optimizer": {"name": "sgd", "momentum": 0, "nesterov": True}},
     "decay: has no effect with weight_decay 0": {"decay": "matrices", "weight_decay": 0},
     "ema.warmup_power: has no effect without warmup": {"ema": {"warmup_power": 0.5}},
@@ -439,6 +442,13 @@ def test_an_override_of_augmentation_or_ema_replaces_the_keys_it_names() -> None
     assert Recipe().updated({"augmentation": {"pad": 1}}).augmentation.flip
     with pytest.raises(ValueError, match="pda"):
         base.updated({"augmentation": {"pda": 1}})
+    pairs = {"p": {"recipe": {"augmentation": {"pad": 2}, "ema": {"student": "raw"}}}}
+    method = Method(objective="kd", recipe={"augmentation": {"view_seed": 3}, "ema": None}, pairs=pairs)
+    found = base.updated(*method.recipes("p"))
+    assert found.augmentation.model_dump() == base.augmentation.model_dump() | {"view_seed": 3, "pad": 2}
+    assert found.ema == Ema(student="raw"), "begun anew after null"
+    method = Method(objective="kd", recipe={"momentum": 0.8}, pairs={"p": {"recipe": {"optimizer": ADAMW}}})
+    assert Recipe().updated(*method.recipes("p")).contradictions() == []
 
 
 def test_the_code_of_a_job_is_that_of_its_own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "methods.m for t-s: every term of adain has weight 0",
     ),
     "a weight of 0": (study(KD | {"kd_weight": 0}), "methods.m for t-s: every term of kd has weight 0"),
+    "a weight of 0 where teacher and student are alike": (
+        study(KD | {"kd_weight": 0}, student="resnet8_w4"),
+        "methods.m for t-s: every term of kd has weight 0",
+    ),
+    "a weight of 0 beside a partner": (
+        study(KD | {"kd_weight": 0, "plus": {"at": {}}}),
+        "methods.m for t-s: every term of kd has weight 0",
+    ),
+    "a partner that distils nothing": (
+        study(KD | {"plus": {"ce": {}}}),
+        "methods.m for t-s: plus.ce: adds nothing: drop the entry, or give its terms a weight",
+    ),
+    "a partner whose terms have weight 0": (
+        study(KD | {"plus": {"at": {"feat_weight": 0}}}),
+        "methods.m for t-s: plus.at: adds nothing: drop the entry, or give its terms a weight",
+    ),
+    "a selection of all images": (
+        study(KD | {"plugins": {"select": {"fraction": 1}}}),
+        "methods.m: plugins.select.fraction: less than 1, not 1",
+    ),
     "a cross-entropy of weight 0 and nothing else": (
         study({"objective": "ce", "ce_weight": 0}),
         "methods.m for t-s: every term of ce has weight 0",
@@ -165,6 +185,44 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "milestones beyond the last epoch": (
         study(KD, **recipe(milestones=[12, 30])),
         "recipe.milestones: 30 is beyond the last epoch, 20",
+    ),
+    "a pair's and a method's recipe that contradict, in the first of two pairs": (
+        study(
+            KD | {"recipe": {"momentum": 0.8}},
+            pairs={
+                "a": {"teacher": "t", "student": "resnet8_w2", "recipe": {"optimizer": {"name": "adamw"}}},
+                "b": {"teacher": "t", "student": "resnet8_w2"},
+            },
+        ),
+        "methods.m.recipe.momentum: has no effect with optimizer 'adamw'",
+    ),
+    "disagreement about images without a label, where all have theirs": (
+        study(
+            {"objective": "ensemble", "disagreement": False},
+            teachers={"t": {"architecture": "resnet8_w4"}, "u": {"architecture": "resnet8_w4", "seed": 1}},
+            pairs={"t-s": {"teacher": ["t", "u"], "student": "resnet8_w2"}},
+        ),
+        "methods.m: disagreement: has no effect: every image has its label (data.labelled): leave it out",
+    ),
+    "weights of one teacher": (
+        study({"objective": "ensemble", "weighting": False}),
+        "methods.m: weighting: has no effect with one teacher: leave it out",
+    ),
+    "a label of one pair": (
+        study(KD | {"pairs": {"t-s": {"label": "K"}}}),
+        "methods.m.pairs.t-s.label: has no effect: it is the method's: leave it out here",
+    ),
+    "a form of what is not cached": (
+        study(KD, cache={"enabled": False, "dtype": "float16"}),
+        "cache.dtype: has no effect with enabled: false: leave it out",
+    ),
+    "a seed of views where there is one": (
+        study(KD, teachers=PLAIN, **recipe(augmentation={"pad": 0, "flip": False, "view_seed": 1})),
+        "methods.m: augmentation.view_seed: has no effect: every image has one view: override it with null",
+    ),
+    "taps that change nothing": (
+        study(KD, **recipe(tap_preacts=True)),
+        "recipe.tap_preacts: has no effect: no network here passes a normalisation more often: leave it out",
     ),
     "more test images than there are": (
         study(KD, data={"source": "digits", "test_fraction": 2.0}),

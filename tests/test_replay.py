@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from own_images import photos
+from small_study import STUDY
 from test_stream import written
 
 from distillery import models
@@ -25,9 +26,12 @@ from distillery.models.base import Network, Outputs
 from distillery.objectives.base import Context
 from distillery.objectives.build import build as build_objective
 from distillery.pipeline import fingerprint as code
+from distillery.pipeline.check import check
 from distillery.pipeline.job import Job
-from distillery.study.blocks import Method, Recipe
+from distillery.pipeline.planner import resolve
+from distillery.study.blocks import Cache, Method, Recipe
 from distillery.tasks.classification import training
+from distillery.tasks.classification.cache import _planned
 from distillery.tasks.classification.training import ClassTraining
 from distillery.teachers import replay
 from distillery.teachers.replay import (
@@ -237,6 +241,20 @@ def test_the_budget_is_known_beforehand() -> None:
     """ImageNet: 2.57 GB an epoch in 16 bits, 5.12 GB in float32."""
     assert size_in_bytes(1_281_167, 1000, "float32", 100) == 100 * 1_281_167 * 4000
     assert size_in_bytes(1_281_167, 1000, "int16", 1) == 1_281_167 * 2008
+
+
+def test_the_budget_counts_the_numbers_of_float64(data: PhotoSet, teacher: Network) -> None:
+    """A table for students in float64 holds numbers of 8 bytes, in a budget that 4 would keep."""
+    values = {"augmentation": {}, "epochs": 3}
+    size, why = _planned(teacher, data, Cache(), values)
+    assert (size, why) == (size_in_bytes(24, 2, "float32", 3), "")
+    budget = Cache(budget_gb=1.5 * size / 1e9)
+    assert _planned(teacher, data, budget, values) == (size, "")
+    size, why = _planned(teacher, data, budget, values | {"students_in": "float64"})
+    assert size == size_in_bytes(24, 2, "float64", 3) and why.endswith("over cache.budget_gb")
+    content = STUDY | {"data": {"source": "streamed_cifar100"}}
+    content["methods"] = {"kd": {"objective": "kd", "recipe": {"precision": "float64"}}}
+    assert [job.values["students_in"] for job in resolve(check(content)) if job.stage == "cache"] == ["float64"]
 
 
 # --- made in pieces

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import os
@@ -102,6 +103,21 @@ def test_a_table_in_bfloat16_differs_by_what_is_recorded(photos: Dataset, teache
     assert 0 < found["mean"] < found["largest"] <= gap.max().item() * 1.5
     assert gap.mean().item() / 2 < found["mean"] < gap.mean().item() * 2
     assert effect(teacher, few, views, Cache(), count=8) == {"largest": 0.0, "mean": 0.0, "top1_changed": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "said"),
+    [(float("nan"), "float32", "not a finite number"), (1e5, "float16", "too large for float16: say `cache.dtype: fl")],
+)
+def test_what_the_table_cannot_hold_is_refused(
+    photos: Dataset, teacher: Network, tmp_path: Path, value: float, dtype: str, said: str
+) -> None:
+    network = copy.deepcopy(teacher)
+    with torch.no_grad():
+        network.head.bias[3] = value
+    with pytest.raises(DistilleryError, match=said):
+        build(network, photos, Views(0, False, 32), Cache(dtype=dtype), tmp_path / "table.bin", "key")
+    assert not (tmp_path / "table.bin").exists()
 
 
 def test_the_precision_is_part_of_an_identity_only_where_it_acts() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
 
@@ -33,8 +33,8 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-    idle: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = MappingProxyType({})
-    """Keys that have no effect with some values of another key: that key and its values, by name."""
+    idle: ClassVar[Mapping[str, tuple[dict[str, Any], ...]]] = MappingProxyType({})
+    """Keys that have no effect beside some values of other keys: these, by name; several such cases one by one."""
 
     @classmethod
     def read(cls, values: dict[str, Any], where: str = "") -> Self:
@@ -46,20 +46,20 @@ class Config(BaseModel):
             raise Problems(explain(cls, error, values, where)) from None
         except TypeError as error:  # a date, for instance
             raise Problems([f"{where}{error}: give numbers, text, lists or mappings"]) from None
-        if lost := found._lost(where):
+        if lost := [f"{key}: has no effect with {why}: leave it out" for key, why in found._without_effect(where)]:
             raise Problems(lost)
         return found
 
-    def _lost(self, where: str) -> list[str]:
-        """Keys that say something and have no effect, those of nested blocks too; one sentence each."""
-        fields = type(self).model_fields
-        lost = [
-            f"{where}{key}: has no effect with {other}: {json.dumps(getattr(self, other))}: leave it out"
-            for key, (other, when) in self.idle.items()
-            if getattr(self, other) in when and getattr(self, key) != fields[key].default
-        ]
-        nested = [(key, value) for key, value in self if isinstance(value, Config)]
-        return lost + [sentence for key, value in nested for sentence in value._lost(f"{where}{key}.")]
+    def _without_effect(self, where: str) -> Iterator[tuple[str, str]]:
+        """Keys that were said in vain, those of nested blocks too, and what beside."""
+        for key, cases in self.idle.items():
+            held = [case for case in cases if all(getattr(self, other) == value for other, value in case.items())]
+            if held and getattr(self, key) != type(self).model_fields[key].default:
+                beside = held[0].items()
+                yield f"{where}{key}", " and ".join(f"{other}: {json.dumps(value)}" for other, value in beside)
+        for key, value in self:
+            if isinstance(value, Config):
+                yield from value._without_effect(f"{where}{key}.")
 
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -80,7 +80,7 @@ def see(network: Network, own: Preprocessing | None, mean: Sequence[float], std:
     return network if own is None else Seeing(network, own, mean, std)
 
 
-@lru_cache(maxsize=16)
+@cache  # without bound: captured graphs read these very tensors
 def _constants(
     gain: tuple[float, ...], offset: tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:

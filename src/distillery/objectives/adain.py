@@ -13,6 +13,7 @@ logits of the projected student map are matched to its own.
 from __future__ import annotations
 
 import copy
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -66,6 +67,8 @@ class AdaIN(Objective):
     needs = frozenset({"maps", "logits"})
 
     class Config(Objective.Config):
+        idle = MappingProxyType({"stages": ({"adain_weight": 0, "l2_weight": 0},)})
+
         adain_weight: Weight = 1.0
         l2_weight: Weight = 0.0
         """Of the plain gap of means and deviations, which the paper finds weaker."""

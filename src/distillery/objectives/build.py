@@ -37,7 +37,7 @@ class Partner(Objective.Config):
     """Factor of all distillation terms of the partner."""
 
 
-class _Combined(Objective):
+class Combined(Objective):
     """An objective with partners: the distillation terms of the partners are added, the supervised term counts once."""
 
     def __init__(self, context: Context, main: Objective, partners: dict[str, tuple[float, Objective]]) -> None:
@@ -53,6 +53,12 @@ class _Combined(Objective):
 
     def named_partners(self) -> list[tuple[str, Objective]]:
         return [(name, cast(Objective, partner)) for name, partner in self.partners.items()]
+
+    def shown(self, inputs: Any, targets: Any) -> Any:
+        return self.main.shown(inputs, targets)
+
+    def then(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        return self.main.then(batch)
 
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         return self.main.supervised(batch)
@@ -189,7 +195,7 @@ class Loss:
         plugins: list[Plugin] = [transform for _, _, transform in sorted(transforms, key=lambda found: found[:2])]
         for objective in (main, *(partner for _, partner in partners.values())):
             objective.plugins = nn.ModuleList(plugins)
-        objective = _Combined(context, main, partners) if partners else main
+        objective = Combined(context, main, partners) if partners else main
         objective.selector = selector
         return objective
 

@@ -63,7 +63,7 @@ class CLKD(Objective):
     """
 
     class Config(Objective.Config):
-        idle = MappingProxyType({"form": ("correlation_weight", (0,))})
+        idle = MappingProxyType({"form": ({"correlation_weight": 0},), "class_weight": ({"kd_weight": 0},)})
 
         ce_weight: Weight = 0.1
         kd_weight: Weight = 0.5

@@ -32,7 +32,7 @@ class DeiT(Objective):
     needs = frozenset({"logits", "distilled"})
 
     class Config(Objective.Config):
-        idle = MappingProxyType({"temperature": ("kind", ("hard",)), "mean": ("kind", ("hard",))})
+        idle = MappingProxyType({"temperature": ({"kind": "hard"},), "mean": ({"kind": "hard"},)})
 
         kind: Literal["hard", "soft"] = "hard"
         """What the distillation head learns: the teacher's arg-max, or its distribution."""

@@ -16,6 +16,7 @@ formulas below are this project's declared design:
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -98,6 +99,8 @@ class Ensemble(Objective):
     unlabelled = True
 
     class Config(Objective.Config):
+        idle = MappingProxyType({"correctness": ({"weighting": False, "scaling": False},)})
+
         temperature: Positive = 4.0
         ce_weight: Weight = 0.1
         kd_weight: Weight = 0.9

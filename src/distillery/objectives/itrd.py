@@ -56,7 +56,7 @@ class ITRD(Objective):
     needs = frozenset({"pooled"})
 
     class Config(Objective.Config):
-        idle = MappingProxyType({"alpha": ("lambda_corr", (0,))})
+        idle = MappingProxyType({"alpha": ({"lambda_corr": 0},)})
 
         alpha: Positive = 1.01
         """Of the correlation term; 1.5 for pairs of two families."""

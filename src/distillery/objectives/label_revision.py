@@ -51,6 +51,8 @@ class LabelRevision(Objective):
     )
 
     class Config(Objective.Config):
+        idle = MappingProxyType({"eta": ({"lambda2": 0},)})
+
         eta: Eta = 0.8
         lambda1: Weight = 4.0
         """Of the squared gap of the logits, where the teacher is right."""

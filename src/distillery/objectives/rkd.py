@@ -8,6 +8,8 @@ angles need anyway, so those of duplicate rows are exact. Two equal student rows
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,6 +62,8 @@ class RKD(Objective):
     needs = frozenset({"pooled"})
 
     class Config(Objective.Config):
+        idle = MappingProxyType(dict.fromkeys(("squared", "eps"), ({"distance_weight": 0},)))
+
         feat_weight: Weight = 1.0
         """Of both terms together."""
         distance_weight: Weight = 25.0

@@ -46,7 +46,13 @@ class RLD(Objective):
     """
 
     class Config(Objective.Config):
-        idle = MappingProxyType({"alpha_temperature": ("same_temperature", (True,))})
+        idle = MappingProxyType(
+            {
+                "temperature": ({"beta": 0, "same_temperature": False},),
+                "alpha_temperature": ({"same_temperature": True}, {"alpha": 0}),
+                "same_temperature": ({"alpha": 0},),
+            }
+        )
 
         temperature: Positive = 4.0
         alpha_temperature: Positive = 1.0

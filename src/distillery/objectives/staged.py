@@ -18,6 +18,8 @@ design, for any network with stages:
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -58,6 +60,14 @@ class Staged(Objective):
     needs = frozenset({"logits", "maps"})
 
     class Config(Objective.Config):
+        idle = MappingProxyType(
+            {
+                "temperature": ({"kd_weight": 0},),
+                "tau": ({"distribution_weight": 0},),
+                "pseudo_labels": ({"ce_weight": 0},),
+            }
+        )
+
         ce_weight: Weight = 0.1
         kd_weight: Weight = 0.9
         """Of the gap between the logits."""

@@ -83,7 +83,8 @@ class VkD(Objective):
 
     class Config(Objective.Config):
         idle = MappingProxyType(
-            {"temperature": ("kd_weight", (0,)), "normalise": ("feat_weight", (0,)), "beta": ("feat_weight", (0,))}
+            {"temperature": ({"kd_weight": 0},)}
+            | dict.fromkeys(("normalise", "orthogonal_map", "beta"), ({"feat_weight": 0},))
         )
 
         feat_weight: Weight = 1.0

@@ -14,6 +14,7 @@ one; `as_released`, torch's own parametrisation, an ablation that trains without
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal, cast
 
 import torch
@@ -72,6 +73,11 @@ class VkDTokens(Objective):
     needs = frozenset({"logits", "maps", "tokens", "distilled"})
 
     class Config(Objective.Config):
+        idle = MappingProxyType(
+            {"temperature": ({"kd_weight": 0},)}
+            | dict.fromkeys(("projector", "bias", "normalise", "beta", "stages"), ({"feat_weight": 0},))
+        )
+
         feat_weight: Weight = 1.0
         """Of the feature term, a mean over the pairs."""
         kd_weight: Weight = 1.0

@@ -18,7 +18,7 @@ from distillery.objectives import OBJECTIVES
 from distillery.objectives.plugins import PLUGINS
 from distillery.records.io import DistilleryError
 from distillery.registry import Registry
-from distillery.study.blocks import Method, Recipe
+from distillery.study.blocks import Cache, Method, Recipe
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.task import task_of
@@ -110,6 +110,9 @@ def _for_pairs(study: Study) -> Iterable[str]:
                 Method.model_validate({"objective": method.objective} | block)
             except ValidationError as error:
                 yield from (f"methods.{name}.pairs.{pair}.{said}" for said in explain(Method, error, block))
+            for key in ("label", "pairs"):
+                if key in block:
+                    yield f"methods.{name}.pairs.{pair}.{key}: has no effect: it is the method's: leave it out here"
 
 
 def _names(study: Study) -> Iterable[str]:
@@ -132,6 +135,9 @@ def _names(study: Study) -> Iterable[str]:
         for teacher in pair.teachers:
             if teacher not in study.teachers:
                 yield f"pairs.{name}.teacher: unknown teacher {teacher!r}: {nearest(teacher, study.teachers)}"
+    unused = [k for k in ("precision", "dtype", "pooled") if getattr(study.cache, k) != getattr(Cache(), k)]
+    if not study.cache.enabled:
+        yield from (f"cache.{key}: has no effect with enabled: false: leave it out" for key in unused)
     baseline = study.tables.baseline
     if baseline is not None and baseline not in study.methods:
         yield f"tables.baseline: unknown method {baseline!r}: {nearest(baseline, study.methods)}"
@@ -213,15 +219,16 @@ def _methods(study: Study) -> Iterable[str]:
 
 
 def _recipes(study: Study) -> Iterable[str]:
-    overrides = {f"teachers.{n}.recipe": [t.recipe] for n, t in study.teachers.items() if t.source != "student"}
+    overrides = [(f"teachers.{n}.recipe", [t.recipe]) for n, t in study.teachers.items() if t.source != "student"]
     for p, pair in study.pairs.items():
-        overrides[f"pairs.{p}.recipe"] = [pair.recipe]
+        overrides.append((f"pairs.{p}.recipe", [pair.recipe]))
         for m, method in study.methods.items():
             here = f"methods.{m}.pairs.{p}.recipe" if p in method.pairs else f"methods.{m}.recipe"
-            overrides[here] = [pair.recipe, method.for_pair(p).recipe]
+            overrides.append((here, [pair.recipe, *method.recipes(p)]))
     everywhere = study.recipe.contradictions()
-    for where, blocks in overrides.items():
-        unknown = [key for block in blocks[-1:] for key in block if key not in Recipe.model_fields]
+    for where, blocks in overrides:
+        own = blocks[1:] if where.startswith("methods.") else blocks
+        unknown = [key for block in own for key in block if key not in Recipe.model_fields]
         yield from (f"{where}: unknown key {k!r}: {nearest(k, Recipe.model_fields)}" for k in unknown)
         known = [{k: v for k, v in block.items() if k in Recipe.model_fields} for block in blocks]
         try:

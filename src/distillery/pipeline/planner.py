@@ -150,6 +150,8 @@ def resolve(study: Study) -> Plan:
         values |= study.cache.model_dump(include={"enabled", "dtype", "pooled", "precision"})
         if source.streamed:
             values["epochs"] = study.recipe.epochs  # of which a replay table holds the views
+            if any(study.recipe_for(p, m).precision == "float64" for p in study.pairs for m in study.methods):
+                values["students_in"] = "float64"  # and so does the table
         outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
         add("cache", (name,), values, reads=arrays | {"weights": at.teacher(name)}, outputs=outputs)
     for name, pair in study.pairs.items():

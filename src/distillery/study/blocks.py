@@ -199,6 +199,8 @@ class Recipe(Block):
         if self.ema and not self.ema.warmup:
             unused = [k for k in ("warmup_gamma", "warmup_power") if getattr(self.ema, k) != getattr(Ema(), k)]
             found += [f"ema.{k}: has no effect without warmup" for k in unused]
+        if self.ema and self.ema.decay == 0:
+            found.append("ema.decay: 0 averages nothing: say `ema: null`")
         return found
 
     def _idle_augmentations(self) -> list[str]:
@@ -281,11 +283,13 @@ class Method(Block):
         return dict(self.model_extra or {})
 
     def for_pair(self, pair: str) -> Method:
-        """Return the method with its settings for one pair filled in; recipes are merged key by key."""
-        settings = self.pairs.get(pair, {})
-        recipe = overridden(self.recipe, settings.get("recipe", {}))
-        merged = self.model_dump() | settings | {"recipe": recipe, "pairs": {}}
+        """Return the method with its settings for one pair filled in, but the recipe (see `recipes`)."""
+        merged = self.model_dump() | self.pairs.get(pair, {}) | {"recipe": {}, "pairs": {}}
         return Method.model_validate(merged)
+
+    def recipes(self, pair: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the method and its block for a pair override of the recipe, one after the other."""
+        return self.recipe, self.pairs.get(pair, {}).get("recipe", {})
 
 
 class Cache(Block):

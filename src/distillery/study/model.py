@@ -156,7 +156,7 @@ class Study(Block):
 
     def recipe_for(self, pair: str, method: str) -> Recipe:
         """The student's recipe: study, then pair, then method, then the method's block for this pair."""
-        return self.recipe.updated(self.pairs[pair].recipe, self.methods[method].for_pair(pair).recipe)
+        return self.recipe.updated(self.pairs[pair].recipe, *self.methods[method].recipes(pair))
 
     def label(self, method: str) -> str:
         """A method's label on one line, without control characters: they would end a table's row or spoil a figure."""

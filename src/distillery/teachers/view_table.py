@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distillery.data.dataset import Dataset
@@ -131,7 +132,7 @@ def build(
             index = torch.arange(start, min(start + block, count), device=images.device)
             batch = views.take(padded, index.repeat_interleave(views.count), every.repeat(len(index)))
             values = _values(network, data.normalise(batch).contiguous(memory_format=layout), cache)
-            table[start * views.count : start * views.count + len(values)] = values.cpu().numpy()
+            table[start * views.count : start * views.count + len(values)] = stored(values, cache)
             since += len(values)
             if since >= FLUSH_ROWS:
                 table.flush()
@@ -158,6 +159,17 @@ def build(
         "num_classes": data.num_classes,
         "teacher_forwards": count * views.count,
     }
+
+
+def stored(values: Tensor, cache: Cache) -> NDArray[Any]:
+    """Float32 rows in the table's type. Raises DistilleryError if a number is not finite, or not in that type."""
+    if not values.isfinite().all():
+        raise DistilleryError("a teacher's output is not a finite number: look at its weights and its precision")
+    with np.errstate(over="ignore"):
+        rows = values.cpu().numpy().astype(cache.dtype)
+    if not np.isfinite(rows).all():
+        raise DistilleryError(f"a teacher's output is too large for {cache.dtype}: say `cache.dtype: float32`")
+    return rows
 
 
 def _values(network: Network, images: Tensor, cache: Cache) -> Tensor:

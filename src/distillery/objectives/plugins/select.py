@@ -34,14 +34,17 @@ def confidence(logits: Tensor) -> Tensor:
 
 
 def residual(logits: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's cross-entropy by its logits, p - onehot. (N, C) in and out."""
-    p = logits.softmax(dim=1)
+    """Gradient of each image's cross-entropy by its logits, p - onehot. (N, C) in, (N, C) float64 out.
+
+    Where a teacher is sure of the label, p - 1 would be mere rounding in float32.
+    """
+    p = logits.double().softmax(dim=1)
     return p.scatter_add(1, labels.unsqueeze(1), -torch.ones_like(p[:, :1]))
 
 
 def gradient_norm(logits: Tensor, pooled: Tensor, labels: Tensor) -> Tensor:
     """Norm of each image's cross-entropy gradient by the last layer, weight and bias. (N, C), (N, d) in, (N,) out."""
-    return residual(logits, labels).norm(dim=1) * (pooled.square().sum(dim=1) + 1).sqrt()
+    return residual(logits, labels).norm(dim=1) * (pooled.double().square().sum(dim=1) + 1).sqrt()
 
 
 def influence(logits: Tensor, pooled: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
@@ -53,7 +56,7 @@ def influence(logits: Tensor, pooled: Tensor, labels: Tensor, seed: int = 0) -> 
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
     errors = residual(logits, labels)
-    inputs = F.pad(pooled, (0, 1), value=1.0)  # the 1 is the bias
+    inputs = F.pad(pooled.double(), (0, 1), value=1.0)  # the 1 is the bias
     scores = torch.empty_like(errors[:, 0])
     half = len(order) // 2
     for part, held_out in ((order[:half], order[half:]), (order[half:], order[:half])):
@@ -80,11 +83,13 @@ class Select(Selector):
     """
 
     class Config(Selector.Config):
-        idle = MappingProxyType({"seed": ("score", ("margin", "confidence", "loss", "gradient"))})
+        idle = MappingProxyType(
+            {"seed": tuple({"score": score} for score in ("margin", "confidence", "loss", "gradient"))}
+        )
 
         score: Literal["margin", "confidence", "loss", "gradient", "influence"] = "margin"
-        fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-        """Of the training images, the ones that are distilled."""
+        fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+        """Of the training images, the ones that are distilled: fewer than all."""
         keep: Literal["highest", "lowest"] = "highest"
         seed: int = 0
         """Of the halves that `influence` holds out."""

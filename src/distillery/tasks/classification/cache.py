@@ -63,7 +63,7 @@ def _planned(network: Network, data: Pictured, cache: Cache, values: dict[str, A
     if isinstance(data, Dataset):
         size = size_in_bytes(len(data.train_images), _views(data, augmentation).count, width, cache)
     else:
-        kind: Kind = "int16" if cache.dtype == "int16" else "float32"
+        kind: Kind = "int16" if cache.dtype == "int16" else values.get("students_in", "float32")
         size = replay.size_in_bytes(len(data.train), width, kind, values["epochs"])
     why = ""
     if isinstance(data, Dataset) and not augmentation.enumerable:

@@ -74,6 +74,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             yield f"{where}: augmentation.flip: mirrored, {study.data.source} show another class: say `flip: false`"
         if shape and recipe.augmentation.then:
             yield from _augments(where, recipe, shape)
+    if trial:
+        yield from _taps(study, trial)
     teachers: dict[str, Role] = {}
     for t in study.teachers:
         problems = list(_of_teacher(study, t, trial, teachers))
@@ -97,6 +99,8 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             yield from _smooths(here, recipe, method.objective, loss)
             if short := loss.main[0].too_short(loss.main[1], recipe.epochs):
                 yield f"{here}: {short}"
+            yield from _sees(here, recipe, loss, streamed)
+            yield from _disagrees(here, loss, len(pair.teachers), bool(study.data.hidden))
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
             elif trial:
@@ -158,6 +162,34 @@ def _of_teacher(study: Study, name: str, trial: Trial | None, roles: dict[str, R
             )
         if not problems and study.cache.pooled and trial.outputs(role, 1).pooled is None:
             yield f"cache.pooled: teacher {name} has no pooled features, so the view table cannot hold them"
+
+
+def _sees(here: str, recipe: Recipe, loss: Loss, streamed: bool) -> Iterator[str]:
+    """Whether there are views to draw by the seed that the recipe names."""
+    seen = recipe.augmentation
+    if seen.view_seed is not None and not (streamed or seen.pad or seen.flip or seen.then or "strong" in loss.needs):
+        yield f"{here}: augmentation.view_seed: has no effect: every image has one view: override it with null"
+
+
+def _disagrees(here: str, loss: Loss, teachers: int, hidden: bool) -> Iterator[str]:
+    """Whether what an ensemble was told to do without would have been done."""
+    said = [key for key in ("weighting", "disagreement") if getattr(loss.main[1], key, True) is False]
+    if "teachers" in loss.main[0].needs and teachers == 1:
+        yield from (f"{here}: {key}: has no effect with one teacher: leave it out" for key in said)
+    elif "teachers" in loss.main[0].needs and "disagreement" in said and not hidden:
+        yield f"{here}: disagreement: has no effect: every image has its label (data.labelled): leave it out"
+
+
+def _taps(study: Study, trial: Trial) -> Iterator[str]:
+    """Whether some network that is trained computes otherwise where its taps before the activation are asked for."""
+    trained = {
+        study.teachers[t].architecture
+        for pair in study.pairs.values()
+        for t in pair.teachers
+        if study.teachers[t].source == "train" and study.recipe_for_teacher(t).tap_preacts
+    } | {pair.student for p, pair in study.pairs.items() for m in study.methods if study.recipe_for(p, m).tap_preacts}
+    if trained and not any(trial.trains_on(Role(a), ROWS) or trial.taps_twice(a) for a in trained):
+        yield "recipe.tap_preacts: has no effect: no network here passes a normalisation more often: leave it out"
 
 
 def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:

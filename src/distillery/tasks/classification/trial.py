@@ -18,7 +18,7 @@ from distillery.models.base import Network, Outputs, with_cams
 from distillery.models.drop_path import set_drop_path
 from distillery.models.seeing import see
 from distillery.objectives.base import Batch, Context, Objective, Transform
-from distillery.objectives.build import Loss
+from distillery.objectives.build import Combined, Loss
 from distillery.records.io import DistilleryError
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Method, Recipe
@@ -80,6 +80,18 @@ class Trial:
         network.eval()
         return ""
 
+    def taps_twice(self, architecture: str) -> bool:
+        """Whether more normalisations are passed in training if the taps before the activation are asked for."""
+        network, passed = copy.deepcopy(self.network(Role(architecture))).train(), list[int]()
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.register_forward_hook(lambda *_: passed.append(1))
+        with torch.no_grad():
+            network(self._images(ROWS))
+            without = len(passed)
+            network(self._images(ROWS), preacts=True)
+        return len(passed) > 2 * without
+
     def trains(self, where: str, role: Role, recipe: Recipe) -> Iterator[str]:
         """Whether the network takes these images, and whether it can be trained on the last batch."""
         if why := self.trains_on(role, ROWS):
@@ -133,9 +145,9 @@ class Trial:
             )
         context = self._context(student, names)
         objective = loss.build(context)
-        terms, acted = _rehearsed(objective, self._batch(student, names, loss.needs, soft, epoch))
-        if student not in names and not any(term.any() for term in terms.values()):  # alike, they would agree
-            yield f"every term of {method.objective} has weight 0"
+        batch = self._batch(student, names, loss.needs, soft, epoch)
+        terms, acted = _rehearsed(objective, batch)
+        yield from _without_terms(method, loss, objective, batch, terms)
         if soft and objective.selector is not None:
             yield (
                 "a data selection chooses images, and mixed images (mixup, cutmix) are two: override "
@@ -164,7 +176,8 @@ class Trial:
 
     def _batch(self, student: Role, teachers: tuple[Role, ...], needs: frozenset[str], soft: bool, epoch: int) -> Batch:
         strong = "strong" in needs
-        ours, theirs = self.outputs(student, ROWS), tuple(self.outputs(t, ROWS) for t in teachers)
+        theirs = tuple(self.outputs(t, ROWS) for t in teachers)
+        ours = (self._outputs if student in teachers else self.outputs)(student, ROWS)  # alike, they would agree
         index = torch.arange(ROWS)
         labels = index % self.shape.num_classes
         return Batch(
@@ -194,6 +207,25 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _without_terms(
+    method: Method, loss: Loss, objective: Objective, batch: Batch, terms: dict[str, Tensor]
+) -> Iterator[str]:
+    """Name the parts of an objective that add nothing: their weights are 0, or they distil nothing (partner `ce`)."""
+    if not any(term.any() for term in terms.values()):
+        yield f"every term of {method.objective} has weight 0"
+    elif isinstance(objective, Combined):
+        with torch.no_grad():
+            main = objective.main.distill(batch)
+            partners = zip(
+                loss.plus, (partner.distill(batch) for _, partner in objective.named_partners()), strict=True
+            )
+            if main and not any(term.any() for term in main.values()):
+                yield f"every term of {method.objective} has weight 0"
+            for name, added in partners:
+                if not any(term.any() for term in added.values()):
+                    yield f"plus.{name}: adds nothing: drop the entry, or give its terms a weight"
 
 
 def _are_terms(objective: Objective, supervised: Any, distilled: Any) -> None:

@@ -19,7 +19,7 @@ _HERE = "distillery.tasks.detection"
 class Attack(BaseConfig):
     """How adversarial twins of the training images are made, once for every teacher (IKD): DI-MI-FGSM."""
 
-    idle = MappingProxyType({"resize": ("diversity", (0,)), "momentum": ("steps", (1,))})
+    idle = MappingProxyType({"resize": ({"diversity": 0},), "momentum": ({"steps": 1},)})
 
     eps: Share = 8 / 255
     """Most that a pixel changes, of the widest range that a channel of the normalised image has."""

@@ -50,7 +50,7 @@ class Generation(Task):
     class Config(Task.Config):
         """Keys of the `task:` block besides `name`."""
 
-        idle = MappingProxyType({"fraction_seed": ("fraction", (1,))})
+        idle = MappingProxyType({"fraction_seed": ({"fraction": 1},)})
 
         fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
         """Of the training images; the others are withheld from everything that is trained. Drawn without replacement

@@ -57,7 +57,11 @@ class IKD(Detect):
         """Keys of a method's block."""
 
         idle = MappingProxyType(
-            {"fgd": ("host", ("mgd",)), "mgd": ("host", ("fgd",)), "temperature": ("gap", ("mse", "l1"))}
+            {
+                "fgd": ({"host": "mgd"},),
+                "mgd": ({"host": "fgd"},),
+                "temperature": ({"gap": "mse"}, {"gap": "l1"}),
+            }
         )
 
         host: Literal["fgd", "mgd"] = "fgd"

@@ -77,7 +77,7 @@ class GAN(Objective):
     class Config(Objective.Config):
         """Keys of a method's block."""
 
-        idle = MappingProxyType({"lecam_decay": ("lecam", (0,)), "lecam_start": ("lecam", (0,))})
+        idle = MappingProxyType(dict.fromkeys(("lecam_decay", "lecam_start"), ({"lecam": 0},)))
 
         ce_weight: Weight = 1.0
         """Of the hinge losses, which are here what the cross-entropy is for classes."""

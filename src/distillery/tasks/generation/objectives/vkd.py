@@ -61,10 +61,10 @@ class VkDGAN(GAN):
         idle = MappingProxyType(
             {
                 **GAN.Config.idle,
-                "normalise": ("feat_weight", (0,)),
-                "beta": ("feat_weight", (0,)),
-                "whitening": ("normalise", ("layer_norm", "standardise", "none")),
-                "eps": ("whitening", ("zca",)),
+                "normalise": ({"feat_weight": 0},),
+                "beta": ({"feat_weight": 0},),
+                "whitening": tuple({"normalise": other} for other in ("layer_norm", "standardise", "none")),
+                "eps": ({"whitening": "zca"},),
             }
         )
 

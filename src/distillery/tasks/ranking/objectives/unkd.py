@@ -63,7 +63,7 @@ class UnKD(RankingObjective):
     """
 
     class Config(RankingObjective.Config):
-        idle = MappingProxyType({"power": ("groups", (1,))})
+        idle = MappingProxyType({"power": ({"groups": 1},)})
 
         weight: Weight = 0.1
         """The README's 1.0 was for another data set, and spoils the student on CiteULike-t."""

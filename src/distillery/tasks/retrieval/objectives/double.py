@@ -57,7 +57,7 @@ class Double(RetrievalObjective):
     """L = ce_weight * one-versus-all with the labels + weight * double_loss."""
 
     class Config(RetrievalObjective.Config):
-        idle = MappingProxyType({"temperature": ("positives", ("labels",))})
+        idle = MappingProxyType({"temperature": ({"positives": "labels"},)})
 
         ce_weight: Weight = 0.0
         """Of the one-versus-all loss with the labels and all negatives."""
