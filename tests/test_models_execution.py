@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +12,7 @@ from models_examples import FAMILIES, example
 from torch import Tensor
 
 from distillery.models import build
-from distillery.models.layers import interleave, shuffle
+from distillery.models.layers import conv, interleave, shuffle
 
 
 @pytest.mark.slow
@@ -23,6 +26,44 @@ def test_channels_last_stays_channels_last(name: str) -> None:
     torch.testing.assert_close(got.logits, want.logits, rtol=1e-11, atol=1e-11)
     for tap in (*got.maps, *got.preacts):
         assert tap.is_contiguous(memory_format=torch.channels_last)
+
+
+# With torch's own convolution this aborts, or writes where nobody looks (uxlfoundation/oneDNN#6035).
+MANY_GRADIENTS = """
+import torch
+from distillery.models.layers import conv
+
+torch.set_num_threads(1)
+for inputs in (1, 2, 3, 4, 6, 8, 12):
+    layer = conv(inputs, 16, 1, stride=2).to(memory_format=torch.channels_last)
+    for size in [8] * 60 + [64] * 10:
+        layer.weight.grad = None
+        images = torch.randn(8, inputs, size, size).to(memory_format=torch.channels_last).requires_grad_()
+        given = torch.randn(8, 16, size // 2, size // 2)
+        layer(images).backward(given)
+        want = torch.einsum("nohw,nihw->oi", given.double(), images.detach()[:, :, ::2, ::2].double())
+        torch.testing.assert_close(layer.weight.grad[:, :, 0, 0].double(), want, rtol=1e-4, atol=1e-4)
+"""
+
+
+def test_gradients_of_narrow_shortcuts_stay_within_their_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", MANY_GRADIENTS], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_narrow_shortcuts_are_strided_convolutions() -> None:
+    narrow, images = conv(4, 6, 1, stride=2).double(), torch.randn(3, 4, 7, 5, dtype=torch.float64, requires_grad=True)
+    usual = torch.nn.Conv2d(4, 6, 1, stride=2, bias=False).double()
+    usual.load_state_dict(narrow.state_dict())
+    given = torch.randn_like(want := usual(images))
+    torch.testing.assert_close(narrow(images), want)
+    for mine, theirs in zip(
+        torch.autograd.grad(narrow(images), [images, narrow.weight], given),
+        torch.autograd.grad(want, [images, usual.weight], given),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+    assert type(conv(16, 32, 1, stride=2)) is torch.nn.Conv2d, "networks of the papers are as they were"
 
 
 @pytest.mark.slow

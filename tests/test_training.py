@@ -309,6 +309,14 @@ def test_not_a_number_stops_the_run_with_a_sentence(digits: Dataset) -> None:
         fit(trainee, digits.loader(SHORT), None, SHORT, 0)
 
 
+def test_a_convolution_that_torch_would_write_beyond_memory_for_is_refused(digits: Dataset) -> None:
+    trainee = assemble("resnet8_w2", Method(objective="ce"), digits, [], 0)
+    trainee.student.layer2[0].downsample[0] = torch.nn.Conv2d(2, 4, 1, stride=2, bias=False)  # type: ignore[index, union-attr]
+    last = SHORT.updated({"channels_last": True})
+    with pytest.raises(DistilleryError, match=r"layer2.0.downsample.0 is .* over fewer than 16 .*channels_last: false"):
+        fit(trainee, digits.loader(last), None, last, 0)
+
+
 def test_history_and_seeds(digits: Dataset) -> None:
     """The student's first weights depend on the seed alone; the history holds what the tables need."""
     first, second = (assemble("resnet8_w2", m, digits, [], 5).student for m in (Method(objective="ce"), KD))

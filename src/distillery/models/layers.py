@@ -7,9 +7,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+NARROW = 16  # channels: below it oneDNN may write beyond its memory (see Skipping)
+
+
+class Skipping(nn.Conv2d):
+    """A 1x1 convolution with a stride that first takes the pixels which count, then multiplies: the same sums.
+
+    For few channels on a CPU: oneDNN 3.12, which torch 2.14 and 2.15 have, skips the pixels itself in the gradient of
+    the weights, and where channels lie last writes beyond its memory (uxlfoundation/oneDNN#6035).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        down, across = self.stride
+        return F.conv2d(input[:, :, ::down, ::across], self.weight, self.bias)
+
+
 def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A size x size convolution without bias that keeps the map's size at stride 1."""
-    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+    kind = Skipping if size == 1 and stride > 1 and groups == 1 and inputs < NARROW else nn.Conv2d
+    return kind(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+
+
+def overrunning(network: nn.Module) -> list[str]:
+    """Names of the convolutions in whose gradients oneDNN may write beyond its memory, on a CPU with channels last."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and not isinstance(module, Skipping)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels // module.groups < NARROW
+    ]
 
 
 def init_convolutions(network: nn.Module) -> None:

@@ -21,6 +21,7 @@ from distillery.data.precision import dtype_of, memory_format
 from distillery.data.views import seed_for
 from distillery.models.base import Outputs
 from distillery.models.drop_path import set_drop_path
+from distillery.models.layers import NARROW, overrunning
 from distillery.records.io import DistilleryError
 from distillery.records.leaving import SAID, Stopped
 from distillery.study.blocks import Recipe
@@ -80,6 +81,12 @@ def fitting(
 ) -> Generator[None, None, History]:
     """`fit` step by step: yields after each, so that several students can be trained in turn (see together.py)."""
     device, student, objective = loader.device, trainee.student, trainee.objective
+    by_onednn = device.type == "cpu" and recipe.channels_last and recipe.precision != "float64"
+    if by_onednn and (found := overrunning(student) + overrunning(objective)):
+        raise DistilleryError(
+            f"{found[0]} is a 1x1 convolution with a stride over fewer than {NARROW} channels, in whose gradient torch "
+            "writes beyond its memory on a CPU (uxlfoundation/oneDNN#6035): say `recipe.channels_last: false`"
+        )
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
     share_norms(student, ranks)
