@@ -33,7 +33,7 @@ def identities(made: Synthetic) -> list[str]:
 
 def test_what_one_node_began_another_continues(synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
     here = identities(synthetic)
-    monkeypatch.setattr(environment, "_cpu_model", lambda: "another processor")
+    monkeypatch.setattr(environment, "_told_of_cpu", lambda what: "another processor with avx512f")
     monkeypatch.setattr(os, "cpu_count", lambda: 999)
     monkeypatch.setattr(platform, "platform", lambda: "the next kernel")
     assert identities(synthetic) == here

@@ -42,7 +42,7 @@ for inputs in (1, 2, 3, 4, 6, 8, 12):
         given = torch.randn(8, 16, size // 2, size // 2)
         layer(images).backward(given)
         want = torch.einsum("nohw,nihw->oi", given.double(), images.detach()[:, :, ::2, ::2].double())
-        torch.testing.assert_close(layer.weight.grad[:, :, 0, 0].double(), want, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(layer.weight.grad[:, :, 0, 0].double(), want, rtol=1e-3, atol=1e-2)
 """
 
 

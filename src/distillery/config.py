@@ -55,8 +55,7 @@ class Config(BaseModel):
         for key, cases in self.idle.items():
             held = [case for case in cases if all(getattr(self, other) == value for other, value in case.items())]
             if held and getattr(self, key) != type(self).model_fields[key].default:
-                beside = held[0].items()
-                yield f"{where}{key}", " and ".join(f"{other}: {json.dumps(value)}" for other, value in beside)
+                yield f"{where}{key}", " and ".join(f"{other}: {json.dumps(getattr(self, other))}" for other in held[0])
         for key, value in self:
             if isinstance(value, Config):
                 yield from value._without_effect(f"{where}{key}.")

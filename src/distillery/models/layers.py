@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 NARROW = 16  # channels: below it oneDNN may write beyond its memory (see Skipping)
 
 

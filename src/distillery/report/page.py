@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from distillery.errors import DistilleryError
 from distillery.report.figures import FIGURES, PICTURES
@@ -76,7 +75,7 @@ def _engine() -> Environment:
 
 
 class _Image(NamedTuple):
-    address: Markup
+    address: str  # nothing in it means anything in HTML
     width: int  # pixels, at its natural size
 
 
@@ -84,8 +83,7 @@ def _image(path: Path) -> _Image:
     """A figure as an address, so that the identifiers of several SVGs cannot meet."""
     svg = path.read_text(encoding="utf-8")
     [points] = re.findall(r'<svg[^>]*? width="([\d.]+)pt"', svg[:2000])
-    address = Markup("data:image/svg+xml," + quote(_squeezed(svg), safe=PLAIN))  # nothing in it means anything in HTML
-    return _Image(address, round(float(points) * 4 / 3))
+    return _Image("data:image/svg+xml," + quote(_squeezed(svg), safe=PLAIN), round(float(points) * 4 / 3))
 
 
 def _squeezed(svg: str) -> str:

@@ -82,10 +82,10 @@ def fitting(
     """`fit` step by step: yields after each, so that several students can be trained in turn (see together.py)."""
     device, student, objective = loader.device, trainee.student, trainee.objective
     by_onednn = device.type == "cpu" and recipe.channels_last and recipe.precision != "float64"
-    if by_onednn and (found := overrunning(student) + overrunning(objective)):
+    if by_onednn and (unsound := overrunning(student) + overrunning(objective)):
         raise DistilleryError(
-            f"{found[0]} is a 1x1 convolution with a stride over fewer than {NARROW} channels, in whose gradient torch "
-            "writes beyond its memory on a CPU (uxlfoundation/oneDNN#6035): say `recipe.channels_last: false`"
+            f"{unsound[0]} is a 1x1 convolution with a stride over fewer than {NARROW} channels, in whose gradient "
+            "torch writes beyond its memory on a CPU (uxlfoundation/oneDNN#6035): say `recipe.channels_last: false`"
         )
     student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
     objective.to(device, dtype_of(recipe))
