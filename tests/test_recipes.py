@@ -335,7 +335,6 @@ REFUSED: dict[str, dict[str, Any]] = {
         "schedule": {"name": "steps", "per": "step", "milestones": [3]}
     },
     "schedule.milestones: 30 is beyond the last epoch, 20": {"schedule": {"name": "steps", "milestones": [30]}},
-    "milestones: 20 is at the end of the last epoch, 20": {"milestones": [12, 20]},
     "lr_decay: has no effect without milestones": {"milestones": [], "lr_decay": 0.5},
     "ema.decay: 0 averages nothing: say `ema: null`": {"ema": {"decay": 0}},
     "optimizer.nesterov: needs a momentum": {"optimizer": {"name": "sgd", "momentum": 0, "nesterov": True}},

@@ -25,9 +25,8 @@ class Steps(Schedule):
     def contradictions(self) -> Iterator[tuple[str, str]]:
         yield from super().contradictions()
         milestones = self.config.milestones
-        if late := [m for m in milestones if m >= self.recipe.epochs]:
-            last = self.recipe.epochs
-            yield "milestones", f"{late[0]} is {'beyond' if late[0] > last else 'at the end of'} the last epoch, {last}"
+        if late := [m for m in milestones if m > self.recipe.epochs]:
+            yield "milestones", f"{late[0]} is beyond the last epoch, {self.recipe.epochs}"
         if not milestones and self.config.lr_decay != Steps.Config().lr_decay:
             yield "lr_decay", "has no effect without milestones"
         if list(milestones) != sorted({*milestones}) or any(m < 1 for m in milestones):
