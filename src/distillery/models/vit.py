@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -175,7 +175,7 @@ def positions(embedding: Tensor, side: int, grid: tuple[int, int], extra: int = 
     return torch.cat([embedding[:, :extra], matrix @ embedding[:, extra:]], 1)
 
 
-@lru_cache(maxsize=16)
+@cache  # without bound: captured graphs read these
 def _resampling(side: int, grid: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """(grid[0] * grid[1], side * side): what a bicubic interpolation multiplies by.
 
