@@ -110,7 +110,11 @@ class Net(nn.Module):
 
 
 class Odd(Net):
-    std = (1, 2)
+    std = (0.5, 0.5)
+
+
+class Levels(Net):
+    std = (60.0,)
 """
 
 
@@ -395,7 +399,11 @@ def test_what_is_wrong_with_weights(place: Path) -> None:
         ),
         (
             {"architecture": "mine.py:Odd", **fetch, "weights": "w.pt"},
-            "mean and std need a value for each channel, not 1 and 2",
+            "mine.py:Odd: mean and std need a value for each channel, not 1 and 2",
+        ),
+        (
+            {"architecture": "mine.py:Levels", **fetch, "weights": "w.pt"},
+            "mine.py:Levels: std.0: less than or equal to 1, not 60.0",
         ),
     ):
         assert said in refused(teacher), teacher

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from distillery.errors import DistilleryError
-from distillery.errors.words import nearest
+from distillery.errors.words import explain, nearest
 from distillery.models import NETWORKS
 from distillery.models.foreign import import_timm
 from distillery.records.preprocessing import Preprocessing
@@ -140,14 +142,11 @@ def _of_attributes(architecture: str, kind: Any) -> Preprocessing | None:
     said = {key: getattr(kind, key, None) for key in Preprocessing.model_fields}
     if said["mean"] is None and said["std"] is None:
         return None
+    given = {key: value for key, value in said.items() if value is not None}
     try:
-        return Preprocessing.model_validate({key: value for key, value in said.items() if value is not None})
-    except ValueError as error:
-        raise DistilleryError(f"{architecture}: its mean, std, size, interpolation: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        return Preprocessing.model_validate(given)
+    except ValidationError as error:
+        raise DistilleryError("\n".join(explain(Preprocessing, error, given, f"{architecture}: "))) from None
 
 
 def _known(interpolation: str) -> Any:
