@@ -92,7 +92,7 @@ class _Meaning(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """What a class says of the origin of its formula: a word in tables, whose job is told it."""
-        node.body = [statement for statement in node.body if ast.unparse(statement) not in _ORIGINS]
+        node.body = [s for s in node.body if not (isinstance(s, ast.Assign) and ast.unparse(s) in _ORIGINS)]
         return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
