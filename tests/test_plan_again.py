@@ -38,6 +38,7 @@ from distillery.api import Objective
 from helper import SCALE
 
 WEIGHTS = json.loads(Path(__file__).with_name("weights.json").read_text())
+PRIOR = float(Path("data/prior.csv").read_text())
 
 
 class Mine(Objective):
@@ -51,6 +52,7 @@ FILES = {
     "method.py": METHOD,
     "helper.py": "SCALE = 1.0\n",
     "weights.json": '{"w": 1.0}',
+    "data/prior.csv": "1.0",
     "own/__init__.py": "",
     "own/losses/__init__.py": "",
     "own/losses/parts.py": "from distillery.objectives.kd import KD\n\nWEIGHT = 1.0\n",
@@ -102,6 +104,8 @@ def test_every_edit_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     edit("params.yaml", "{sp: {}, at: {}}", "{at: {}, sp: {}}")
     assert due() == cell("plus") | {"tables.json"}
     edit("weights.json", "1.0", "2.0")
+    assert due() == cell("mine")
+    edit("data/prior.csv", "1.0", "2.0")
     assert due() == cell("mine")
     edit("helper.py", "1.0", "2.0")
     assert due() == cell("mine")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from distillery.objectives.basis import BASES
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 API = "distillery.api"
 PACKAGE = Path(distillery.__file__).parent
-DATA = (".json", ".html", ".mplstyle", ".yaml")  # files that a module names in a string
+DATA = (".json", ".html", ".mplstyle", ".yaml")  # files that a module of this package names in a string
 _ORIGINS = {f"basis = {word!r}" for word in BASES}
 
 
@@ -41,9 +42,10 @@ def parsed(path: Path, name: str) -> tuple[str, frozenset[str], list[Path]]:
             else:
                 imported |= {base} | {f"{base}.{name}" for name in names}
     digest, read = hashlib.sha256(_text(tree).encode()), list[Path]()
+    named = _named if path.is_relative_to(PACKAGE) else _named_by_user
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(DATA):
-            read += _named(path, node.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            read += named(path, node.value)
     for file in read:
         digest.update(file.read_bytes())
     return digest.hexdigest(), frozenset(imported), read
@@ -61,11 +63,17 @@ def _text(node: Any) -> str:
 
 def _named(module: Path, name: str) -> list[Path]:
     """The files that a string in a module names: one beside it, or those of a pattern of paths in this package."""
-    if "/" not in name:
-        found = [module.with_name(name)]
-    else:
-        found = sorted(PACKAGE.glob(name)) if module.is_relative_to(PACKAGE) and not name.startswith("/") else []
+    if not name.endswith(DATA) or name.startswith("/"):
+        return []
+    found = sorted(PACKAGE.glob(name)) if "/" in name else [module.with_name(name)]
     return [file for file in found if file != module and file.is_file()]
+
+
+def _named_by_user(module: Path, name: str) -> list[Path]:
+    """The file of any kind that a string in the user's code names: seen from the code, or from the project's folder."""
+    with suppress(OSError, ValueError):  # a text that can be no name
+        return next(([f] for f in (module.parent / name, Path(name)) if f != module and f.is_file()), [])
+    return []
 
 
 @cache
