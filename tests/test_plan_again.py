@@ -13,8 +13,9 @@ import small_study
 
 from distillery.pipeline import meaning
 from distillery.pipeline.planner import current
+from distillery.pipeline.snakemake import STUDY, Jobs
 from distillery.pipeline.work import Work
-from distillery.records.io import StaleInput
+from distillery.records.io import DistilleryError, StaleInput
 
 PARAMS = """\
 study: again
@@ -125,6 +126,12 @@ def test_every_python_finds_the_same_code(tmp_path: Path) -> None:
     )
     digest, imported, _ = meaning.parsed(file, str(file))
     assert (digest[:16], imported) == ("fcd53ad952703bda", {"os"})
+
+
+def test_a_job_without_the_environment_of_who_submitted_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(STUDY, raising=False)
+    with pytest.raises(DistilleryError, match="have Slurm pass that on"):
+        Jobs(plans=False)
 
 
 def test_a_spec_of_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
 from distillery.pipeline.work import PLANNED
-from distillery.records.files import atomic_path
+from distillery.records.files import DistilleryError, atomic_path
 
 PARAMS = Path("params.yaml")
 STUDY = "DISTILLERY_STUDY"  # what the Snakemake that submits a job tells the one inside it
@@ -45,6 +45,11 @@ class Jobs:
             os.environ |= {PLANNED: str(self.layout.due.stat().st_mtime_ns), STUDY: study.study}
             self.only_fetched = all(t.source != "train" and t.fallback == "none" for t in study.teachers.values())
         else:
+            if STUDY not in os.environ:
+                raise DistilleryError(
+                    f"this job does not see {STUDY}, nor what else the Snakemake that submitted it had in its "
+                    "environment: have Slurm pass that on (`unset SBATCH_EXPORT SLURM_EXPORT_ENV`, no `--export=NONE`)"
+                )
             self.plan = Plan.read(os.environ[STUDY])  # params.yaml may be in the middle of an edit
             self.due = {job.name for job in self.plan}
             self.only_fetched = False
