@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from tabulate import tabulate
 
+from distillery.records.environment import environment
 from distillery.training.device import chosen_device
 
 Side = Callable[[], object]  # does some work; a float it returns is its seconds, else it is timed from outside
@@ -110,21 +109,15 @@ def milliseconds(seconds: Sequence[float], each: int = 1) -> str:
 
 def machine() -> str:
     """One line: processor, cores, what helps bfloat16, load, versions, accelerator."""
-    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
-    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
-    matrix = "with AMX" if "amx_bf16" in flags else "without AMX"
-    parts = [f"{names[0] if names else platform.processor()} {matrix}", f"{os.cpu_count()} cores"]
+    facts = environment()
+    matrix = "with AMX" if "AMX" in facts.get("cpu_instructions", "") else "without AMX"
+    parts = [f"{facts['cpu']} {matrix}", f"{facts['cpu_count']} cores"]
     parts.append(f"load average {os.getloadavg()[0]:.1f}")
     if device().type == "cuda":
         parts.append(torch.cuda.get_device_name())
     if clock is time.process_time:
         parts.append("busy: processor time, not wall time")
     return ", ".join([*parts, f"torch {torch.__version__}", time.strftime("%Y-%m-%d")])
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], markdown: bool, note: str = "") -> None:

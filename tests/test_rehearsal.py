@@ -295,7 +295,8 @@ def test_a_file_of_the_users_is_rehearsed(needs: str, body: str, sentence: str, 
 def test_a_method_of_the_users_says_how_many_epochs_it_needs(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     more = (
-        "    @classmethod\n    def too_short(cls, config, epochs):\n        return 'give more' if epochs < 30 else ''\n"
+        "    @classmethod\n    def faults(cls, config, epochs, teachers, hidden):\n"
+        "        yield from ['give more'] if epochs < 30 else []\n"
     )
     body = "batch.student.logits.mean()"
     file.write_text(OWN.replace("NEEDS", '{"logits"}').replace("BODY", body) + f"\n{more}")

@@ -206,9 +206,9 @@ class Objective(nn.Module):
         return self.selector is None
 
     @classmethod
-    def too_short(cls, config: Any, epochs: int) -> str:
-        """Say why a run of so many epochs would end before the method has trained the student; "" if it would not."""
-        return ""
+    def faults(cls, config: Any, epochs: int, teachers: int, hidden: bool) -> Iterator[str]:
+        """Say what the keys ask in vain in runs of so many epochs with so many teachers; `hidden`: some labels are."""
+        yield from ()
 
     def logits(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Give student and teacher logits, (B, C) each, after the method's plug-ins. `distill` compares these."""

@@ -16,6 +16,7 @@ formulas below are this project's declared design:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Literal
 
@@ -114,6 +115,14 @@ class Ensemble(Objective):
         """Weight unlabelled images by the teachers' disagreement."""
 
     config: Config
+
+    @classmethod
+    def faults(cls, config: Config, epochs: int, teachers: int, hidden: bool) -> Iterator[str]:
+        said = [key for key in ("weighting", "disagreement") if not getattr(config, key)]
+        if teachers == 1:
+            yield from (f"{key}: has no effect with one teacher: leave it out" for key in said)
+        elif "disagreement" in said and not hidden:
+            yield "disagreement: has no effect: every image has its label (data.labelled): leave it out"
 
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         logits, labelled = full_precision(batch.student.logits), batch.labels != UNLABELLED

@@ -18,6 +18,7 @@ design, for any network with stages:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import MappingProxyType
 
 import torch
@@ -94,10 +95,9 @@ class Staged(Objective):
     config: Config
 
     @classmethod
-    def too_short(cls, config: Config, epochs: int) -> str:
-        cascade = config.cascade_epochs
-        short = f"cascade_epochs: {cascade:g} leave none of {epochs} epochs to train the classifier in: give fewer"
-        return short if cascade >= epochs else ""
+    def faults(cls, config: Config, epochs: int, teachers: int, hidden: bool) -> Iterator[str]:
+        if (cascade := config.cascade_epochs) >= epochs:
+            yield f"cascade_epochs: {cascade:g} leave none of {epochs} epochs to train the classifier in: give fewer"
 
     def __init__(self, context: Context, config: Config | None = None) -> None:
         super().__init__(context, config)

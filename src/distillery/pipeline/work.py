@@ -26,12 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
-MACHINE = {
-    "cpu",
-    "cpu_count",
-    "cpu_instructions",
-    "platform",
-}  # of an environment; nodes of a cluster may differ in these
+# Of an environment; nodes of a cluster may differ in these.
+MACHINE = {"cpu", "cpu_count", "cpu_instructions", "platform"}
 PLANNED = "DISTILLERY_PLANNED"  # when the engine that queued a job had planned it, as the time of a file
 
 

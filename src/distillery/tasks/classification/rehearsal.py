@@ -97,10 +97,10 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             if study.data.hidden and loss.unlabelled and any(part.mixes for part in recipe.augmentations()):
                 yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
             yield from _smooths(here, recipe, method.objective, loss)
-            if short := loss.main[0].too_short(loss.main[1], recipe.epochs):
-                yield f"{here}: {short}"
+            kind, config = loss.main
+            faults = kind.faults(config, recipe.epochs, len(pair.teachers), bool(study.data.hidden))
+            yield from (f"{here}: {fault}" for fault in faults)
             yield from _sees(here, recipe, loss, streamed)
-            yield from _disagrees(here, loss, len(pair.teachers), bool(study.data.hidden))
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
                 yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
             elif trial:
@@ -169,15 +169,6 @@ def _sees(here: str, recipe: Recipe, loss: Loss, streamed: bool) -> Iterator[str
     seen = recipe.augmentation
     if seen.view_seed is not None and not (streamed or seen.pad or seen.flip or seen.then or "strong" in loss.needs):
         yield f"{here}: augmentation.view_seed: has no effect: every image has one view: override it with null"
-
-
-def _disagrees(here: str, loss: Loss, teachers: int, hidden: bool) -> Iterator[str]:
-    """Whether what an ensemble was told to do without would have been done."""
-    said = [key for key in ("weighting", "disagreement") if getattr(loss.main[1], key, True) is False]
-    if "teachers" in loss.main[0].needs and teachers == 1:
-        yield from (f"{here}: {key}: has no effect with one teacher: leave it out" for key in said)
-    elif "teachers" in loss.main[0].needs and "disagreement" in said and not hidden:
-        yield f"{here}: disagreement: has no effect: every image has its label (data.labelled): leave it out"
 
 
 def _taps(study: Study, trial: Trial) -> Iterator[str]:

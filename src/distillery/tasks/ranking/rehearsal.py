@@ -13,7 +13,6 @@ from distillery.study.model import Study
 from distillery.tasks.optimises import optimises
 from distillery.tasks.ranking.models import Recommender
 from distillery.tasks.ranking.objectives.base import RankingObjective
-from distillery.tasks.ranking.objectives.rd import RD
 from distillery.tasks.ranking.source import Interactions
 from distillery.tasks.rehearsing import misfits, only_trained, through
 
@@ -47,11 +46,8 @@ def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Itera
         yield f"{where}: {name} is no objective of recommenders: take bpr, rd, cd, rrd or unkd"
         return
     yield from misfits(where, name, loss, pair, teachers, "classes, not on rankings")
-    epochs, usual = study.recipe_for(pair, method).epochs, RD.Config()
-    if isinstance(config, RD.Config) and config.start_epochs >= epochs:
-        for key in ("mu", "samples"):
-            if getattr(config, key) != getattr(usual, key):
-                yield f"{where}: {key}: has no effect in {epochs} epochs: set start_epochs below, or leave it out"
+    faults = kind.faults(config, study.recipe_for(pair, method).epochs, len(teachers), hidden=False)
+    yield from (f"{where}: {fault}" for fault in faults)
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:

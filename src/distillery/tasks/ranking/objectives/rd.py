@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,6 +81,13 @@ class RD(RankingObjective):
 
     lists = Best
     config: Config
+
+    @classmethod
+    def faults(cls, config: Config, epochs: int, teachers: int, hidden: bool) -> Iterator[str]:
+        if config.start_epochs >= epochs:
+            for key in ("mu", "samples"):
+                if getattr(config, key) != cls.Config.model_fields[key].default:
+                    yield f"{key}: has no effect in {epochs} epochs: set start_epochs below, or leave it out"
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
         scores, others = extra(batch)[:, : self.config.top], extra(batch)[:, self.config.top :].detach()
