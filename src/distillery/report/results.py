@@ -155,5 +155,5 @@ def _arrays(arrays: dict[str, Any], of: str, measure: Measure) -> dict[str, Any]
 
 
 def _signed(values: np.ndarray) -> np.ndarray:
-    """Stored unsigned to be small; whoever counts with them wants ordinary integers."""
-    return values.astype(int) if values.dtype.kind == "u" else values
+    """Stored unsigned to be small; whoever counts with them wants signed ones, here of the least size that is safe."""
+    return values.astype(np.promote_types(values.dtype, np.int32)) if values.dtype.kind == "u" else values

@@ -157,3 +157,4 @@ def save(figure: Figure, stem: Path) -> None:
         with matplotlib.rc_context(style), atomic_path(path) as temporary, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             figure.savefig(temporary, format=kind, metadata=dates)
+    figure.clear()  # a drawn figure is a ring of references: some MB each, for the collector to find later
