@@ -255,14 +255,17 @@ def test_a_second_evaluation_writes_the_same_bytes(trained: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_nothing_is_compiled_so_the_compiler_is_not_imported(trained: Path) -> None:
-    """It takes more time than the evaluation of a small network."""
-    (trained / Layout("digits").metrics(PAIR, "ce", "3")).unlink()
+@pytest.mark.parametrize("stage", ["distill", "evaluate"])
+def test_nothing_is_compiled_so_the_compiler_is_not_imported(trained: Path, stage: str) -> None:
+    """It takes more time than the work on a small network."""
+    at = Layout("digits")
+    made = trained / {"distill": at.students(PAIR, "ce", "3"), "evaluate": at.metrics(PAIR, "ce", "3")}[stage]
+    made.unlink()
     program = "import sys; from distillery.cli import app; app(sys.argv[1:], standalone_mode=False); "
     program += "sys.exit('torch._dynamo' in sys.modules)"
-    command = ["evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3"]
+    command = [stage, "--pair", PAIR, "--method", "ce", "--seed", "3"]
     subprocess.run([sys.executable, "-c", program, *command], cwd=trained, check=True)
-    assert (trained / Layout("digits").metrics(PAIR, "ce", "3")).exists()
+    assert made.exists()
 
 
 def test_weights_of_another_network_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from distillery.config import Fraction, Positive
-from distillery.recipe.base import Optimizer
+from distillery.recipe.base import Optimizer, light
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,6 @@ class Adam(Optimizer):
     def build(self, groups: list[dict[str, Any]], lr: float | Tensor) -> torch.optim.Optimizer:
         import torch
 
-        kind: type[torch.optim.Adam] = getattr(torch.optim, self.kind)
+        kind: type[torch.optim.Adam] = light(getattr(torch.optim, self.kind))
         on_device = isinstance(lr, torch.Tensor)
         return kind(groups, lr=lr, betas=self.config.betas, eps=self.config.eps, fused=True, capturable=on_device)

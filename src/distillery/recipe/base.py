@@ -6,8 +6,9 @@ augmentation where it acts.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from distillery.config import Config as BaseConfig
 from distillery.config import Epochs, Weight
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from distillery.imaging.draw import Draw
     from distillery.study.blocks import Recipe
+
+Kind = TypeVar("Kind", bound="torch.optim.Optimizer")
 
 
 class Part:
@@ -51,6 +54,19 @@ class Optimizer(Part):
         `lr` is a tensor on CUDA, where a captured graph reads it: the optimiser must then be capturable.
         """
         raise TypeError(f"{type(self).__name__} does not define this")
+
+
+def light(kind: type[Kind]) -> type[Kind]:
+    """A torch optimiser that does not import torch's compiler, a third of what it takes to start a job that trains.
+
+    torch wraps these methods to keep them out of what is compiled, and a step without gradients. Nothing here compiles
+    an optimiser.
+    """
+    import torch
+
+    bare = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "zero_grad", "step")}
+    bare["step"] = torch.no_grad()(bare["step"])
+    return cast("type[Kind]", type(kind.__name__, (kind,), bare))
 
 
 class Schedule(Part):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from distillery.config import Fraction
-from distillery.recipe.base import Optimizer
+from distillery.recipe.base import Optimizer, light
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,8 @@ class SGD(Optimizer):
     def build(self, groups: list[dict[str, Any]], lr: float | Tensor) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.SGD(groups, lr=lr, momentum=self.config.momentum, nesterov=self.config.nesterov, fused=True)
+        kind, config = light(torch.optim.SGD), self.config
+        return kind(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.config.nesterov and self.config.momentum == 0:
