@@ -11,7 +11,7 @@ from distillery.pipeline.job import Plan
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.report import comma_separated, latex, markdown, measures, results, table
-from distillery.report.figures import FIGURES, curves, draw_all
+from distillery.report.figures import captions, curves, draw_all
 from distillery.report.page import page
 from distillery.report.sections import sections
 from distillery.study.model import Study
@@ -25,8 +25,7 @@ def run(work: Work) -> None:
         main = table.build(found)
         drawn = _draw(found, main, files["figures"])
         told = sections(found, main, drawn)
-        captions = {name: caption for name, (caption, _) in FIGURES.items()}
-        _write(files["markdown"], markdown.markdown(told, captions))
+        _write(files["markdown"], markdown.markdown(told, captions(main)))
         _write(files["csv"], comma_separated.cells(main))
         _write(files["latex"], latex.latex(told, main.study))
         _write(files["report"], page(told, found, main, work.head, files["figures"]))
