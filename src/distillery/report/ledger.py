@@ -94,7 +94,7 @@ def interval(ours: Summary, entry: Published, measure: Measure) -> float | None:
 
     With a published spread the interval is Welch's. Without one, their number is taken as the mean of `trials` runs
     (one, if they do not say) that scatter like ours. Half a unit of the last digit is added: they print as many as we.
-    Runs that are all equal are a coincidence, and no spread (see `statistics.paired`).
+    Runs that are all equal are a coincidence, and no spread (see `statistics.Summary`).
     """
     trials, sd = entry.trials or 1, entry.sd
     known_spread = sd is not None and trials > 1
