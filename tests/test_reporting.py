@@ -31,6 +31,7 @@ from distillery.report.sections.section import Section
 from distillery.report.terminal import compare, show
 from distillery.report.text import MINUS, p_text
 from distillery.report.verdicts import explained
+from distillery.stages import tables
 from distillery.task import Measure
 from distillery.tasks.classification import Classification
 
@@ -430,6 +431,14 @@ def test_the_summary_holds_numbers_only(synthetic: Synthetic) -> None:
     summary = json.loads(Layout("digits").result_files()["summary"].read_text())
     assert summary["a-b"]["kd"] == {"top1": 81.0, "sd": 1.0, "n": 3}
     assert summary["a-b"]["teacher"] == {"top1": 90.0, "n": 1}
+
+
+def test_the_summary_has_more_decimals_than_the_table(synthetic: Synthetic) -> None:
+    main = main_table(synthetic)
+    (row,) = (row for row in main.rows if row.name == "kd")
+    entry = replace(row.entries["a-b"], mean=0.0660049, sd=0.00012346)
+    small = replace(main, measure=replace(main.measure, digits=4), rows=(replace(row, entries={"a-b": entry}),))
+    assert tables.summary(small)["a-b"]["kd"] == {"top1": 0.066005, "sd": 0.000123, "n": 3}
 
 
 @pytest.mark.slow

@@ -48,13 +48,16 @@ def _draw(found: results.Results, main: table.Table, folder: Path) -> list[str]:
 
 
 def summary(main: table.Table) -> dict[str, Any]:
-    """Numbers only, by pair and method: what `dvc metrics show` and `dvc metrics diff` compare."""
+    """Numbers only, by pair and method: what `dvc metrics show` and `dvc metrics diff` compare.
+
+    With two decimals more than the tables, so that a change shows here before it does there.
+    """
     rows: dict[str, Any] = {}
     for column in main.columns:
         for row in main.rows:
             entry = row.entries[column.pair]
             numbers = {main.measure.name: entry.mean, "sd": entry.sd, "n": entry.n}
-            kept = {k: round(v, 4) for k, v in numbers.items() if v is not None}
+            kept = {k: round(v, main.measure.digits + 2) for k, v in numbers.items() if v is not None}
             rows.setdefault(column.pair, {})[row.name] = kept
     return rows
 
