@@ -158,7 +158,8 @@ def bootstrap(
 
     Tasks of one sample that have the same values have the same runs, and one draw serves them all: students trained
     alone are no others under another teacher. Drawn apart they would count as further runs, and the interval be too
-    narrow. (Other runs that happen to have the same values make it a little too wide.)
+    narrow. (Other runs that happen to have the same values make it a little too wide.) Runs of one seed that are alike
+    in all tasks without being the same are drawn apart, and make it too narrow still.
     """
     generator = np.random.default_rng(seed)
 
