@@ -17,7 +17,7 @@ from distillery.data import adult, open_source, prepare
 from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
 from distillery.evaluation.fairness import group_gaps, individual_unfairness
-from distillery.evaluation.trend import page_trend
+from distillery.evaluation.trend import crossed, page_trend
 from distillery.models import build
 
 
@@ -86,6 +86,23 @@ def test_page_trend_is_scipys_in_both_directions() -> None:
     # two conditions exchanged at random: no direction has an advantage
     ps = [page_trend(rng.normal(size=(4, 5)).tolist()).p for _ in range(40)]
     assert 0.2 < np.mean(ps) < 0.9
+
+
+def test_equal_means_are_ties_whatever_their_last_bits() -> None:
+    sums = np.array([[0.1 + 0.2, 0.3, 0.5], [0.3, 0.1 + 0.2, 0.5], [0.1 + 0.2, 0.3, 0.5]])
+    assert page_trend(sums.tolist()).p_rising == stats.page_trend_test(sums.round(3)).pvalue
+
+
+def test_seeds_that_all_teachers_share_make_no_trend() -> None:
+    """What five seeds have in common shows in the block of every teacher: such blocks alone are no repetition."""
+    rng = np.random.default_rng(0)
+    draws = [rng.normal(size=(1, 5, 7)) + 0.3 * rng.normal(size=(5, 5, 7)) for _ in range(200)]
+    alone = np.mean([page_trend(of.mean(axis=1).tolist()).p < 0.05 for of in draws])
+    assert np.mean([crossed(of.tolist()).p < 0.05 for of in draws]) < 0.08 < 0.25 < alone
+    rising = draws[0] + np.arange(7)
+    both = [page_trend(rising.mean(axis=axis).tolist()) for axis in (0, 1)]
+    assert crossed(rising.tolist()).p == max(t.p for t in both) < 1e-3
+    assert crossed(rising[:, :1].tolist()) == page_trend(rising[:, 0].tolist())  # one seed: teachers are all there is
 
 
 LINE = "{age}, {work}, 1, HS-grad, {years}, Divorced, Sales, Wife, {race}, {sex}, {gain}, 0, 40, {land}, {label}"

@@ -113,6 +113,9 @@ def test_a_trend_is_found_where_there_is_one() -> None:
     (section,) = trends(task, falling)
     assert [row[:2] for row in section.rows] == [(m.label, "falls") for m in task.measures]
     assert float(section.rows[0][2]) == pytest.approx(-0.05, abs=0.01)
+    assert "in 5 blocks: a block is a teacher" in section.note and "in 3 blocks: a block is a seed" in section.note
+    falling[0].runs.pop(2)  # a seed counts that all have
+    assert "in 2 blocks: a block is a seed" in trends(task, falling)[0].note
     still = [cell(c.pair, c.facts["objective"]["temperature"], random.normal(size=3).tolist()) for c in falling]
     (section,) = trends(task, still)
     assert {row[1] for row in section.rows} == {"none seen"}
@@ -135,6 +138,7 @@ def test_a_block_is_a_teacher_and_a_family_has_one_student() -> None:
     assert [s.title.rpartition(": ")[2] for s in alone] == ["kd"]
     assert [s.title.rpartition(": ")[2] for s in several] == ["kd, a", "kd, b"]
     assert all("in 2 blocks: a block is a teacher" in s.note for s in (*alone, *several))
+    assert not any("a block is a seed" in s.note for s in (*alone, *several))  # each has one
 
 
 def test_families_of_one_objective_have_titles_of_their_own() -> None:

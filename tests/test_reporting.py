@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,13 +24,14 @@ from distillery.pipeline.layout import Layout
 from distillery.pipeline.work import Work
 from distillery.records.io import DistilleryError
 from distillery.report import budget, comma_separated, dated, latex, markdown, story, table
-from distillery.report.figures import FIGURES
+from distillery.report.figures import FIGURES, captions
 from distillery.report.figures.style import title_of
 from distillery.report.sections import comparison, sections
 from distillery.report.sections.section import Section
 from distillery.report.terminal import compare, show
 from distillery.report.text import MINUS, p_text
 from distillery.report.verdicts import explained
+from distillery.stages import tables
 from distillery.task import Measure
 from distillery.tasks.classification import Classification
 
@@ -209,6 +211,22 @@ def test_what_was_not_tested_is_not_explained(synthetic: Synthetic) -> None:
     assert not any(word in caption + notes for word in ("significantly", "▲", "Bold", "±"))
 
 
+def test_a_single_seed_has_no_intervals_anywhere(synthetic: Synthetic) -> None:
+    """Headings and captions of figures are about what is there, as the notes are."""
+    said = captions(main_table(synthetic))
+    assert "with 95 % intervals" in said["differences"] and "▲: significantly better than the" in said["differences"]
+    assert "(95 % interval, corrected p)" in markdown_of(synthetic) and "standard deviation" in said["curves"]
+    pair = {"teacher": "resnet20_w8", "student": "resnet8_w2"}
+    synthetic.write_params(params(seeds=[0], pairs={"a-b": pair, "a-c": pair}))
+    for name, method in product(synthetic.study.pairs, synthetic.study.methods):
+        synthetic.cell(name, method, "0", [80.0])
+    synthetic.tables()
+    whole = Layout("digits").result_files()["markdown"].read_text(encoding="utf-8")
+    assert "figures/improvement" in whole and "figures/differences" in whole and "### Across pairs" in whole
+    whole = whole.replace("standard deviation of an image's logits", "")
+    assert [w for w in ("95 %", "interval)", "corrected", "▲", "±", "standard dev", "mean over") if w in whole] == []
+
+
 @pytest.mark.parametrize(
     ("marks", "said"),
     [
@@ -352,9 +370,9 @@ def test_across_pairs_only_for_several_pairs(synthetic: Synthetic) -> None:
     assert kd_10.improvement_interval[0] < kd_10.improvement < kd_10.improvement_interval[1]
     assert "probability of improvement on KD" in markdown_of(synthetic)
     across = next(s for s in report(synthetic) if s.name == "across")
-    for text in (*across.notes, across.caption, FIGURES["improvement"][0]):
+    for text in (*across.notes, across.caption, captions(main)["improvement"]):
         assert "ercentile bootstrap over runs" in text and "not corrected" in text and "no test" in text
-    assert "[1.00, 1.00]" in across.notes[0]
+    assert "[1.00, 1.00]" in across.notes[0] and "too narrow where a seed has the same effect" in across.notes[0]
     figure = FIGURES["improvement"][1](synthetic.results, main)
     assert figure is not None
     assert {line.get_marker() for line in figure.axes[0].lines} == {"None", "o"}  # arrows are the corrected test's
@@ -413,6 +431,14 @@ def test_the_summary_holds_numbers_only(synthetic: Synthetic) -> None:
     summary = json.loads(Layout("digits").result_files()["summary"].read_text())
     assert summary["a-b"]["kd"] == {"top1": 81.0, "sd": 1.0, "n": 3}
     assert summary["a-b"]["teacher"] == {"top1": 90.0, "n": 1}
+
+
+def test_the_summary_has_more_decimals_than_the_table(synthetic: Synthetic) -> None:
+    main = main_table(synthetic)
+    (row,) = (row for row in main.rows if row.name == "kd")
+    entry = replace(row.entries["a-b"], mean=0.0660049, sd=0.00012346)
+    small = replace(main, measure=replace(main.measure, digits=4), rows=(replace(row, entries={"a-b": entry}),))
+    assert tables.summary(small)["a-b"]["kd"] == {"top1": 0.066005, "sd": 0.000123, "n": 3}
 
 
 @pytest.mark.slow

@@ -134,7 +134,7 @@ def test_figures_show_the_label(written: dict[str, str]) -> None:
 def test_a_label_is_one_line_without_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     content = params()
-    content["methods"]["kd"]["label"] = "KD\n\n(ours)\x07\t!"
+    content["methods"]["kd"]["label"] = "KD\n\n(\u202eours\u2066)\x07\t!"
     made = Synthetic(tmp_path, content)
     made.tables()
     assert "| KD (ours) !" in Layout("digits").result_files()["markdown"].read_text()

@@ -135,6 +135,16 @@ def test_verdict_with_a_published_spread_is_welchs() -> None:
     assert verdict(summary, replace(theirs, value=70.3)) == "above"
 
 
+def test_a_number_of_one_decimal_may_be_rounded_by_more() -> None:
+    vkd = numbers("imagenet", "top1")["regnety_160", "deit_ti", "vkd"][0]
+    crd = numbers("cifar100", "top1")["wrn_40_2", "wrn_16_2", "ab"][0]
+    assert (vkd.value, vkd.digits, crd.value, crd.digits) == (78.3, 1, 72.5, 2)
+    ours = Summary(71.0, 0.2, 5, 0.25)
+    bound = stats.t.ppf(0.975, 4) * 0.2 * (1 / 5 + 1) ** 0.5
+    assert verdict(ours, number(value=71.0 - bound - 0.04)) == "above"
+    assert verdict(ours, number(value=71.0 - bound - 0.04, digits=1)) == "agrees"
+
+
 def test_one_run_needs_a_published_spread() -> None:
     one = Summary(71.0, None, 1, None)
     assert verdict(one, number()) is None

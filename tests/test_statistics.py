@@ -29,6 +29,9 @@ def test_summary_agrees_with_scipy() -> None:
 def test_summary_of_few_runs_claims_no_spread() -> None:
     assert our.summarise([]) == our.Summary(None, None, 0, None)
     assert our.summarise([70.0]) == our.Summary(70.0, None, 1, None)
+    assert our.summarise([70.0, 70.0, 70.0]) == our.Summary(70.0, 0.0, 3, None)  # nor an interval of no width
+    apart = our.paired({0: 70.3, 1: 71.3, 2: 70.1}, {0: 70.1, 1: 71.1, 2: 69.9})  # by 0.2, but for the last bits
+    assert (apart.summary.mean, apart.summary.ci95, apart.p) == (pytest.approx(0.2), None, None)
 
 
 def test_the_paired_difference_agrees_with_scipy_and_uses_common_seeds_only() -> None:

@@ -18,7 +18,11 @@ FLAT = 1e-9  # points; a spread below this is the rounding of the arithmetic
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, sample standard deviation, n, half the width of the 95 % t interval; None where n is too small for it."""
+    """Mean, sample standard deviation, n, half the width of the 95 % t interval; None where n is too small for it.
+
+    Equal runs have no interval: accuracies are counts of test images, so that equal ones are a coincidence of the grid
+    and no certainty.
+    """
 
     mean: float | None
     sd: float | None
@@ -35,6 +39,8 @@ def summarise(values: Sequence[float]) -> Summary:
     if n == 1:
         return Summary(mean, None, 1, None)
     sd = float(np.std(values, ddof=1))
+    if sd < FLAT:
+        return Summary(mean, sd, n, None)
     return Summary(mean, sd, n, float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * sd / math.sqrt(n))
 
 
@@ -50,8 +56,7 @@ def mean_and_sd(values: Sequence[float], digits: int) -> str:
 class Difference:
     """A paired difference: its summary over the seeds that both sides have, and the p value of the paired t test.
 
-    `p` is None where nothing can be tested: fewer than three common seeds, or a spread of exactly zero (accuracies are
-    counts of test images, so three equal differences are a coincidence of the grid and no certainty).
+    `p` is None where nothing can be tested: fewer than three common seeds, or a spread of zero (see `Summary`).
     """
 
     summary: Summary
@@ -153,7 +158,8 @@ def bootstrap(
 
     Tasks of one sample that have the same values have the same runs, and one draw serves them all: students trained
     alone are no others under another teacher. Drawn apart they would count as further runs, and the interval be too
-    narrow. (Other runs that happen to have the same values make it a little too wide.)
+    narrow. (Other runs that happen to have the same values make it a little too wide.) Runs of one seed that are alike
+    in all tasks without being the same are drawn apart, and make it too narrow still.
     """
     generator = np.random.default_rng(seed)
 

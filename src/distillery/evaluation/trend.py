@@ -34,9 +34,24 @@ def page_trend(blocks: Sequence[Sequence[float]]) -> Trend:
     Args:
         blocks: B >= 2 rows of k >= 3 values, one for each condition in their order; rows are independent.
     """
-    values = np.asarray(blocks, dtype=float)
+    values = np.round(np.asarray(blocks, dtype=float), 9)  # equal means of other sums differ in their last bit: ties
     rising = stats.page_trend_test(values)
     falling = stats.page_trend_test(-values)
     numbers = np.arange(values.shape[1]) - (values.shape[1] - 1) / 2
     slope = (values @ numbers).mean() / np.square(numbers).sum()
     return Trend(float(rising.pvalue), float(falling.pvalue), float(slope))
+
+
+def crossed(values: Sequence[Sequence[Sequence[float]]]) -> Trend:
+    """Page's test of measurements that two factors cross: the larger p of the two ways to form blocks.
+
+    Blocks of one factor share the draws of the other: the students of all teachers have the same seeds, and what a
+    seed does to a condition shows in every teacher's block. Teachers as blocks would make certain of a trend what
+    five odd seeds have in common.
+
+    Args:
+        values: (A, B, k), A >= 2; the blocks are the A means over B and, if B >= 2, the B means over A.
+    """
+    found = np.asarray(values, dtype=float)
+    ways = [page_trend(found.mean(axis=axis).tolist()) for axis in (1, 0) if found.shape[1 - axis] > 1]
+    return Trend(max(t.p_rising for t in ways), max(t.p_falling for t in ways), ways[0].slope)

@@ -93,8 +93,8 @@ def interval(ours: Summary, entry: Published, measure: Measure) -> float | None:
     """Half the width of the 95 % interval of our mean less the published number; None if no spread is known.
 
     With a published spread the interval is Welch's. Without one, their number is taken as the mean of `trials` runs
-    (one, if they do not say) that scatter like ours. Half a unit of the last digit is added: they print as many as we.
-    Runs that are all equal are a coincidence, and no spread (see `statistics.paired`).
+    (one, if they do not say) that scatter like ours. Half a unit of the last digit that they print is added.
+    Runs that are all equal are a coincidence, and no spread (see `statistics.Summary`).
     """
     trials, sd = entry.trials or 1, entry.sd
     known_spread = sd is not None and trials > 1
@@ -110,7 +110,8 @@ def interval(ours: Summary, entry: Published, measure: Measure) -> float | None:
         return None
     if error < FLAT:
         return None
-    return float(special.stdtrit(df, 1 - ALPHA / 2)) * error + 0.5 * 10**-measure.digits
+    digits = measure.digits if entry.digits is None else entry.digits
+    return float(special.stdtrit(df, 1 - ALPHA / 2)) * error + 0.5 * 10**-digits
 
 
 def _verdict(mean: float | None, value: float, width: float | None) -> str | None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distillery.errors import DistilleryError
-from distillery.report.figures import FIGURES, PICTURES
+from distillery.report.figures import PICTURES, captions
 from distillery.report.provenance import cells, plain
 from distillery.report.results import Results
 from distillery.report.sections.section import MARKS, Section, Value
@@ -40,7 +40,7 @@ def page(found: list[Section], results: Results, table: Table, record: dict[str,
         sections=[section for section in found if section.name not in ("trained", "results")],
         abreast=len(table.columns) <= ABREAST,
         images={name: _image(figures / f"{name}.svg") for section in found for name in section.figures},
-        captions={name: caption for name, (caption, _) in FIGURES.items()},
+        captions=captions(table),
         pictures=PICTURES,
         marks=MARKS,
         environment=plain(made),

@@ -31,7 +31,8 @@ _SMALL_VITS = ("deit_ti", "pit_ti", "pvt_ti", "t2t_vit_7")  # on CIFAR-100, taug
 class Published:
     """One printed number.
 
-    `kind`: own, quoted_baseline, reproduction; `report`: last, best, validation, unknown, as_original.
+    `kind`: own, quoted_baseline, reproduction; `report`: last, best, validation, unknown, as_original. `digits`: the
+    decimals that its table prints, if that is known.
     """
 
     paper: str
@@ -47,6 +48,7 @@ class Published:
     sd: float | None = None
     trials: int | None = None
     note: str | None = None
+    digits: int | None = None
 
 
 @cache
@@ -64,6 +66,7 @@ def numbers(dataset: str, measure: str) -> dict[tuple[str, str, str], tuple[Publ
             continue
         head = {k: table[k] for k in ("paper", "table", "source", "lineage", "kind", "report")}
         head |= {k: table.get(k) for k in ("trials", "note")}
+        head["digits"] = _decimals(table["rows"])
         for pair, cells in table["rows"].items():
             teacher, student = pair.split(" > ")
             for method, number in cells.items():
@@ -71,6 +74,12 @@ def numbers(dataset: str, measure: str) -> dict[tuple[str, str, str], tuple[Publ
                 entry = Published(**head, teacher=teacher, student=student, method=method, value=value, sd=sd)
                 found[teacher, student, method] = (*found.get((teacher, student, method), ()), entry)
     return found
+
+
+def _decimals(rows: dict[str, dict[str, Any]]) -> int:
+    """The most that any of a table's numbers has: 72.5 among numbers with two is 72.50."""
+    printed = (str(number[0] if isinstance(number, list) else number) for of in rows.values() for number in of.values())
+    return max(len(text.partition(".")[2]) for text in printed)
 
 
 def dataset_of(source: str) -> str:

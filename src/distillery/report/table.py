@@ -89,6 +89,11 @@ class Table:
     def label(self, method: str | None) -> str:
         return next((row.label for row in self.rows if row.name == method), method or "a baseline")
 
+    @property
+    def repeated(self) -> bool:
+        """Whether any cell has a spread over seeds."""
+        return any(e.n > 1 for row in self.rows if row.kind != "teacher" for e in row.entries.values())
+
     def student(self, column: Column) -> str:
         """What stands for a student above its column: with the pair, where another has networks of the same names."""
         alike = [c for c in self.columns if (c.teacher, c.student) == (column.teacher, column.student)]

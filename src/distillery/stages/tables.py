@@ -11,7 +11,7 @@ from distillery.pipeline.job import Plan
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
 from distillery.report import comma_separated, latex, markdown, measures, results, table
-from distillery.report.figures import FIGURES, curves, draw_all
+from distillery.report.figures import captions, curves, draw_all
 from distillery.report.page import page
 from distillery.report.sections import sections
 from distillery.study.model import Study
@@ -25,8 +25,7 @@ def run(work: Work) -> None:
         main = table.build(found)
         drawn = _draw(found, main, files["figures"])
         told = sections(found, main, drawn)
-        captions = {name: caption for name, (caption, _) in FIGURES.items()}
-        _write(files["markdown"], markdown.markdown(told, captions))
+        _write(files["markdown"], markdown.markdown(told, captions(main)))
         _write(files["csv"], comma_separated.cells(main))
         _write(files["latex"], latex.latex(told, main.study))
         _write(files["report"], page(told, found, main, work.head, files["figures"]))
@@ -49,13 +48,16 @@ def _draw(found: results.Results, main: table.Table, folder: Path) -> list[str]:
 
 
 def summary(main: table.Table) -> dict[str, Any]:
-    """Numbers only, by pair and method: what `dvc metrics show` and `dvc metrics diff` compare."""
+    """Numbers only, by pair and method: what `dvc metrics show` and `dvc metrics diff` compare.
+
+    With two decimals more than the tables, so that a change shows here before it does there.
+    """
     rows: dict[str, Any] = {}
     for column in main.columns:
         for row in main.rows:
             entry = row.entries[column.pair]
             numbers = {main.measure.name: entry.mean, "sd": entry.sd, "n": entry.n}
-            kept = {k: round(v, 4) for k, v in numbers.items() if v is not None}
+            kept = {k: round(v, main.measure.digits + 2) for k, v in numbers.items() if v is not None}
             rows.setdefault(column.pair, {})[row.name] = kept
     return rows
 

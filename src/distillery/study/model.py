@@ -24,6 +24,8 @@ from distillery.records.io import DistilleryError
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
 
+TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # directions of text: Unicode's classes
+
 
 def _sha256(text: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
@@ -159,9 +161,12 @@ class Study(Block):
         return self.recipe.updated(self.pairs[pair].recipe, *self.methods[method].recipes(pair))
 
     def label(self, method: str) -> str:
-        """A method's label on one line, without control characters: they would end a table's row or spoil a figure."""
+        """A method's label on one line, without control characters.
+
+        They would end a table's row, spoil a figure, or turn the numbers beside the label around.
+        """
         text = " ".join((self.methods[method].label or method).split())
-        return "".join(c for c in text if unicodedata.category(c) != "Cc")
+        return "".join(c for c in text if unicodedata.category(c) != "Cc" and unicodedata.bidirectional(c) not in TURNS)
 
     def cells(self) -> list[tuple[str, str, str]]:
         """All (pair, method, seeds) jobs, in the order of params.yaml. One job trains one block of seeds."""

@@ -27,22 +27,13 @@ from distillery.report.figures.style import save
 from distillery.report.results import Results
 from distillery.report.table import Table
 
+Caption = str | Callable[[Table], str]  # the text, or what makes it of what the figure has to show
+
 # file name -> (caption, drawing); a drawing gives None where the study has nothing of the kind to show
-FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
-    "differences": (
-        "Differences to the baseline, paired by seed, with 95 % intervals, the best at the top; "
-        "▲/▼: significantly better/worse after correction.",
-        differences.draw,
-    ),
-    "improvement": (
-        "All pairs together: how likely a run beats one of the baseline's, with 95 % intervals: a percentile bootstrap "
-        "over runs, not corrected, no test.",
-        differences.draw_improvement,
-    ),
-    "curves": (
-        "Test scores while training: mean over seeds; band of one standard deviation, if few.",
-        curves.draw,
-    ),
+FIGURES: dict[str, tuple[Caption, Callable[[Results, Table], Figure | None]]] = {
+    "differences": (differences.caption, differences.draw),
+    "improvement": (differences.caption_of_improvement, differences.draw_improvement),
+    "curves": (curves.caption, curves.draw),
     "cost": (
         "The main measure against what training cost, in multiply-accumulates of student and live teacher.",
         cost.draw,
@@ -81,10 +72,7 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Table], Figure | None]]] = {
         "students by how accurate their teacher is and by how far it is from Bayes' rule.",
         why.draw,
     ),
-    "teachers": (
-        "Students against the accuracy and the log-likelihood of their teachers: mean and standard deviation.",
-        teachers.draw,
-    ),
+    "teachers": (teachers.caption, teachers.draw),
 }
 
 
@@ -100,6 +88,11 @@ ASKS = {
     "detections": "detections",
 }
 PICTURES = {"samples", "detections"}  # show images, whose colours stay as they are on a dark page
+
+
+def captions(table: Table) -> dict[str, str]:
+    """What is said below every figure of a study, by its name."""
+    return {name: said if isinstance(said, str) else said(table) for name, (said, _) in FIGURES.items()}
 
 
 def draw_all(results: Results, table: Table, folder: Path) -> list[str]:

@@ -44,6 +44,11 @@ def points(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
+def caption(table: Table) -> str:
+    spread = ": mean over seeds; band of one standard deviation, if few" if table.repeated else ""
+    return f"Test scores while training{spread}."
+
+
 def draw(results: Results, table: Table) -> Figure | None:
     """Nothing of a study whose runs were tested once, after the last epoch: points are no curves."""
     styles, pairs = look(table), list(results.study.pairs)

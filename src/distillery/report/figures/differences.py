@@ -8,11 +8,27 @@ from matplotlib.figure import Figure
 from distillery.report.figures.style import panels, plain, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
+from distillery.report.verdicts import explained
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", None: "#7a8491"}
 SHAPES = {"better": "^", "worse": "v", None: "o"}  # as in the table, so that nothing hangs on colours alone
 LINE = 0.17  # inches per method
 LONGEST = 34  # characters of a label; longer ones are cut
+
+
+def caption(table: Table) -> str:
+    """Explains no interval and no sign that the figure does not have: a single seed has neither."""
+    entries = [entry for row in table.rows for entry in row.entries.values()]
+    intervals = ", with 95 % intervals" if any(e.difference_ci95 is not None for e in entries) else ""
+    marks = [e.mark for e in entries if e.p is not None]
+    signs = f". {explained(marks, 'the baseline')} after correction" if marks else "; none was tested"
+    return f"Differences to the baseline, paired by seed{intervals}, the best at the top{signs}."
+
+
+def caption_of_improvement(table: Table) -> str:
+    intervals = ", with 95 % intervals: a percentile bootstrap over runs, not corrected"
+    shown = intervals if any(a.improvement_interval for a in table.aggregates) else ""
+    return f"All pairs together: how likely a run beats one of the baseline's{shown}; no test."
 
 
 def draw(results: Results, table: Table) -> Figure | None:

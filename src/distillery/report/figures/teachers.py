@@ -14,6 +14,11 @@ FEWEST = 3  # teachers, below which there is nothing to see
 ASPECTS = (("top1", "teacher's test accuracy, %"), ("nll", "teacher's negative log-likelihood, nats"))
 
 
+def caption(table: Table) -> str:
+    spread = ": mean and standard deviation" if table.repeated else ""
+    return f"Students against the accuracy and the log-likelihood of their teachers{spread}."
+
+
 def draw(results: Results, table: Table) -> Figure | None:
     """A point for every pair of one student architecture, by the accuracy and by the log-likelihood of the teacher."""
     if results.task.main.name != "top1":

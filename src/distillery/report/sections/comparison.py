@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from distillery.evaluation.statistics import SMALLEST
 from distillery.report import story
 from distillery.report.notes import CONVENTIONS
 from distillery.report.results import Results
@@ -14,8 +15,10 @@ from distillery.report.verdicts import explained
 
 ACROSS = (
     "Percentile bootstrap over runs: not corrected, and no test. With few runs an interval such as [1.00, 1.00] only "
-    "says that every run of one side was ahead."
+    "says that every run of one side was ahead. Runs are drawn for each pair apart, as rliable draws them: an interval "
+    "is too narrow where a seed has the same effect in all pairs."
 )
+NO_INTERVAL = f"No test, and no interval: that takes {SMALLEST} runs of every cell."
 
 
 def _header(table: Table) -> tuple[Head, ...]:
@@ -97,7 +100,10 @@ def differences(table: Table) -> Section:
 
     compared = [r for r in table.rows if r.kind != "teacher" and r.name != table.baseline] if table.baseline else []
     rows = [Line((_label(r), *(value(r.entries[c.pair]) for c in table.columns)), r.kind) for r in compared]
-    title = f"Difference to {table.label(table.baseline)} (95 % interval, corrected p)"
+    entries = [row.entries[c.pair] for row in compared for c in table.columns]
+    told = ["95 % interval"] if any(e.difference_ci95 is not None for e in entries) else []
+    told += ["corrected p"] if any(e.p is not None for e in entries) else []
+    title = f"Difference to {table.label(table.baseline)}" + (f" ({', '.join(told)})" if told else "")
     return Section("differences", title, _header(table), tuple(rows))
 
 
@@ -108,7 +114,7 @@ def _interval(value: float | None, interval: tuple[float, float] | None, digits:
 
 def aggregates(table: Table) -> Section:
     improvement = f"probability of improvement on {table.label(table.baseline)}"
-    header, title = (Head("method", False), Head("interquartile mean"), Head(improvement)), "Across pairs"
+    header = (Head("method", False), Head("interquartile mean"), Head(improvement))
     rows = [
         Line(
             (
@@ -119,5 +125,6 @@ def aggregates(table: Table) -> Section:
         )
         for a in table.aggregates
     ]
-    heading, told = f"{title} (95 % bootstrap interval)", f"{title}. {ACROSS}"
-    return Section("across", heading, header, tuple(rows), notes=(ACROSS,), caption=told)
+    known = any(a.iqm_interval or a.improvement_interval for a in table.aggregates)
+    title, note = ("Across pairs (95 % bootstrap interval)", ACROSS) if known else ("Across pairs", NO_INTERVAL)
+    return Section("across", title, header, tuple(rows), notes=(note,), caption=f"Across pairs. {note}")

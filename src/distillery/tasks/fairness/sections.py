@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from distillery.evaluation.families import labels, names, place
 from distillery.evaluation.statistics import ALPHA, holm, mean_and_sd
-from distillery.evaluation.trend import page_trend
+from distillery.evaluation.trend import crossed
 from distillery.task import Section, Task
 
 _SOURCES = (
@@ -38,9 +36,9 @@ def gaps(task: Task, cells: Sequence[Any]) -> Section:
 def trends(task: Task, cells: Sequence[Any]) -> list[Section]:
     """Page's trend test of every measure over methods that differ in the temperature alone, by family of methods."""
     sections = []
-    for title, temperatures, blocks in _families(cells):
+    for title, temperatures, runs in _families(cells):
         tested = [
-            (m, page_trend([[block[t][m.name] for t in temperatures] for block in blocks])) for m in task.measures
+            (m, crossed([[[last[m.name] for last in of] for of in seeds] for seeds in runs])) for m in task.measures
         ]
         corrected = holm([t.p for _, t in tested])
         rows = tuple(
@@ -55,18 +53,24 @@ def trends(task: Task, cells: Sequence[Any]) -> list[Section]:
         )
         shown = ", ".join(f"{t:g}" for t in temperatures)
         note = (
-            f"Page's test for ordered alternatives over T = {shown} in {len(blocks)} blocks: a block is a teacher, its "
-            "students averaged over seeds. Slope: mean change from one T to the next. p: two-sided; corrected: "
-            "by Holm over the measures; a trend is named where that is below 0.05. The test is this project's declared "
-            "choice: no text names the paper's."
+            f"Page's test for ordered alternatives over T = {shown}{_blocks(runs)}. Slope: mean change from one T to "
+            "the next. p: two-sided; corrected: by Holm over the measures; a trend is named where that is below 0.05. "
+            "The test is this project's declared choice: no text names the paper's."
         )
         header = ("measure", "trend with T", "slope", "p", "corrected p")
         sections.append(Section(f"Trend in the temperature: {title}", header, rows, note))
     return sections
 
 
-def _families(cells: Sequence[Any]) -> list[tuple[str, list[float], list[dict[float, dict[str, float]]]]]:
-    """(title, temperatures, a block for every teacher: measures by temperature), where three temperatures or more are.
+def _blocks(runs: Sequence[Sequence[Any]]) -> str:
+    teachers = f" in {len(runs)} blocks: a block is a teacher, its students averaged over seeds"
+    if len(runs[0]) < 2:
+        return teachers
+    return f"{teachers}; and in {len(runs[0])} blocks: a block is a seed, averaged over teachers; the larger p counts"
+
+
+def _families(cells: Sequence[Any]) -> list[tuple[str, list[float], list[list[list[dict[str, float]]]]]]:
+    """(title, temperatures, measures by teacher, seed and temperature), where three temperatures or more are.
 
     A family has students of one architecture. Only teachers that have all temperatures count.
     """
@@ -76,26 +80,24 @@ def _families(cells: Sequence[Any]) -> list[tuple[str, list[float], list[dict[fl
             found.setdefault((at[0], cell.facts["architecture"]), {}).setdefault(at[1], []).append(cell)
     several, families = len({cell.facts["architecture"] for cell in cells}) > 1, []
     for (_, student), by_temperature in found.items():
-        temperatures, blocks = sorted(by_temperature), _blocks(by_temperature)
-        if len(temperatures) > 2 and len(blocks) > 1:
+        temperatures, runs = sorted(by_temperature), _crossed(by_temperature)
+        if len(temperatures) > 2 and len(runs) > 1 and runs[0]:
             called = [f"{name}, {student}" * several or name for name in names(by_temperature[temperatures[0]][0])]
-            families.append((tuple(called), temperatures, blocks))
+            families.append((tuple(called), temperatures, runs))
     (titles,) = labels([[called for called, *_ in families]])
     return [(title, *family[1:]) for title, family in zip(titles, families, strict=True)]
 
 
-def _blocks(by_temperature: dict[float, list[Any]]) -> list[dict[float, dict[str, float]]]:
-    """For every teacher that has all temperatures, the means of all measures over its students of each."""
-    found: dict[str, dict[float, list[dict[str, float]]]] = {}
-    for temperature, cells in by_temperature.items():
+def _crossed(by_temperature: dict[float, list[Any]]) -> list[list[list[dict[str, float]]]]:
+    """For every teacher that has all temperatures, of every seed that is everywhere, the measures by temperature."""
+    found: dict[str, dict[float, dict[int, dict[str, float]]]] = {}
+    for temperature, cells in sorted(by_temperature.items()):
         for cell in cells:
             teacher = found.setdefault(" + ".join(cell.facts["teachers"]), {})
-            teacher.setdefault(temperature, []).extend(run["last"] for run in cell.runs.values())
-    return [
-        {t: {name: float(np.mean([last[name] for last in lasts])) for name in lasts[0]} for t, lasts in of.items()}
-        for of in found.values()
-        if len(of) == len(by_temperature)
-    ]
+            teacher.setdefault(temperature, {}).update({seed: run["last"] for seed, run in cell.runs.items()})
+    whole = [of for of in found.values() if len(of) == len(by_temperature)]
+    common = set.intersection(*({*runs} for of in whole for runs in of.values())) if whole else set()
+    return [[[runs[seed] for runs in of.values()] for seed in sorted(common)] for of in whole]
 
 
 def _runs(cells: list[Any]) -> list[dict[str, Any]]:
