@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -25,15 +26,16 @@ _ORIGINS = {f"basis = {word!r}" for word in BASES}
 def parsed(path: Path, name: str) -> tuple[str, frozenset[str], list[Path]]:
     """Return the hash of a module's meaning, "" if it decides no result, the names of what it may import, and the files
     that it names."""
-    tree = _Meaning(path.is_relative_to(PACKAGE)).visit(ast.parse(path.read_bytes()))
+    ours, tree = path.is_relative_to(PACKAGE), ast.parse(path.read_bytes())
     if any(ast.unparse(node) == "DECIDES_RESULTS = False" for node in tree.body if isinstance(node, ast.Assign)):
         return "", frozenset(), []
+    found = _Meaning(tree, ours)
     package = [] if name.endswith(".py") else name.split(".")[: None if path.name == "__init__.py" else -1]
     imported: set[str] = set()
-    for node in ast.walk(tree):
+    for node in found.imports:
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             names = {alias.name for alias in node.names}
@@ -41,24 +43,11 @@ def parsed(path: Path, name: str) -> tuple[str, frozenset[str], list[Path]]:
                 imported |= {_origins().get(name, API) for name in names}
             else:
                 imported |= {base} | {f"{base}.{name}" for name in names}
-    digest, read = hashlib.sha256(_text(tree).encode()), list[Path]()
-    named = _named if path.is_relative_to(PACKAGE) else _named_by_user
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            read += named(path, node.value)
+    digest, named = hashlib.sha256(found.text.encode()), _named if ours else _named_by_user
+    read = [file for string in found.strings for file in named(path, string)]
     for file in read:
         digest.update(file.read_bytes())
     return digest.hexdigest(), frozenset(imported), read
-
-
-def _text(node: Any) -> str:
-    """A syntax tree as text. Fields without content are left out: later versions of Python have more of them."""
-    if isinstance(node, ast.AST):
-        fields = [
-            f"{name}={_text(value)}" for name, value in ast.iter_fields(node) if value is not None and value != []
-        ]
-        return f"{type(node).__name__}({', '.join(fields)})"
-    return f"[{', '.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
 
 
 def _named(module: Path, name: str) -> list[Path]:
@@ -84,34 +73,55 @@ def _origins() -> dict[str, str]:
     return {alias.asname or alias.name: str(node.module) for node in passed for alias in node.names}
 
 
-class _Meaning(ast.NodeTransformer):
-    """Takes out of a syntax tree what changes no result.
+class _Meaning:
+    """A syntax tree as text, without what changes no result; read in one pass, since every plan reads some two hundred.
 
     `ours`: whether it is of this package, whose registries are known.
+
+    Attributes:
+        text: fields without content are left out: later versions of Python have more of them.
+        imports: the import statements.
+        strings: all strings.
     """
 
-    def __init__(self, ours: bool) -> None:
-        self.ours = ours
+    def __init__(self, tree: ast.Module, ours: bool) -> None:
+        self.ours, self.imports, self.strings = ours, list[ast.Import | ast.ImportFrom](), list[str]()
+        self.text = self._node(tree)
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """Docstrings, of modules, classes, functions and fields."""
-        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if text else self.generic_visit(node)
+    def _node(self, node: Any) -> str:
+        if isinstance(node, list):
+            return f"[{', '.join([self._node(each) for each in node])}]"
+        if not isinstance(node, ast.AST):
+            return repr(node)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            self.strings.append(node.value)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            self.imports.append(node)
+        elif isinstance(node, ast.ClassDef):
+            node.body = [s for s in node.body if not (isinstance(s, ast.Assign) and ast.unparse(s) in _ORIGINS)]
+        elif (
+            isinstance(node, ast.Call) and self.ours and isinstance(node.func, ast.Name) and node.func.id == "Registry"
+        ):
+            node.args, node.keywords = (
+                node.args[:2],
+                [],
+            )  # a job's own row is part of its identity, the others load nothing
+        fields = []
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                value = list(_meant(value))
+            if value is not None and value != []:
+                fields.append(f"{name}={self._node(value)}")
+        return f"{type(node).__name__}({', '.join(fields)})"
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """What a class says of the origin of its formula: a word in tables, whose job is told it."""
-        node.body = [s for s in node.body if not (isinstance(s, ast.Assign) and ast.unparse(s) in _ORIGINS)]
-        return self.generic_visit(node)
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
-        """Imports that only type checkers see."""
-        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        if checking:
-            return [self.visit(statement) for statement in node.orelse] or None
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Rows of a registry: a job's own row is part of its identity, the others load nothing."""
-        if self.ours and isinstance(node.func, ast.Name) and node.func.id == "Registry":
-            node.args, node.keywords = node.args[:2], []
-        return self.generic_visit(node)
+def _meant(statements: list[Any]) -> Iterator[Any]:
+    """Leave out docstrings, of modules, classes, functions and fields, and imports that only type checkers see."""
+    for each in statements:
+        if isinstance(each, ast.If) and isinstance(each.test, ast.Name) and each.test.id == "TYPE_CHECKING":
+            yield from _meant(each.orelse)
+        elif not (
+            isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) and isinstance(each.value.value, str)
+        ):
+            yield each
