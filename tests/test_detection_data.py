@@ -159,6 +159,15 @@ TALL = (  # a box that an image of 64 x 48 has no room for
             lambda r: (r / "config.yaml").write_text("kpt_shape: [17, 2]\nnames: [green, red]"),
             "its labels hold key points too",
         ),
+        *(
+            ("yolo", lambda r, text=text: (r / "config.yaml").write_text(text), rf"config\.yaml {said}")
+            for text, said in (
+                ("names: " + "[" * 10_000, r"cannot be read as YAML \(RecursionError\)"),
+                ("names: [2001-13-01, red]", r"cannot be read as YAML \(ValueError\)"),
+                ("names: {0: green, one: red}", "has no `names:` of the classes, a list or a mapping from 0 on"),
+            )
+        ),
+        ("coco", lambda r: (r / "annotations/instances_val.json").write_text("[" * 100_000), "is no JSON file"),
         # Files are texts, in an encoding that there is.
         ("voc", lambda r: (r / "ImageSets/Main/train.txt").write_text("a", encoding="utf-16"), "is no text in UTF-8"),
         ("voc", voc("<annotation>", '<?xml version="1.0" encoding="none"?><annotation>'), "is no annotation"),

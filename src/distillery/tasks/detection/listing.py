@@ -248,14 +248,14 @@ def yolo_names(path: Path) -> list[str]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DistilleryError(f"there is no file {path}: `data.names` names the file of the classes' names") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, a 13th month
         raise DistilleryError(
             f"{path} cannot be read as YAML ({type(error).__name__}): `data.names` names the file"
         ) from None
     if isinstance(found, dict) and "kpt_shape" in found:
         raise DistilleryError(f"{path} has `kpt_shape`: its labels hold key points too: write boxes only, and drop it")
     names = found.get("names") if isinstance(found, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and {*names} == {*range(len(names))}:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DistilleryError(f"{path} has no `names:` of the classes, a list or a mapping from 0 on")
