@@ -91,7 +91,7 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
         raise DistilleryError(f"{root}: the category {min(names)} is negative: number categories from 0 or 1")
     if max(names) > LARGEST and not renumber:
         raise DistilleryError(f"{root}: category {max(names)} would make as many classes: set `data.renumber: true`")
-    if twice := _twice(names):
+    if twice := named_twice(names):
         first, second, name = twice
         raise DistilleryError(
             f"{root}: the categories {first} and {second} are both called {name!r}: give each class one id, alike in "
@@ -108,7 +108,7 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
     return Listing(class_names, items)
 
 
-def _twice(names: Mapping[int, str]) -> tuple[int, int, str] | None:
+def named_twice(names: Mapping[int, str]) -> tuple[int, int, str] | None:
     """The first name that two numbers have, after both of these."""
     seen: dict[str, int] = {}
     for number, name in sorted(names.items()):
@@ -263,7 +263,7 @@ def yolo_names(path: Path) -> list[str]:
         if not isinstance(name, str) and type(name) is not int:
             raise DistilleryError(f"{path}: a class is called {name!r} as YAML reads it: put its name in quotes")
     found = [str(name) for name in names]
-    if twice := _twice(dict(enumerate(found))):
+    if twice := named_twice(dict(enumerate(found))):
         first, second, name = twice
         raise DistilleryError(f"{path}: the classes {first} and {second} are both called {name!r}: name them apart")
     return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from distillery.data.listing import SUFFIXES
 from distillery.errors import DistilleryError
-from distillery.tasks.detection.listing import Item, Listing, Object, inside, whole_number
+from distillery.tasks.detection.listing import Item, Listing, Object, inside, named_twice, whole_number
 
 
 def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: bool) -> Listing:
@@ -39,8 +38,8 @@ def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: 
     seen = {kind for images in read.values() for _, objects in images for kind, _, _ in objects}
     if names is not None and (unknown := sorted(seen - set(names))):
         raise DistilleryError(f"{root}: the class {unknown[0]!r} is not among `data.classes`: add it")
-    if names is not None and (twice := sorted(name for name, count in Counter(names).items() if count > 1)):
-        raise DistilleryError(f"data.classes names {twice[0]!r} twice: name each class once")
+    if names is not None and (twice := named_twice(dict(enumerate(names)))):
+        raise DistilleryError(f"data.classes names {twice[2]!r} twice: name each class once")
     class_names = names if names is not None else sorted(seen)
     items = {
         split: [
