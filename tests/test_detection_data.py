@@ -22,7 +22,9 @@ from distillery.errors import DistilleryError
 from distillery.tasks.detection import Detection
 from distillery.tasks.detection.data import BoxData
 from distillery.tasks.detection.evaluation import BoxEvaluation
+from distillery.tasks.detection.listing import Item
 from distillery.tasks.detection.precision import average_precision, results_of, truth_of
+from distillery.tasks.detection.refused import see_turned
 
 
 def made(tmp_path: Path, source: str, **options: Any) -> tuple[BoxData, dict[str, Any]]:
@@ -284,12 +286,19 @@ def test_swapped_sides_count_as_a_slip_where_the_boxes_fit(tmp_path: Path) -> No
         ("voc", 6, None, False),
         ("voc", 6, (48, 64), False),  # the sides of the turned image
         ("voc", 6, (64, 48), True),  # those of the stored one
-        ("voc", 3, (64, 48), True),  # upside down, which sides do not tell: read as stored
+        ("voc", 3, (64, 48), True),  # upside down, which sides do not tell: read as stored, and counted
+        ("voc", 3, None, False),
         ("coco", 8, (64, 48), True),
     ],
 )
 def test_images_that_exif_turns_are_refused_unless_the_boxes_are_of_the_stored_ones(
-    kind: str, source: str, way: int, size: tuple[int, int] | None, right: bool, tmp_path: Path
+    kind: str,
+    source: str,
+    way: int,
+    size: tuple[int, int] | None,
+    right: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}[source](tmp_path, splits())
     folder = {"coco": "train/000", "yolo": "images/train/000", "voc": "JPEGImages/train_000"}[source]
@@ -299,10 +308,34 @@ def test_images_that_exif_turns_are_refused_unless_the_boxes_are_of_the_stored_o
     if source == "voc" and size:
         voc("<annotation>", SIZE.format(*size))(tmp_path)
     if right:
-        made(tmp_path, source)
+        assert made(tmp_path, source)[1]["counts"]["train_turned"] == (way == 3)
+        assert ("data.train: EXIF turns 1 of 3 images" in capsys.readouterr().out) == (way == 3)
     else:
         with pytest.raises(DistilleryError, match=rf"000\.png has the EXIF orientation {way}, .*: store it turned"):
             made(tmp_path, source)
+
+
+def test_a_quarter_turn_of_a_square_image_is_one_that_no_side_tells() -> None:
+    item = Item(Path("a.png"), "a.png", [], size=(64, 64))
+    for way in (1, 3, 6):
+        assert see_turned([item], [64], [64], {"a.png": way}) == (way != 1)
+
+
+@pytest.mark.parametrize(("source", "write"), [("coco", write_coco), ("yolo", write_yolo), ("voc", write_voc)])
+def test_an_object_that_is_written_down_twice_is_one(tmp_path: Path, source: str, write: Any) -> None:
+    """But two classes may have one box, and so may an object and a crowd."""
+    both = splits()
+    write(tmp_path, both)
+    content = made(tmp_path, source)[1]["content"]
+    for of in both.values():
+        of[0][1].append(of[0][1][0])
+    write(tmp_path, both)
+    facts = made(tmp_path, source)[1]
+    assert (facts["counts"]["train_doubled"], facts["counts"]["test_doubled"], facts["content"]) == (1, 1, content)
+    box, label = both["train"][0][1][0][:4], 1 - both["train"][0][1][0][4]
+    both["train"][0][1].append((*box, label))
+    write(tmp_path, both, **({"extra": [{"bbox": [*box], "iscrowd": 1}]} if source == "coco" else {}))
+    assert made(tmp_path, source)[1]["counts"]["train_doubled"] == 1
 
 
 def test_files_beside_yolos_labels_and_hidden_folders_are_left_alone(tmp_path: Path) -> None:

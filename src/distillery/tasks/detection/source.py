@@ -45,7 +45,8 @@ class Cropped(BaseConfig):
 class Boxed(Source):
     """Base of the sources of images with boxes. The data stage keeps the encoded images and an index with the boxes.
 
-    Boxes are cut at the image's edges; what is left with no area is dropped and counted. A crowd (VOC: a difficult
+    Boxes are cut at the image's edges; what is left with no area is dropped and counted, as is a box that an image has
+    twice with one class. A crowd (VOC: a difficult
     object) is no training target, and in the test neither a miss nor a false alarm, as in COCO's evaluation.
     """
 
@@ -141,10 +142,17 @@ class Boxed(Source):
                 )
             for split, part in written.items():
                 shown = [items[split][photo.name] for photo in part.photos]
-                see_turned(shown, part.height, part.width, turned)
+                assumed = see_turned(shown, part.height, part.width, turned)
                 see_sizes(shown, part.height, part.width)
                 see_units(f"data.{split}", shown, part.height, part.width)
                 columns[split] = columns_of(shown, part.height, part.width)
+                columns[split][1]["turned"] = assumed
+                if assumed:
+                    print(
+                        f"data.{split}: EXIF turns {assumed:,} of {len(shown):,} images in a way that changes no side: "
+                        "boxes are taken for those of the images as they are stored",
+                        flush=True,
+                    )
                 if columns[split][0]["crowd"].all():
                     raise DistilleryError(
                         f"data.{split}: no object is in the images of {self.splits()[split]}: annotate them"
@@ -187,12 +195,14 @@ class Boxed(Source):
 def columns_of(
     items: list[Item], heights: list[int], widths: list[int]
 ) -> tuple[dict[str, NDArray[Any]], Counter[str]]:
-    """The objects of some images as columns (see `Boxed.write`), and how many were cut, dropped or crowds."""
+    """The objects of some images as columns (see `Boxed.write`), and how many were cut, dropped, doubled or crowds."""
     starts, boxes, labels, crowd, area = [0], [], [], [], []
-    notes: Counter[str] = Counter(cut=0, dropped=0, crowds=0, empty=0)
+    notes: Counter[str] = Counter(cut=0, dropped=0, crowds=0, empty=0, doubled=0)
     for item, height, width in zip(items, heights, widths, strict=True):
         scale = np.array([width, height] if item.relative else [1, 1], dtype=np.float64)
-        for entry in item.objects:
+        objects = dict.fromkeys(item.objects)  # an object that was written down twice could be found only once
+        notes["doubled"] += len(item.objects) - len(objects)
+        for entry in objects:
             corner, size = np.array(entry.box[:2]) * scale, np.array(entry.box[2:]) * scale
             low = np.clip(corner, 0, [width, height])
             high = np.clip(corner + size, 0, [width, height])
