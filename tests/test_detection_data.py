@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,12 @@ def label(line: str) -> Any:
     return lambda root: (root / "labels/train/000.txt").write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
 
 
+def link_to_nowhere(root: Path) -> None:
+    path = root / "labels/train/000.txt"
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 def emptied(split: str) -> Any:
     return coco(lambda document: document["annotations"].clear(), split)
 
@@ -170,10 +177,23 @@ TALL = (  # a box that an image of 64 x 48 has no room for
             )
         ),
         ("coco", lambda r: (r / "annotations/instances_val.json").write_text("[" * 100_000), "is no JSON file"),
+        # Every class has a name: objects of another one were neither found nor missed.
+        ("coco", coco_set("categories", {"name": ""}), "is no category: give it a whole `id` and a `name`"),
+        ("yolo", lambda r: (r / "config.yaml").write_text("names: [green, ' ']"), "a class has an empty name: name it"),
         # Files are texts, in an encoding that there is.
+        ("coco", coco_set("images", {"file_name": "\ud800.png"}), "train has a name that is not UTF-8"),
+        (
+            "yolo",
+            lambda r: [
+                (r / folder / f"000.{kind}").rename(r / folder / os.fsdecode(b"\xff." + kind.encode()))
+                for folder, kind in (("images/train", "png"), ("labels/train", "txt"))
+            ],
+            "train has a name that is not UTF-8",
+        ),
         ("voc", lambda r: (r / "ImageSets/Main/train.txt").write_text("a", encoding="utf-16"), "is no text in UTF-8"),
         ("voc", voc("<annotation>", '<?xml version="1.0" encoding="none"?><annotation>'), "is no annotation"),
         # What YOLO's folders hold is read.
+        ("yolo", link_to_nowhere, r"000\.txt cannot be read \(No such file or directory\): put the boxes"),
         (
             "yolo",
             lambda r: (r / "labels/train/000.txt").rename(r / "labels/train/000.TXT"),
@@ -221,6 +241,7 @@ TALL = (  # a box that an image of 64 x 48 has no room for
         # Boxes are numbers, and within the image.
         ("voc", voc("<xmin>", "<xmin>nan</xmin><xmin>"), "is no annotation"),
         ("voc", voc("<xmin>", "<xmin/><xmin>"), "is no annotation"),
+        ("voc", voc("</name>", "</name><difficult>true</difficult>"), "is no annotation .* `difficult` 0 or 1"),
         ("yolo", label("0 20 20 10 10"), r"000\.txt, line 2: expected a class"),
         ("yolo", label("0 1.2 0.5 0.6 0.2"), "line 2: expected a class"),
         ("yolo", label("0 nan 0.5 0.6 0.2"), "line 2: expected a class"),
@@ -233,6 +254,7 @@ TALL = (  # a box that an image of 64 x 48 has no room for
                 {"bbox": [0, 0, float("inf"), 5]},
                 {"bbox": [float("nan"), 0, 5, 5]},
                 {"area": float("nan")},
+                {"area": -1},
                 {"category_id": 3.7},
                 {"iscrowd": "no"},
                 {"iscrowd": 2},
@@ -350,6 +372,15 @@ def test_each_class_of_voc_is_named_once(tmp_path: Path) -> None:
     write_voc(tmp_path, splits())
     with pytest.raises(DistilleryError, match=r"data\.classes names 'red' twice"):
         made(tmp_path, "voc", classes=["red", "green", "red"])
+    with pytest.raises(DistilleryError, match=r"data\.classes has an empty name"):
+        made(tmp_path, "voc", classes=["red", "green", ""])
+
+
+def test_only_empty_braces_stand_for_a_split(tmp_path: Path) -> None:
+    write_coco(tmp_path, splits())
+    for name in ("annotations/instances_{split}.json", "annotations/{"):
+        with pytest.raises(DistilleryError, match=r"there is no file .*\{.*: `data\.annotations` says where"):
+            made(tmp_path, "coco", annotations=name)
 
 
 def test_hidden_files_and_byte_order_marks_are_no_content(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def list_classes(folder: Path, root: Path) -> Listing:
         if not mine and not problems:
             problems.append(f"{folder / name} holds no image")
         photos += sorted(mine, key=lambda photo: (photo.name, photo.path))
-    problems += [f"{p.path!r} has a name that is not UTF-8" for p in photos if not _is_text(p.name)]
+    problems += [f"{p.path!r} has a name that is not UTF-8" for p in photos if not is_text(p.name)]
     if problems:
         raise DistilleryError(f"{some(problems)}: mend or remove {'it' if len(problems) == 1 else 'them'}")
     if len(classes) < 2:
@@ -208,7 +208,7 @@ def _suffix(name: str) -> str:
     return "".join(name.rpartition(".")[1:]).lower() if "." in name else ""
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
