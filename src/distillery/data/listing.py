@@ -169,8 +169,10 @@ def split_by_rule(listing: Listing, fraction: float) -> Listing:
     """
     train: list[Photo] = []
     test: list[Photo] = []
-    for label, name in enumerate(listing.class_names):
-        photos = [photo for photo in listing.train if photo.label == label]
+    of_class: list[list[Photo]] = [[] for _ in listing.class_names]
+    for photo in listing.train:
+        of_class[photo.label].append(photo)
+    for name, photos in zip(listing.class_names, of_class, strict=True):
         if len(photos) == 1:
             raise DistilleryError(f"class {name!r} has one image, {photos[0].path}: add another one, to be tested")
         marked = tested_by_rule([hashlib.sha256(photo.name.encode()).digest() for photo in photos], fraction)
