@@ -18,8 +18,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from small_boxes import pictures, write_coco, write_voc, write_yolo
 
-from distillery.data import prepare
+from distillery.data import open_source, prepare
 from distillery.errors import DistilleryError
+from distillery.records.named import content
 from distillery.tasks.detection import Detection
 from distillery.tasks.detection.data import BoxData
 from distillery.tasks.detection.evaluation import BoxEvaluation
@@ -413,6 +414,28 @@ def test_a_hold_out_leaves_objects_on_both_sides(tmp_path: Path) -> None:
     for fraction, said in ((0.01, "in which is no object: raise it"), (0.97, "and no object is left: lower it")):
         with pytest.raises(DistilleryError, match=rf"recipe\.validation {fraction:g} holds out .* images, {said}"):
             data.hold_out(fraction)
+
+
+def test_what_is_read_beside_the_root_counts_by_its_content(tmp_path: Path) -> None:
+    """A name of YOLO's that was corrected, or COCO's annotations, made no data due."""
+    root = tmp_path / "set"
+    write_yolo(root, splits(1))
+    write_coco(root, splits(1))
+    usual = {"train": "train", "test": "val", "root": str(root)}
+    for name in ("yolo", "coco", "voc"):
+        assert open_source(name, usual).files() == [root]
+    (root / "config.yaml").rename(tmp_path / "config.yaml")
+    (root / "annotations").rename(tmp_path / "annotations")
+    (root / "val").rename(tmp_path / "val")
+    coco = {"annotations": "../annotations/of_{}.json", "test": "../val"}
+    found = open_source("coco", usual | {"annotations": "../annotations/instances_{}.json"}).files()
+    assert found[1:] == [root / f"../annotations/instances_{split}.json" for split in ("train", "val")]
+    assert root / "../val" in open_source("coco", usual | coco).files()
+    source = open_source("yolo", usual)
+    assert source.files() == [root, tmp_path / "config.yaml"]
+    before = content(source.files(), tmp_path / "note.json")
+    (tmp_path / "config.yaml").write_text("names: [blue, red]")
+    assert content(source.files(), tmp_path / "note.json") != before
 
 
 def test_a_crowd_is_what_says_1(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
     names: dict[int, str] = {}
     raw = {}
     for split, folder in splits.items():
-        path = root / annotations.replace("{}", folder)
+        path = root / annotated(annotations, folder)
         raw[split] = _document(path)
         for category, name in _categories(raw[split], path).items():
             if names.setdefault(category, name) != name:
@@ -105,10 +105,15 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
     for category, label in number.items():
         class_names[label] = names[category]
     items = {
-        split: _of_document(raw[split], root / folder, folder, number, root / annotations.replace("{}", folder))
+        split: _of_document(raw[split], root / folder, folder, number, root / annotated(annotations, folder))
         for split, folder in splits.items()
     }
     return Listing(class_names, items)
+
+
+def annotated(annotations: str, folder: str) -> str:
+    """The file of a split's annotations below the root."""
+    return annotations.replace("{}", folder)
 
 
 def named_twice(names: Mapping[int, str]) -> tuple[int, int, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -96,8 +97,13 @@ class Boxed(Source):
     def root(self) -> Path:
         return Path(self.config.root).expanduser()
 
+    def named(self) -> list[Path]:
+        """Files and folders that options name, which may lie outside of `root`."""
+        return []
+
     def files(self) -> list[Path]:
-        return [self.root]
+        """The folder, and what is read outside of it."""
+        return [self.root, *(p for p in self.named() if Path(os.path.relpath(p, self.root)).parts[:1] == ("..",))]
 
     def selection(self) -> dict[str, Any]:
         return {key: value for key, value in self.config.effective().items() if key != "root"}
@@ -244,6 +250,10 @@ class Coco(Boxed):
 
     config: Config
 
+    def named(self) -> list[Path]:
+        folders = self.splits().values()
+        return [self.root / name for f in folders for name in (f, listing.annotated(self.config.annotations, f))]
+
     def listing(self) -> Listing:
         return listing.coco(self.root, self.splits(), self.config.annotations, self.config.renumber)
 
@@ -261,10 +271,16 @@ class Yolo(Boxed):
 
     config: Config
 
-    def listing(self) -> Listing:
+    def named(self) -> list[Path]:
+        folders = self.splits().values()
+        return [self._names(), *(self.root / of / folder for of in ("images", "labels") for folder in folders)]
+
+    def _names(self) -> Path:
         given = [self.root / self.config.names, self.root.parent / self.config.names]
-        path = next((p for p in given if p.is_file()), given[0])
-        return listing.yolo(self.root, self.splits(), listing.yolo_names(path))
+        return next((p for p in given if p.is_file()), given[0])
+
+    def listing(self) -> Listing:
+        return listing.yolo(self.root, self.splits(), listing.yolo_names(self._names()))
 
 
 class Voc(Boxed):
