@@ -30,6 +30,7 @@ from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
 from distillery.stages.evaluate import taken_out
+from distillery.tasks.classification import Classification
 from distillery.tasks.classification.evaluation import ClassEvaluation
 from distillery.tasks.classification.training import ClassTraining
 from distillery.training.history import load_history
@@ -266,6 +267,14 @@ def test_nothing_is_compiled_so_the_compiler_is_not_imported(trained: Path) -> N
     command = ["evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3"]
     subprocess.run([sys.executable, "-c", program, *command], cwd=trained, check=True)
     assert (trained / Layout("digits").metrics(PAIR, "ce", "3")).exists()
+
+
+def test_only_fractions_can_be_none() -> None:
+    evaluation = ClassEvaluation(Classification())
+    for outputs in (torch.tensor([1.0, torch.nan]), np.array([0.0, -np.inf], dtype=np.float32)):
+        assert not evaluation.measurable(outputs)
+        assert evaluation.measurable(outputs[:1])
+    assert all(map(evaluation.measurable, (None, torch.arange(3), np.array(["a"]), (torch.nan,))))
 
 
 def test_weights_of_another_network_and_broken_ones_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike
 from torch import Tensor, nn
 
@@ -40,8 +39,9 @@ def run(work: Work) -> None:
         teachers = open_teachers(training, values["teachers"], pair, data, device, recipe)
         # In bfloat16 a teacher is not quite the one that was published (resnet56 on a GPU: 72.5 for 72.6 %).
         full = recipe.updated({"precision": "float32"}) if recipe.precision == "bfloat16" else recipe
-        named = zip(values["teachers"], teachers, strict=True)
-        outputs = {name: sound(evaluation.outputs(t, data, full), f"teacher {name}") for name, t in named}
+        outputs = {n: evaluation.outputs(t, data, full) for n, t in zip(values["teachers"], teachers, strict=True)}
+        for name, said in outputs.items():
+            _see(evaluation, said, f"teacher {name}")
         weights, histories = artifacts.load_tensors(reads["weights"]), load_history(reads["history"])
         seen = data
         if any(".objective." in key for key in weights):
@@ -49,7 +49,7 @@ def run(work: Work) -> None:
         runs = []
         for seed in trained.seeds:
             found = _student(seed, weights, values, data, seen, teachers, recipe, training, evaluation)
-            sound(found, f"the student of seed {seed}")
+            _see(evaluation, found, f"the student of seed {seed}")
             chosen = _of_history(histories[str(seed)], task.main.name, task.main.higher_is_better)
             runs.append({"seed": seed} | chosen | evaluation.measure(found, data))
             runs[-1]["fidelity"] = {name: evaluation.compare(found, teacher) for name, teacher in outputs.items()}
@@ -77,14 +77,13 @@ def run(work: Work) -> None:
         )
 
 
-def sound(outputs: Any, whose: str) -> Any:
-    """Return what a network says. Raises DistilleryError for NaN and infinity: measures of them would say nothing."""
-    if isinstance(outputs, Tensor | np.ndarray) and not torch.as_tensor(outputs).isfinite().all():
+def _see(evaluation: Evaluation, outputs: Any, whose: str) -> None:
+    """Raise DistilleryError for outputs whose measures would say nothing."""
+    if not evaluation.measurable(outputs):
         raise DistilleryError(
             f"{whose} gives NaN or infinity for test samples: its training diverged, so lower `recipe.lr` or the "
             "method's weights and train it anew (a fetched one: take other weights)"
         )
-    return outputs
 
 
 def taken_out(name: str, entry: dict[str, Any], bulk: Mapping[str, DTypeLike]) -> dict[str, np.ndarray]:
