@@ -185,7 +185,9 @@ def test_json_refuses_what_is_not_finite_and_says_where(tmp_path: Path, value: f
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": ', b"\xff\xfe{}", b"[" * 100_000], ids=["none", "cut", "utf16", "deep"]
+)
 @pytest.mark.parametrize(
     ("place", "damaged", "missing"),
     [

@@ -38,6 +38,10 @@ def test_bad_mirrors_are_one_sentence(tmp_path: Path) -> None:
             broken(
                 rf"cannot read .*{name} of the CIFAR-100 mirror \(it is damaged or cut short: .*copy the mirror again"
             )
+        if name.endswith(".json"):
+            for content in ("[]", "[" * 100_000):
+                (mirror / name).write_text(content)
+                broken(rf"cannot read .*{name} of the CIFAR-100 mirror \(it is damaged or cut short: ")
         (mirror / name).unlink()
         broken("train_images has 150 rows" if "train" in name else rf"cannot read .*{name} .*\(it is missing\)")
         (mirror / name).write_bytes(whole)

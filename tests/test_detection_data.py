@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from small_boxes import pictures, write_coco, write_voc, write_yolo
 
-from distillery.data import prepare
+from distillery.data import open_source, prepare
 from distillery.errors import DistilleryError
+from distillery.records.named import content
 from distillery.tasks.detection import Detection
 from distillery.tasks.detection.data import BoxData
 from distillery.tasks.detection.evaluation import BoxEvaluation
+from distillery.tasks.detection.listing import Item
 from distillery.tasks.detection.precision import average_precision, results_of, truth_of
+from distillery.tasks.detection.refused import see_turned
 
 
 def made(tmp_path: Path, source: str, **options: Any) -> tuple[BoxData, dict[str, Any]]:
@@ -115,6 +119,12 @@ def label(line: str) -> Any:
     return lambda root: (root / "labels/train/000.txt").write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
 
 
+def link_to_nowhere(root: Path) -> None:
+    path = root / "labels/train/000.txt"
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 def emptied(split: str) -> Any:
     return coco(lambda document: document["annotations"].clear(), split)
 
@@ -159,10 +169,32 @@ TALL = (  # a box that an image of 64 x 48 has no room for
             lambda r: (r / "config.yaml").write_text("kpt_shape: [17, 2]\nnames: [green, red]"),
             "its labels hold key points too",
         ),
+        *(
+            ("yolo", lambda r, text=text: (r / "config.yaml").write_text(text), rf"config\.yaml {said}")
+            for text, said in (
+                ("names: " + "[" * 10_000, r"cannot be read as YAML \(RecursionError\)"),
+                ("names: [2001-13-01, red]", r"cannot be read as YAML \(ValueError\)"),
+                ("names: {0: green, one: red}", "has no `names:` of the classes, a list or a mapping from 0 on"),
+            )
+        ),
+        ("coco", lambda r: (r / "annotations/instances_val.json").write_text("[" * 100_000), "is no JSON file"),
+        # Every class has a name: objects of another one were neither found nor missed.
+        ("coco", coco_set("categories", {"name": ""}), "is no category: give it a whole `id` and a `name`"),
+        ("yolo", lambda r: (r / "config.yaml").write_text("names: [green, ' ']"), "a class has an empty name: name it"),
         # Files are texts, in an encoding that there is.
+        ("coco", coco_set("images", {"file_name": "\ud800.png"}), "train has a name that is not UTF-8"),
+        (
+            "yolo",
+            lambda r: [
+                (r / folder / f"000.{kind}").rename(r / folder / os.fsdecode(b"\xff." + kind.encode()))
+                for folder, kind in (("images/train", "png"), ("labels/train", "txt"))
+            ],
+            "train has a name that is not UTF-8",
+        ),
         ("voc", lambda r: (r / "ImageSets/Main/train.txt").write_text("a", encoding="utf-16"), "is no text in UTF-8"),
         ("voc", voc("<annotation>", '<?xml version="1.0" encoding="none"?><annotation>'), "is no annotation"),
         # What YOLO's folders hold is read.
+        ("yolo", link_to_nowhere, r"000\.txt cannot be read \(No such file or directory\): put the boxes"),
         (
             "yolo",
             lambda r: (r / "labels/train/000.txt").rename(r / "labels/train/000.TXT"),
@@ -210,6 +242,7 @@ TALL = (  # a box that an image of 64 x 48 has no room for
         # Boxes are numbers, and within the image.
         ("voc", voc("<xmin>", "<xmin>nan</xmin><xmin>"), "is no annotation"),
         ("voc", voc("<xmin>", "<xmin/><xmin>"), "is no annotation"),
+        ("voc", voc("</name>", "</name><difficult>true</difficult>"), "is no annotation .* `difficult` 0 or 1"),
         ("yolo", label("0 20 20 10 10"), r"000\.txt, line 2: expected a class"),
         ("yolo", label("0 1.2 0.5 0.6 0.2"), "line 2: expected a class"),
         ("yolo", label("0 nan 0.5 0.6 0.2"), "line 2: expected a class"),
@@ -222,6 +255,7 @@ TALL = (  # a box that an image of 64 x 48 has no room for
                 {"bbox": [0, 0, float("inf"), 5]},
                 {"bbox": [float("nan"), 0, 5, 5]},
                 {"area": float("nan")},
+                {"area": -1},
                 {"category_id": 3.7},
                 {"iscrowd": "no"},
                 {"iscrowd": 2},
@@ -275,12 +309,19 @@ def test_swapped_sides_count_as_a_slip_where_the_boxes_fit(tmp_path: Path) -> No
         ("voc", 6, None, False),
         ("voc", 6, (48, 64), False),  # the sides of the turned image
         ("voc", 6, (64, 48), True),  # those of the stored one
-        ("voc", 3, (64, 48), True),  # upside down, which sides do not tell: read as stored
+        ("voc", 3, (64, 48), True),  # upside down, which sides do not tell: read as stored, and counted
+        ("voc", 3, None, False),
         ("coco", 8, (64, 48), True),
     ],
 )
 def test_images_that_exif_turns_are_refused_unless_the_boxes_are_of_the_stored_ones(
-    kind: str, source: str, way: int, size: tuple[int, int] | None, right: bool, tmp_path: Path
+    kind: str,
+    source: str,
+    way: int,
+    size: tuple[int, int] | None,
+    right: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}[source](tmp_path, splits())
     folder = {"coco": "train/000", "yolo": "images/train/000", "voc": "JPEGImages/train_000"}[source]
@@ -290,10 +331,34 @@ def test_images_that_exif_turns_are_refused_unless_the_boxes_are_of_the_stored_o
     if source == "voc" and size:
         voc("<annotation>", SIZE.format(*size))(tmp_path)
     if right:
-        made(tmp_path, source)
+        assert made(tmp_path, source)[1]["counts"]["train_turned"] == (way == 3)
+        assert ("data.train: EXIF turns 1 of 3 images" in capsys.readouterr().out) == (way == 3)
     else:
         with pytest.raises(DistilleryError, match=rf"000\.png has the EXIF orientation {way}, .*: store it turned"):
             made(tmp_path, source)
+
+
+def test_a_quarter_turn_of_a_square_image_is_one_that_no_side_tells() -> None:
+    item = Item(Path("a.png"), "a.png", [], size=(64, 64))
+    for way in (1, 3, 6):
+        assert see_turned([item], [64], [64], {"a.png": way}) == (way != 1)
+
+
+@pytest.mark.parametrize(("source", "write"), [("coco", write_coco), ("yolo", write_yolo), ("voc", write_voc)])
+def test_an_object_that_is_written_down_twice_is_one(tmp_path: Path, source: str, write: Any) -> None:
+    """But two classes may have one box, and so may an object and a crowd."""
+    both = splits()
+    write(tmp_path, both)
+    content = made(tmp_path, source)[1]["content"]
+    for of in both.values():
+        of[0][1].append(of[0][1][0])
+    write(tmp_path, both)
+    facts = made(tmp_path, source)[1]
+    assert (facts["counts"]["train_doubled"], facts["counts"]["test_doubled"], facts["content"]) == (1, 1, content)
+    box, label = both["train"][0][1][0][:4], 1 - both["train"][0][1][0][4]
+    both["train"][0][1].append((*box, label))
+    write(tmp_path, both, **({"extra": [{"bbox": [*box], "iscrowd": 1}]} if source == "coco" else {}))
+    assert made(tmp_path, source)[1]["counts"]["train_doubled"] == 1
 
 
 def test_files_beside_yolos_labels_and_hidden_folders_are_left_alone(tmp_path: Path) -> None:
@@ -308,6 +373,15 @@ def test_each_class_of_voc_is_named_once(tmp_path: Path) -> None:
     write_voc(tmp_path, splits())
     with pytest.raises(DistilleryError, match=r"data\.classes names 'red' twice"):
         made(tmp_path, "voc", classes=["red", "green", "red"])
+    with pytest.raises(DistilleryError, match=r"data\.classes has an empty name"):
+        made(tmp_path, "voc", classes=["red", "green", ""])
+
+
+def test_only_empty_braces_stand_for_a_split(tmp_path: Path) -> None:
+    write_coco(tmp_path, splits())
+    for name in ("annotations/instances_{split}.json", "annotations/{"):
+        with pytest.raises(DistilleryError, match=r"there is no file .*\{.*: `data\.annotations` says where"):
+            made(tmp_path, "coco", annotations=name)
 
 
 def test_hidden_files_and_byte_order_marks_are_no_content(tmp_path: Path) -> None:
@@ -340,6 +414,28 @@ def test_a_hold_out_leaves_objects_on_both_sides(tmp_path: Path) -> None:
     for fraction, said in ((0.01, "in which is no object: raise it"), (0.97, "and no object is left: lower it")):
         with pytest.raises(DistilleryError, match=rf"recipe\.validation {fraction:g} holds out .* images, {said}"):
             data.hold_out(fraction)
+
+
+def test_what_is_read_beside_the_root_counts_by_its_content(tmp_path: Path) -> None:
+    """A name of YOLO's that was corrected, or COCO's annotations, made no data due."""
+    root = tmp_path / "set"
+    write_yolo(root, splits(1))
+    write_coco(root, splits(1))
+    usual = {"train": "train", "test": "val", "root": str(root)}
+    for name in ("yolo", "coco", "voc"):
+        assert open_source(name, usual).files() == [root]
+    (root / "config.yaml").rename(tmp_path / "config.yaml")
+    (root / "annotations").rename(tmp_path / "annotations")
+    (root / "val").rename(tmp_path / "val")
+    coco = {"annotations": "../annotations/of_{}.json", "test": "../val"}
+    found = open_source("coco", usual | {"annotations": "../annotations/instances_{}.json"}).files()
+    assert found[1:] == [root / f"../annotations/instances_{split}.json" for split in ("train", "val")]
+    assert root / "../val" in open_source("coco", usual | coco).files()
+    source = open_source("yolo", usual)
+    assert source.files() == [root, tmp_path / "config.yaml"]
+    before = content(source.files(), tmp_path / "note.json")
+    (tmp_path / "config.yaml").write_text("names: [blue, red]")
+    assert content(source.files(), tmp_path / "note.json") != before
 
 
 def test_a_crowd_is_what_says_1(tmp_path: Path) -> None:

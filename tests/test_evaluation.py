@@ -30,6 +30,7 @@ from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError
 from distillery.stages.evaluate import taken_out
+from distillery.tasks.classification import Classification
 from distillery.tasks.classification.evaluation import ClassEvaluation
 from distillery.tasks.classification.training import ClassTraining
 from distillery.training.history import load_history
@@ -153,6 +154,9 @@ def test_logit_scale_counts_every_logit_once(sample: tuple[torch.Tensor, torch.T
     expected, _ = np.histogram(values, bins=np.arange(start, start + len(counts) + 1))
     assert counts == expected.tolist()
     assert sum(counts) == values.size
+    far = logit_scale(torch.tensor([[0.5, 1e12], [-1e12, 2.5]]))
+    assert far["histogram"]["from"] == -1000 and sum(far["histogram"]["counts"]) == 4
+    assert len(far["histogram"]["counts"]) == 2001 and far["max"] == pytest.approx(1e12)
 
 
 @pytest.mark.slow
@@ -268,11 +272,23 @@ def test_nothing_is_compiled_so_the_compiler_is_not_imported(trained: Path, stag
     assert made.exists()
 
 
-def test_weights_of_another_network_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_fractions_can_be_none() -> None:
+    evaluation = ClassEvaluation(Classification())
+    for outputs in (torch.tensor([1.0, torch.nan]), np.array([0.0, -np.inf], dtype=np.float32)):
+        assert not evaluation.measurable(outputs)
+        assert evaluation.measurable(outputs[:1])
+    assert all(map(evaluation.measurable, (None, torch.arange(3), np.array(["a"]), (torch.nan,))))
+
+
+def test_weights_of_another_network_and_broken_ones_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     path = Layout("digits").students(PAIR, "ce", "3")
-    kept = path.read_bytes()
+    kept, mine = path.read_bytes(), artifacts.load_tensors(path)
     try:
+        broken = {k: v * torch.nan if v.is_floating_point() else v for k, v in mine.items()}
+        artifacts.save_tensors(path, broken)
+        with pytest.raises(DistilleryError, match="the student of seed 3 gives NaN or infinity for test samples: its"):
+            run("evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3")
         other = models.build("resnet8_w4", 10, 1).state_dict()
         artifacts.save_tensors(path, {f"3.student.{k}": v for k, v in other.items()})
         with pytest.raises(DistilleryError, match=r"weights of seed 3 do not fit.*train the run again"):

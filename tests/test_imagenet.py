@@ -135,6 +135,8 @@ def test_unpacked_folders_hold_the_same(archives: Path, tmp_path: Path) -> None:
         for one, other in ((data.train, packed_.train), (data.test, packed_.test)):
             assert np.array_equal(one.sha256, other.sha256) and np.array_equal(one.labels, other.labels)
         assert facts["class_names"] == WNIDS
+        read = {path.name for path in source(place / "imagenet").files()}
+        assert read == {"train", "val"} | ({DEVKIT} if flat else set())  # which says the classes of a flat folder
 
 
 def test_images_are_what_image_folder_makes_of_them(archives: Path, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from distillery.tasks.ranking.candidates import candidate_lists
 from distillery.tasks.ranking.interactions import Pairs
 from distillery.tasks.ranking.metrics import measure, recommend, top_items
-from distillery.tasks.ranking.popularity import popularity_groups
+from distillery.tasks.ranking.popularity import popularity_groups, popularity_halves
 
 USERS, ITEMS = 30, 50
 
@@ -105,6 +106,28 @@ def test_candidates_are_the_unseen_items_of_a_group_by_score(data: tuple[Pairs, 
 def groups(popularity: list[int], wanted: int) -> list[int]:
     item = torch.arange(len(popularity)).repeat_interleave(torch.tensor(popularity))
     return popularity_groups(item, len(popularity), wanted).tolist()
+
+
+@pytest.mark.parametrize(
+    ("popularity", "want"),
+    [
+        ([4, 4, 3], [0, 1, 1]),  # three groups
+        ([8, 1, 1], [0, 1, 1]),  # one
+        ([1, 3, 0, 2, 2], [1, 0, -1, 1, 1]),
+        ([1, 3, 0, 2, 2, 1, 1], [1, 0, -1, 0, 1, 1, 1]),
+    ],
+)
+def test_halves_are_two_whatever_the_popularities(popularity: list[int], want: list[int]) -> None:
+    item = torch.arange(len(popularity)).repeat_interleave(torch.tensor(popularity))
+    assert popularity_halves(item, len(popularity)).tolist() == want
+
+
+def test_halves_are_the_two_groups_where_there_are_two() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        item = torch.from_numpy(rng.geometric(0.02, 400) % 90)
+        if (group_of := popularity_groups(item, 90, 2)).max() == 1:
+            assert torch.equal(popularity_halves(item, 90), group_of)
 
 
 def test_groups_hold_equal_parts_of_the_pairs() -> None:

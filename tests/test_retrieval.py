@@ -93,6 +93,7 @@ def test_both_formats_give_the_same(tmp_path: Path) -> None:
         ("5 4 3\n0 0:1\n2 1:1\n", "announces 5 rows, but has 2"),
         ("1 4 3\n7 0:1\n", "out of bounds"),
         ("99999999999 0:1\n", "label 99999999999 is beyond the 65,536 that can be stored"),
+        ("0 0:1\n1 99999999999999999999:1\n", "too large"),
         ({"shape": 2}, "is not iterable|iteration over"),
         ({"shape": [2, 10**13, 3]}, "Unable to allocate"),
         ({"y_indices": [-1, 2]}, "no whole number from 0 to 2"),

@@ -168,6 +168,7 @@ class TestAgainstAFolder:
             ("dvc.lock", b"<<<<<<< HEAD\nschema: '2.0'\n", "dvc.lock is damaged, or in the middle of a merge"),
             ("dvc.lock", b"stages: {data: {outs: [{path: artifacts/small/a}]}}\n", "dvc.lock is damaged, or not what"),
             ("results/small/runs.csv", b"\xff\xfe", "results/small/runs.csv is damaged: it is no text"),
+            ("results/small/table.json", b"[" * 100_000, "results/small/table.json was written by another version"),
         ],
     )
     def test_a_copy_with_damaged_files(self, copies: Path, name: str, content: bytes, said: str) -> None:

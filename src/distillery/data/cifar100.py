@@ -124,7 +124,7 @@ def _read_mirror(folder: Path) -> tuple[dict[str, Split], list[str]]:
     labels = folder / "cifar100_labels.json"
     try:
         names = json.loads(labels.read_text())["fine_label_names"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise _bad_mirror(labels, error) from error
     splits = {}
     for split, files in parts.items():

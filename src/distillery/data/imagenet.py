@@ -45,7 +45,9 @@ class ImageNet(Rooted, Streamed):
     def files(self) -> list[Path]:
         root = self.root
         archives = [root / name for name in (TRAIN, VALIDATION, DEVKIT)]
-        return archives if archives[0].exists() else [root / "train", root / "val"]
+        if archives[0].exists():
+            return archives
+        return [root / "train", root / "val", *(p for p in archives[2:] if p.exists())]  # classes of a flat `val`
 
     def listing(self) -> Listing:
         root = self.root

@@ -49,7 +49,7 @@ def list_train(archive: Path) -> Listing:
     names = sorted(wnids)
     labels = {wnid: i for i, wnid in enumerate(names)}
     photos = [photo._replace(label=labels[photo.name.split("/")[1]]) for photo in photos]
-    if empty := [name for i, name in enumerate(names) if i not in {photo.label for photo in photos}]:
+    if empty := sorted(wnids - {photo.name.split("/")[1] for photo in photos}):
         raise DistilleryError(f"{archive} holds no image of {some(empty)}: {_AGAIN}")
     return Listing(names, _ordered(photos), [], "")
 

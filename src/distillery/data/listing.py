@@ -145,7 +145,7 @@ def list_classes(folder: Path, root: Path) -> Listing:
         if not mine and not problems:
             problems.append(f"{folder / name} holds no image")
         photos += sorted(mine, key=lambda photo: (photo.name, photo.path))
-    problems += [f"{p.path!r} has a name that is not UTF-8" for p in photos if not _is_text(p.name)]
+    problems += [f"{p.path!r} has a name that is not UTF-8" for p in photos if not is_text(p.name)]
     if problems:
         raise DistilleryError(f"{some(problems)}: mend or remove {'it' if len(problems) == 1 else 'them'}")
     if len(classes) < 2:
@@ -169,8 +169,10 @@ def split_by_rule(listing: Listing, fraction: float) -> Listing:
     """
     train: list[Photo] = []
     test: list[Photo] = []
-    for label, name in enumerate(listing.class_names):
-        photos = [photo for photo in listing.train if photo.label == label]
+    of_class: list[list[Photo]] = [[] for _ in listing.class_names]
+    for photo in listing.train:
+        of_class[photo.label].append(photo)
+    for name, photos in zip(listing.class_names, of_class, strict=True):
         if len(photos) == 1:
             raise DistilleryError(f"class {name!r} has one image, {photos[0].path}: add another one, to be tested")
         marked = tested_by_rule([hashlib.sha256(photo.name.encode()).digest() for photo in photos], fraction)
@@ -208,7 +210,7 @@ def _suffix(name: str) -> str:
     return "".join(name.rpartition(".")[1:]).lower() if "." in name else ""
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:

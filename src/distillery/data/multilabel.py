@@ -90,7 +90,7 @@ def read(path: Path) -> tuple[Flags, Flags]:
         return _read_npz(path) if path.suffix == ".npz" else _read_text(path)
     except FileNotFoundError:
         raise DistilleryError(f"there is no file {path}: name it in `data.path`") from None
-    except (OSError, KeyError, TypeError, ValueError, IndexError, MemoryError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, TypeError, ValueError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
         said = " ".join(str(error).split())[:100] or type(error).__name__
         raise DistilleryError(f"cannot read {path} ({said}): its format is in docs/related.md") from None
 

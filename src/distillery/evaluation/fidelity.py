@@ -7,6 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+BEYOND = 1000  # logits of a training that goes astray grow without bound, and with them the bins
+
 
 def fidelity(student: Tensor, teacher: Tensor) -> dict[str, float]:
     """Compare (N, C) logits of student and teacher on the same images.
@@ -38,12 +40,12 @@ def logit_scale(logits: Tensor) -> dict[str, Any]:
     Returns:
         `mean`, `std` (over the classes of an image, correction 0) and `range` (largest minus smallest), each averaged
         over images; `min` and `max` over everything; `histogram`: counts in bins one unit wide, the first of which
-        begins at `from`.
+        begins at `from`; what is beyond 1,000, either way, is in the last of them.
     """
     logits = logits.double()
-    lowest, highest = logits.min().floor(), logits.max().floor()
-    spread = logits.amax(1) - logits.amin(1)
-    counts = (logits - lowest).floor().long().flatten().bincount(minlength=int(highest - lowest) + 1)
+    spread, shown = logits.amax(1) - logits.amin(1), logits.clamp(-BEYOND, BEYOND)
+    lowest = shown.min().floor()
+    counts = (shown - lowest).floor().long().flatten().bincount()
     return {
         "mean": logits.mean().item(),
         "std": logits.std(1, correction=0).mean().item(),

@@ -33,6 +33,12 @@ class Evaluation:
         """What a network says about the test set, on the CPU. `predict` picks what a method is judged by."""
         raise TypeError(f"{type(self).__name__} defines no outputs()")
 
+    def measurable(self, outputs: Any) -> bool:
+        """Whether there is neither NaN nor infinity in outputs that are a tensor, or an array of fractions."""
+        if isinstance(outputs, np.ndarray):
+            return outputs.dtype.kind != "f" or bool(np.isfinite(outputs).all())
+        return not hasattr(outputs, "isfinite") or bool(outputs.isfinite().all())
+
     def measure(self, outputs: Any, data: Any) -> dict[str, Any]:
         """Everything that outputs say by themselves: the task's measures under "last", and what else is shown."""
         raise TypeError(f"{type(self).__name__} defines no measure()")

@@ -40,6 +40,8 @@ def run(work: Work) -> None:
         # In bfloat16 a teacher is not quite the one that was published (resnet56 on a GPU: 72.5 for 72.6 %).
         full = recipe.updated({"precision": "float32"}) if recipe.precision == "bfloat16" else recipe
         outputs = {n: evaluation.outputs(t, data, full) for n, t in zip(values["teachers"], teachers, strict=True)}
+        for name, said in outputs.items():
+            _see(evaluation, said, f"teacher {name}")
         weights, histories = artifacts.load_tensors(reads["weights"]), load_history(reads["history"])
         seen = data
         if any(".objective." in key for key in weights):
@@ -47,6 +49,7 @@ def run(work: Work) -> None:
         runs = []
         for seed in trained.seeds:
             found = _student(seed, weights, values, data, seen, teachers, recipe, training, evaluation)
+            _see(evaluation, found, f"the student of seed {seed}")
             chosen = _of_history(histories[str(seed)], task.main.name, task.main.higher_is_better)
             runs.append({"seed": seed} | chosen | evaluation.measure(found, data))
             runs[-1]["fidelity"] = {name: evaluation.compare(found, teacher) for name, teacher in outputs.items()}
@@ -71,6 +74,15 @@ def run(work: Work) -> None:
             teachers=measured,
             runs=runs,
             **evaluation.facts(data),
+        )
+
+
+def _see(evaluation: Evaluation, outputs: Any, whose: str) -> None:
+    """Raise DistilleryError for outputs whose measures would say nothing."""
+    if not evaluation.measurable(outputs):
+        raise DistilleryError(
+            f"{whose} gives NaN or infinity for test samples: its training diverged, so lower `recipe.lr` or the "
+            "method's weights and train it anew (a fetched one: take other weights)"
         )
 
 

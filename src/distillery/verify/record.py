@@ -133,7 +133,7 @@ def _read(name: str, read: Reader, plan: Plan, hashes: bool = True) -> Recorded:
 def _record(content: bytes, kind: type[Record], where: str) -> Record:
     try:
         found = kind.model_validate(document := json.loads(content))
-    except (ValidationError, ValueError):
+    except (ValidationError, ValueError, RecursionError):
         raise DistilleryError(f"{where} was written by another version of Distillery, or is damaged") from None
     if edited(document):
         raise DistilleryError(f"{where} was changed after it was made: have that copy's owner make it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from distillery.data.listing import SUFFIXES
+from distillery.data.listing import SUFFIXES, is_text
 from distillery.errors import DistilleryError
 from distillery.records.io import read_json
 
@@ -47,7 +48,7 @@ class Item(NamedTuple):
 class Listing:
     """The images of both splits, each sorted by name, and the name of every class; "" where a number has none.
 
-    Raises DistilleryError for an image that is named twice, in one split or in both.
+    Raises DistilleryError for an image that is named twice, in one split or in both, or whose name is no text.
     """
 
     class_names: list[str]
@@ -57,6 +58,8 @@ class Listing:
         seen: dict[Path, str] = {}
         for split, items in self.items.items():
             for item in items:
+                if not is_text(item.name):
+                    raise DistilleryError(f"the image {item.name!r} of {split} has a name that is not UTF-8: rename it")
                 if item.path in seen:
                     where = f"twice in {split}" if seen[item.path] == split else "in training and in test"
                     raise DistilleryError(f"the image {item.path} is named {where}: name every image once")
@@ -77,7 +80,7 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
     names: dict[int, str] = {}
     raw = {}
     for split, folder in splits.items():
-        path = root / annotations.format(folder)
+        path = root / annotated(annotations, folder)
         raw[split] = _document(path)
         for category, name in _categories(raw[split], path).items():
             if names.setdefault(category, name) != name:
@@ -91,7 +94,7 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
         raise DistilleryError(f"{root}: the category {min(names)} is negative: number categories from 0 or 1")
     if max(names) > LARGEST and not renumber:
         raise DistilleryError(f"{root}: category {max(names)} would make as many classes: set `data.renumber: true`")
-    if twice := _twice(names):
+    if twice := named_twice(names):
         first, second, name = twice
         raise DistilleryError(
             f"{root}: the categories {first} and {second} are both called {name!r}: give each class one id, alike in "
@@ -102,13 +105,18 @@ def coco(root: Path, splits: dict[str, str], annotations: str, renumber: bool) -
     for category, label in number.items():
         class_names[label] = names[category]
     items = {
-        split: _of_document(raw[split], root / splits[split], splits[split], number, root / annotations.format(folder))
+        split: _of_document(raw[split], root / folder, folder, number, root / annotated(annotations, folder))
         for split, folder in splits.items()
     }
     return Listing(class_names, items)
 
 
-def _twice(names: Mapping[int, str]) -> tuple[int, int, str] | None:
+def annotated(annotations: str, folder: str) -> str:
+    """The file of a split's annotations below the root."""
+    return annotations.replace("{}", folder)
+
+
+def named_twice(names: Mapping[int, str]) -> tuple[int, int, str] | None:
     """The first name that two numbers have, after both of these."""
     seen: dict[str, int] = {}
     for number, name in sorted(names.items()):
@@ -136,6 +144,8 @@ def _categories(document: dict[str, Any], path: Path) -> dict[int, str]:
     for entry in document["categories"]:
         try:
             category, name = whole_number(entry["id"]), str(entry["name"])
+            if not name.strip():  # without a name a number is that of no class
+                raise ValueError
         except _MALFORMED:
             raise DistilleryError(
                 f"{path}: {_shown(entry)} is no category: give it a whole `id` and a `name`"
@@ -163,7 +173,7 @@ def _of_document(document: dict[str, Any], folder: Path, prefix: str, number: di
             x, y, w, h = map(float, entry["bbox"])
             crowd, area = ("0", "1").index(str(whole_number(entry.get("iscrowd", 0)))), entry.get("area")
             area = None if area is None else float(area)
-            if not all(map(math.isfinite, (x, y, w, h, area or 0))):
+            if not all(map(math.isfinite, (x, y, w, h))) or not 0 <= (area or 0) < math.inf:
                 raise ValueError
             found = Object((x, y, w, h), number[whole_number(entry["category_id"])], bool(crowd), area)
             items[entry["image_id"]].objects.append(found)
@@ -248,32 +258,38 @@ def yolo_names(path: Path) -> list[str]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DistilleryError(f"there is no file {path}: `data.names` names the file of the classes' names") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, a 13th month
         raise DistilleryError(
             f"{path} cannot be read as YAML ({type(error).__name__}): `data.names` names the file"
         ) from None
     if isinstance(found, dict) and "kpt_shape" in found:
         raise DistilleryError(f"{path} has `kpt_shape`: its labels hold key points too: write boxes only, and drop it")
     names = found.get("names") if isinstance(found, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and {*names} == {*range(len(names))}:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DistilleryError(f"{path} has no `names:` of the classes, a list or a mapping from 0 on")
     for name in names:
         if not isinstance(name, str) and type(name) is not int:
             raise DistilleryError(f"{path}: a class is called {name!r} as YAML reads it: put its name in quotes")
+        if not str(name).strip():  # without a name a number is that of no class
+            raise DistilleryError(f"{path}: a class has an empty name: name it")
     found = [str(name) for name in names]
-    if twice := _twice(dict(enumerate(found))):
+    if twice := named_twice(dict(enumerate(found))):
         first, second, name = twice
         raise DistilleryError(f"{path}: the classes {first} and {second} are both called {name!r}: name them apart")
     return found
 
 
 def _lines(path: Path, classes: int) -> list[Object]:
-    if not path.is_file():
+    if not os.path.lexists(path):  # a link that leads nowhere is there, and no image without objects
         return []
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DistilleryError(f"{path} cannot be read ({error.strerror}): put the boxes of its image there") from None
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             found += [_object(line, classes)] if line.strip() else []
         except ValueError:

@@ -6,12 +6,13 @@ from distillery.errors import DistilleryError
 from distillery.tasks.detection.listing import Item
 
 
-def see_turned(items: list[Item], heights: list[int], widths: list[int], turned: dict[str, int]) -> None:
+def see_turned(items: list[Item], heights: list[int], widths: list[int], turned: dict[str, int]) -> int:
     """Raise DistilleryError for images that EXIF turns, while they are read as stored: boxes may be elsewhere.
 
-    Where annotations give the sides as they are stored, the boxes count as those of what is read, also where a turn
-    would change no side: official data sets are annotated so.
+    Where annotations give the sides as they are stored, the boxes count as those of what is read: official data sets
+    are annotated so. Returns how many images EXIF turns in a way that changes no side, of which that is only assumed.
     """
+    assumed = 0
     for item, height, width in zip(items, heights, widths, strict=True):
         way = turned.get(str(item.path), 1)
         if way != 1 and item.size != (width, height):
@@ -19,6 +20,8 @@ def see_turned(items: list[Item], heights: list[int], widths: list[int], turned:
                 f"{item.path} has the EXIF orientation {way}, so that its boxes may be those of the turned image: "
                 "store it turned, without the orientation mark"
             )
+        assumed += way != 1 and (way < 5 or width == height)  # from 5 on a quarter turn is in it
+    return assumed
 
 
 def see_sizes(items: list[Item], heights: list[int], widths: list[int]) -> None:

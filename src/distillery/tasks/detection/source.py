@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -45,7 +46,8 @@ class Cropped(BaseConfig):
 class Boxed(Source):
     """Base of the sources of images with boxes. The data stage keeps the encoded images and an index with the boxes.
 
-    Boxes are cut at the image's edges; what is left with no area is dropped and counted. A crowd (VOC: a difficult
+    Boxes are cut at the image's edges; what is left with no area is dropped and counted, as is a box that an image has
+    twice with one class. A crowd (VOC: a difficult
     object) is no training target, and in the test neither a miss nor a false alarm, as in COCO's evaluation.
     """
 
@@ -95,8 +97,13 @@ class Boxed(Source):
     def root(self) -> Path:
         return Path(self.config.root).expanduser()
 
+    def named(self) -> list[Path]:
+        """Files and folders that options name, which may lie outside of `root`."""
+        return []
+
     def files(self) -> list[Path]:
-        return [self.root]
+        """The folder, and what is read outside of it."""
+        return [self.root, *(p for p in self.named() if Path(os.path.relpath(p, self.root)).parts[:1] == ("..",))]
 
     def selection(self) -> dict[str, Any]:
         return {key: value for key, value in self.config.effective().items() if key != "root"}
@@ -141,10 +148,17 @@ class Boxed(Source):
                 )
             for split, part in written.items():
                 shown = [items[split][photo.name] for photo in part.photos]
-                see_turned(shown, part.height, part.width, turned)
+                assumed = see_turned(shown, part.height, part.width, turned)
                 see_sizes(shown, part.height, part.width)
                 see_units(f"data.{split}", shown, part.height, part.width)
                 columns[split] = columns_of(shown, part.height, part.width)
+                columns[split][1]["turned"] = assumed
+                if assumed:
+                    print(
+                        f"data.{split}: EXIF turns {assumed:,} of {len(shown):,} images in a way that changes no side: "
+                        "boxes are taken for those of the images as they are stored",
+                        flush=True,
+                    )
                 if columns[split][0]["crowd"].all():
                     raise DistilleryError(
                         f"data.{split}: no object is in the images of {self.splits()[split]}: annotate them"
@@ -187,12 +201,14 @@ class Boxed(Source):
 def columns_of(
     items: list[Item], heights: list[int], widths: list[int]
 ) -> tuple[dict[str, NDArray[Any]], Counter[str]]:
-    """The objects of some images as columns (see `Boxed.write`), and how many were cut, dropped or crowds."""
+    """The objects of some images as columns (see `Boxed.write`), and how many were cut, dropped, doubled or crowds."""
     starts, boxes, labels, crowd, area = [0], [], [], [], []
-    notes: Counter[str] = Counter(cut=0, dropped=0, crowds=0, empty=0)
+    notes: Counter[str] = Counter(cut=0, dropped=0, crowds=0, empty=0, doubled=0)
     for item, height, width in zip(items, heights, widths, strict=True):
         scale = np.array([width, height] if item.relative else [1, 1], dtype=np.float64)
-        for entry in item.objects:
+        objects = dict.fromkeys(item.objects)  # an object that was written down twice could be found only once
+        notes["doubled"] += len(item.objects) - len(objects)
+        for entry in objects:
             corner, size = np.array(entry.box[:2]) * scale, np.array(entry.box[2:]) * scale
             low = np.clip(corner, 0, [width, height])
             high = np.clip(corner + size, 0, [width, height])
@@ -234,6 +250,10 @@ class Coco(Boxed):
 
     config: Config
 
+    def named(self) -> list[Path]:
+        folders = self.splits().values()
+        return [self.root / name for f in folders for name in (f, listing.annotated(self.config.annotations, f))]
+
     def listing(self) -> Listing:
         return listing.coco(self.root, self.splits(), self.config.annotations, self.config.renumber)
 
@@ -251,10 +271,16 @@ class Yolo(Boxed):
 
     config: Config
 
-    def listing(self) -> Listing:
+    def named(self) -> list[Path]:
+        folders = self.splits().values()
+        return [self._names(), *(self.root / of / folder for of in ("images", "labels") for folder in folders)]
+
+    def _names(self) -> Path:
         given = [self.root / self.config.names, self.root.parent / self.config.names]
-        path = next((p for p in given if p.is_file()), given[0])
-        return listing.yolo(self.root, self.splits(), listing.yolo_names(path))
+        return next((p for p in given if p.is_file()), given[0])
+
+    def listing(self) -> Listing:
+        return listing.yolo(self.root, self.splits(), listing.yolo_names(self._names()))
 
 
 class Voc(Boxed):

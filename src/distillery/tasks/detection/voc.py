@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from distillery.data.listing import SUFFIXES
 from distillery.errors import DistilleryError
-from distillery.tasks.detection.listing import Item, Listing, Object, inside, whole_number
+from distillery.tasks.detection.listing import Item, Listing, Object, inside, named_twice, whole_number
 
 
 def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: bool) -> Listing:
@@ -39,8 +38,10 @@ def voc(root: Path, splits: dict[str, str], names: list[str] | None, one_based: 
     seen = {kind for images in read.values() for _, objects in images for kind, _, _ in objects}
     if names is not None and (unknown := sorted(seen - set(names))):
         raise DistilleryError(f"{root}: the class {unknown[0]!r} is not among `data.classes`: add it")
-    if names is not None and (twice := sorted(name for name, count in Counter(names).items() if count > 1)):
-        raise DistilleryError(f"data.classes names {twice[0]!r} twice: name each class once")
+    if names is not None and not all(map(str.strip, names)):
+        raise DistilleryError("data.classes has an empty name: name each class")
+    if names is not None and (twice := named_twice(dict(enumerate(names)))):
+        raise DistilleryError(f"data.classes names {twice[2]!r} twice: name each class once")
     class_names = names if names is not None else sorted(seen)
     items = {
         split: [
@@ -83,11 +84,14 @@ def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str
             corners = tuple(float(node.findtext(f"bndbox/{key}") or "nan") for key in ("xmin", "ymin", "xmax", "ymax"))
             if not all(map(math.isfinite, corners)) or not (kind := (node.findtext("name") or "").strip()):
                 raise ValueError
-            objects.append(_Annotated(kind, corners, (node.findtext("difficult") or "0").strip() == "1"))
+            difficult = ("0", "1").index((node.findtext("difficult") or "0").strip())
+            objects.append(_Annotated(kind, corners, bool(difficult)))
     except OSError as error:
         raise DistilleryError(f"{path} cannot be read ({error.strerror}): {where} names it") from None
     except (ElementTree.ParseError, LookupError, ValueError, OverflowError):  # Lookup: of an encoding
-        raise DistilleryError(f"{path} is no annotation of Pascal VOC: objects with a name and a bndbox") from None
+        raise DistilleryError(
+            f"{path} is no annotation of Pascal VOC: objects with a name, a bndbox, and `difficult` 0 or 1"
+        ) from None
     named = Path((tree.findtext("filename") or "").strip()).name
     picture = root / "JPEGImages" / _picture(root / "JPEGImages", stem, named, pictures.get(stem, []))
     size = (width, height) if width and height else None

@@ -13,7 +13,7 @@ from torch import Tensor
 from distillery.records.io import StaleInput, load_tensors, read_metadata, sha256_array
 from distillery.records.node_cache import nearby
 from distillery.tasks.ranking.interactions import Interactions, Pairs
-from distillery.tasks.ranking.popularity import popularity_groups
+from distillery.tasks.ranking.popularity import popularity_halves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +22,7 @@ class RankData:
 
     Attributes:
         pairs: training, validation and test pairs.
-        half_of: (I,) 0 for the popular and 1 for the unpopular half of the training pairs, -1 for items without one; a
-            third group, where the cut makes one, belongs to neither.
+        half_of: (I,) 0 for the popular and 1 for the unpopular half of the training pairs, -1 for items without one.
         facts: what records and tables say about the data: source, selection, counts.
     """
 
@@ -46,7 +45,7 @@ class RankData:
             Pairs.of(tensors[f"{split}_user"].long(), tensors[f"{split}_item"].long(), users)
             for split in ("train", "val", "test")
         )
-        half_of = popularity_groups(train.item, items, 2)
+        half_of = popularity_halves(train.item, items)
         kept = {key: facts[key] for key in ("source", "selection", "counts")}
         return cls(Interactions(users, items, train, val, test), half_of, kept)
 

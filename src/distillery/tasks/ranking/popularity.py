@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 UNSEEN = -1  # the group of items without a training pair
@@ -25,23 +26,40 @@ def popularity_groups(item: Tensor, items: int, groups: int) -> Tensor:
     Returns:
         (items,) int64: 0 for the most popular group, `UNSEEN` for items without a training pair.
     """
-    found, first, count = np.unique(item.cpu().numpy(), return_index=True, return_counts=True)
-    order = np.lexsort((first, -count))
     target = len(item) / groups
     group_of = np.full(items, UNSEEN, dtype=np.int64)
     group, members, total = 0, list[int](), 0
-    for position in order:
-        members.append(found[position])
-        total += int(count[position])
+    for number, pairs in zip(*_by_popularity(item), strict=True):
+        members.append(number)
+        total += int(pairs)
         if total > target:
             # The item that crosses the line opens the next group, unless it is alone.
             crossing = members[:] if len(members) == 1 else members[:-1]
             group_of[crossing] = group
             group += 1
-            members, total = ([], 0) if len(members) == 1 else (members[-1:], int(count[position]))
+            members, total = ([], 0) if len(members) == 1 else (members[-1:], int(pairs))
     if members:
         group_of[members] = group if total > target / 2 or group == 0 else group - 1
     return torch.from_numpy(group_of).to(item.device)
+
+
+def popularity_halves(item: Tensor, items: int) -> Tensor:
+    """Cut the items in two, where the more popular ones hold half of the training pairs at most, but one item at least.
+
+    As `popularity_groups` cuts, except that these are two whatever the popularities are. Arguments and result as there.
+    """
+    found, count = _by_popularity(item)
+    half_of = np.full(items, UNSEEN, dtype=np.int64)
+    half_of[found] = count.cumsum() > len(item) / 2
+    half_of[found[:1]] = 0
+    return torch.from_numpy(half_of).to(item.device)
+
+
+def _by_popularity(item: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The items of all training pairs, the most popular first and of equal ones the first seen, and their pairs."""
+    found, first, count = np.unique(item.cpu().numpy(), return_index=True, return_counts=True)
+    order = np.lexsort((first, -count))
+    return found[order], count[order]
 
 
 def mirrored_popularity(item: Tensor, group_of: Tensor) -> list[float]:
