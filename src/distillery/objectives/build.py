@@ -63,11 +63,15 @@ class Combined(Objective):
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         return self.main.supervised(batch)
 
+    def by_part(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """The weighted distillation terms of the main part, then of each partner, whose names precede theirs."""
+        return [self.main.distill(batch)] + [
+            {f"{name}_{k}": self.weights[name] * v for k, v in partner.distill(batch).items()}
+            for name, partner in self.named_partners()
+        ]
+
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        terms = dict(self.main.distill(batch))
-        for name, partner in self.named_partners():
-            terms |= {f"{name}_{k}": self.weights[name] * v for k, v in partner.distill(batch).items()}
-        return terms
+        return {name: term for terms in self.by_part(batch) for name, term in terms.items()}
 
     @property
     def predicts(self) -> bool:
