@@ -224,6 +224,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         study(KD, **recipe(tap_preacts=True)),
         "recipe.tap_preacts: has no effect: no network here passes a normalisation more often: leave it out",
     ),
+    "what a partner asks in vain": (
+        study(KD | {"plus": {"staged": {"cascade_epochs": 20}}}, **recipe(epochs=20)),
+        "methods.m: plus.staged.cascade_epochs: 20 leave none of 20 epochs to train the classifier in: give fewer",
+    ),
     "taps that change nothing in one pair": (
         study(
             KD,

@@ -165,6 +165,11 @@ class Loss:
         """Whether the method, partners included, learns from images without a label too."""
         return all(kind.unlabelled for kind in (self.main[0], *(read[0] for _, read in self.plus.values())))
 
+    def faults(self, epochs: int, teachers: int, hidden: bool) -> Iterator[str]:
+        """What the keys ask in vain, those of partners included (see `Objective.faults`)."""
+        for where, (kind, config) in [("", self.main), *((f"plus.{p}.", read) for p, (_, read) in self.plus.items())]:
+            yield from (where + fault for fault in kind.faults(config, epochs, teachers, hidden))
+
     def effective(self) -> dict[str, Any]:
         """The block with every default filled in."""
         block = self.main[1].effective()

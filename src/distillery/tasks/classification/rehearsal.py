@@ -98,8 +98,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             if study.data.hidden and loss.unlabelled and any(part.mixes for part in recipe.augmentations()):
                 yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
             yield from _smooths(here, recipe, method.objective, loss)
-            kind, config = loss.main
-            faults = kind.faults(config, recipe.epochs, len(pair.teachers), bool(study.data.hidden))
+            faults = loss.faults(recipe.epochs, len(pair.teachers), bool(study.data.hidden))
             yield from (f"{here}: {fault}" for fault in faults)
             yield from _sees(here, recipe, loss, streamed)
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
