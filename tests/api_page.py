@@ -87,7 +87,7 @@ def entry(name: str, thing: Any) -> list[str]:
 
 
 def number(thing: Any) -> str:
-    kind, field = typing.get_args(thing)
+    kind, field, *_ = typing.get_args(thing)
     limits = {type(limit).__name__: limit for limit in field.metadata}
     words = {"Gt": "more than", "Ge": "at least", "Lt": "less than", "Le": "at most"}
     said = [f"{words[k]} {getattr(limit, k.lower())}" for k, limit in limits.items() if k in words]

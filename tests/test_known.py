@@ -97,6 +97,14 @@ def test_every_seed_draws_its_own_sample_and_keeps_it(data: Dataset) -> None:
     assert sorted(epochs[0]) == sorted(epochs[1]) != sorted(epochs[2]) and epochs[0] != epochs[1]
 
 
+def test_all_runs_are_changed_alike_if_the_recipe_says_so(data: Dataset) -> None:
+    """What changes rows after they are drawn has the views' seed; which rows they are stays the run's."""
+    said = {"pad": 0, "flip": False, "view_seed": 7, "then": [{"name": "mixup"}]}
+    loader = KnownTraining().loader(data, RECIPE.updated({"augmentation": said}))
+    one, other = (loader.epoch(seed, 1) for seed in (0, 1))
+    assert one.seed == other.seed == 7 and not torch.equal(one.index.sort()[0], other.index.sort()[0])
+
+
 def test_a_formula_is_assembled_with_nothing_to_train(data: Dataset) -> None:
     training = KnownTraining()
     trainee = training.assemble("bayes", Method(objective="ce"), data, [], 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from conftest import ROOT
 from logit_batches import batch, context
 from torch import Tensor, nn
 
+from distillery.models.base import Outputs
+from distillery.objectives.base import Context
 from distillery.objectives.build import build
 from distillery.pipeline import fingerprint as code
 from distillery.pipeline.check import check, rehearse
@@ -23,6 +26,7 @@ from distillery.records.io import DistilleryError
 from distillery.report.recipes import described, differing
 from distillery.study.blocks import Ema, Method, Recipe
 from distillery.tasks.classification.training import ClassTraining
+from distillery.training import loop
 from distillery.training.average import Average
 from distillery.training.optimizer import groups, make_optimizer, set_rate
 from distillery.training.trainee import Trainee
@@ -95,6 +99,40 @@ def test_decay_on_all_or_on_matrices() -> None:
     assert [names[id(p)] for p in kept["params"]] == ["patch_embed.weight", "head.weight"]
     assert len(free["params"]) == len(named) - 2
     assert (kept["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "vit_dwee_patch16_reg1_gap_256", "swinv2_tiny_window8_256"])
+def test_decay_on_matrices_is_on_those_of_timms_own_groups(name: str) -> None:
+    """Attention biases, register tokens: a network names by `no_weight_decay` what no rule would find."""
+    timm = pytest.importorskip("timm")
+    from timm.optim import param_groups_weight_decay
+
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=3)
+    want = param_groups_weight_decay(network, 0.1, no_weight_decay_list=network.no_weight_decay())
+    wrapped = nn.Sequential()
+    wrapped.add_module("module", network)
+    trainee = Trainee(wrapped, nn.Identity(), ClassTraining())  # type: ignore[arg-type]
+    kept, free = groups(trainee.named_parameters(), Recipe(decay="matrices", weight_decay=0.1), trainee.undecayed())
+    for ours, theirs in ((free, want[0]), (kept, want[1])):
+        assert [*map(id, ours["params"])] == [*map(id, theirs["params"])]
+
+
+def test_training_asks_the_network_what_decays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of the user's own may say it too, with wildcards."""
+
+    class Own(Tokens):
+        def no_weight_decay(self) -> set[str]:
+            return {"patch_*.weight"}
+
+    def stopped(named: Any, recipe: Recipe, device: torch.device, undecayed: Any) -> None:
+        raise DistilleryError(str([len(group["params"]) for group in groups(named, recipe, undecayed)]))
+
+    monkeypatch.setattr(loop, "make_optimizer", stopped)
+    objective = build(Method(objective="ce"), Context(5, torch.zeros(1), Outputs(torch.zeros(1, 5))))
+    trainee = Trainee(Own(), objective, ClassTraining())  # type: ignore[arg-type]
+    with pytest.raises(DistilleryError, match=r"\[1, 8\]"):
+        loop.fit(trainee, SimpleNamespace(device=CPU), None, Recipe(decay="matrices"), 0)  # type: ignore[arg-type]
 
 
 def test_decay_alone_moves_only_what_decays() -> None:

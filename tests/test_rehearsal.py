@@ -224,6 +224,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         study(KD, **recipe(tap_preacts=True)),
         "recipe.tap_preacts: has no effect: no network here passes a normalisation more often: leave it out",
     ),
+    "what a partner asks in vain": (
+        study(KD | {"plus": {"staged": {"cascade_epochs": 20}}}, **recipe(epochs=20)),
+        "methods.m: plus.staged.cascade_epochs: 20 leave none of 20 epochs to train the classifier in: give fewer",
+    ),
+    "taps that change nothing in one pair": (
+        study(
+            KD,
+            pairs={
+                "t-s": {"teacher": "t", "student": "wrn_16_1"},
+                "t-r": {"teacher": "t", "student": "resnet8_w2", "recipe": {"tap_preacts": True}},
+            },
+        ),
+        "pairs.t-r.recipe.tap_preacts: has no effect: resnet8_w2 passes no normalisation more often: leave it out",
+    ),
     "more test images than there are": (
         study(KD, data={"source": "digits", "test_fraction": 2.0}),
         "data.test_fraction: less than 1, not 2.0",
@@ -334,6 +348,20 @@ def test_a_last_batch_that_nobody_can_count_is_not_refused(size: int, where: dic
     """What is held out or hidden is a share of each class: 129 images of 179, and not 125; 89, and not 90."""
     data: dict[str, Any] = {"source": "digits", "test_fraction": 0.9} | ({"labelled": 0.5} if size == 44 else {})
     assert said(study(KD, student="mobilenet_v2", data=data, **where)) == ""
+
+
+def test_taps_may_be_asked_of_a_study_in_which_one_network_reacts() -> None:
+    pairs = {f"t-{s}": {"teacher": "t", "student": s} for s in ("resnet8_w2", "wrn_16_1")}
+    assert not said(study(KD, pairs=pairs, **recipe(tap_preacts=True)))
+    found = said(study(KD | {"pairs": {"t-resnet8_w2": {"recipe": {"tap_preacts": True}}}}, pairs=pairs))
+    assert found.startswith("methods.m.pairs.t-resnet8_w2.recipe.tap_preacts: has no effect")
+
+
+def test_a_rehearsal_computes_every_term_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, calls = OBJECTIVES["at"].load(), list[int]()
+    distill = at.distill
+    monkeypatch.setattr(at, "distill", lambda *given: calls.append(1) or distill(*given))
+    assert not said(study(KD | {"plus": {"at": {}}})) and len(calls) == 1
 
 
 def test_a_rehearsal_draws_nothing_from_the_run() -> None:

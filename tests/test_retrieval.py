@@ -223,6 +223,35 @@ def test_what_cannot_work_is_refused(change: dict[str, Any], said: str) -> None:
     assert any(said in problem for problem in task_of(study.task).part("rehearsal")(study, False))
 
 
+OWN = """
+from distillery.config import Weight
+from distillery.tasks.retrieval.objectives.base import RetrievalObjective
+
+class Mine(RetrievalObjective):
+    class Config(RetrievalObjective.Config):
+        pull: Weight = 1.0
+
+    @classmethod
+    def faults(cls, config, epochs, teachers, hidden):
+        yield from ["pull: give more epochs"] if epochs < 50 else []
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "methods.mine: pull: give more epochs"),
+        ({"pull": 0}, "methods.mine: the distillation term of {} has weight 0"),
+    ],
+)
+def test_an_objective_of_the_users_says_what_it_asks_in_vain(keys: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """Weights are known by their type, whatever they are called."""
+    (tmp_path / "mine.py").write_text(OWN)
+    name = f"{tmp_path / 'mine.py'}:Mine"
+    study = check.check(STUDY | {"methods": {"mine": {"objective": name} | keys}, "tables": {}})
+    assert said.format(name) in task_of(study.task).part("rehearsal")(study, False)
+
+
 @pytest.mark.parametrize("name", ["retrieval_bibtex", "retrieval_delicious"])
 def test_the_studies_are_valid(name: str) -> None:
     study: Study = check.load(ROOT / f"workflow/studies/{name}.yaml")

@@ -21,6 +21,7 @@ from distillery.data.loader import Samples
 from distillery.data.views import Views
 from distillery.objectives.base import Batch, Context, Objective
 from distillery.objectives.build import build
+from distillery.pipeline.layout import Layout
 from distillery.records.io import DistilleryError, StaleInput, load_tensors
 from distillery.study.blocks import Cache, Method, Recipe
 from distillery.task import task_of
@@ -388,3 +389,18 @@ def test_a_view_table_of_another_augmentation_is_not_read(tmp_path: Path, monkey
     assert records["kd"]["teacher_outputs"] == "view table"
     assert records["wide"]["teacher_outputs"] == "live teacher: the table was built for another augmentation"
     assert records["wide"]["recipe"]["augmentation"] == {"pad": 2, "flip": False}
+
+
+def test_students_in_float64_read_no_view_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its float32 would be a silent loss: 1e-7 of every logit. Without another reader none is made."""
+    monkeypatch.chdir(tmp_path)
+    double = {"objective": "kd", "recipe": {"precision": "float64"}}
+    for methods, made in (({"kd": {"objective": "kd"}, "double": double}, True), ({"double": double}, False)):
+        name = "both" if made else "one"
+        recipe = STUDY["recipe"] | {"epochs": 1, "milestones": []}
+        write(STUDY | {"study": name, "methods": methods, "recipe": recipe, "tables": {}})
+        make()
+        records = {path.parts[-3]: json.loads(path.read_text()) for path in Path("artifacts", name).rglob("runs.json")}
+        assert records["double"]["teacher_outputs"] == "live teacher: a view table would round what float64 computes"
+        assert not made or records["kd"]["teacher_outputs"] == "view table"
+        assert ("live" not in json.loads(Layout(name).view_table_record("t").read_text())) == made

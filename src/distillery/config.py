@@ -13,7 +13,9 @@ from distillery.errors import DistilleryError
 from distillery.errors.words import explain
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of a loss term; 0 switches it off
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_OF_A_TERM = object()
+Weight = Annotated[NonNegative, _OF_A_TERM]  # of a loss term; 0 switches it off
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -63,6 +65,11 @@ class Config(BaseModel):
     def effective(self) -> dict[str, Any]:
         """All values, defaults filled in, as JSON has them."""
         return self.model_dump(mode="json")
+
+
+def weights_of(config: Config) -> dict[str, float]:
+    """The values of all keys that are a `Weight`."""
+    return {k: getattr(config, k) for k, field in type(config).model_fields.items() if _OF_A_TERM in field.metadata}
 
 
 class Problems(DistilleryError):

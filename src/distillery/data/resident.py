@@ -39,10 +39,14 @@ class Resident:
         """The training images with their margin, which are only made where somebody trains."""
         return self.views.pad(self.data.train_images)
 
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """(N,) int64: which images an epoch consists of, one after the other."""
+        return order(seed, epoch, self.count)
+
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> ResidentEpoch:
-        index = order(seed, epoch, self.count)
+        index = self.order(seed, epoch)
         seen = seed if self.view_seed is None else self.view_seed
-        drawn = draw(seen, epoch, self.count, self.views.count)[index]
+        drawn = draw(seen, epoch, len(self.data.train_labels), self.views.count)[index]
         rows = cached(self.data.rows[index], drawn, epoch) if cached else []
         images = None
         if strong:

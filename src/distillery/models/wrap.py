@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from distillery.errors import DistilleryError
 from distillery.models.anatomy import Anatomy, Tap, dissect, without_numbers
-from distillery.models.base import Network, Outputs
+from distillery.models.base import Network, Outputs, anchor
 
 USUAL = 224  # pixels on which a module is looked at first: there every stage has a size of its own
 PATIENCE = 5.0  # seconds of silence
@@ -145,7 +145,7 @@ class Wrapped(Network):
 
         Raises DistilleryError for what no other size would mend.
         """
-        weight = next(self.module.parameters(), torch.zeros(()))
+        weight = anchor(self.module)
         try:
             module = self.module if numbers else without_numbers(self.module)
             device = weight.device if numbers else "meta"

@@ -63,11 +63,15 @@ class Combined(Objective):
     def supervised(self, batch: Batch) -> dict[str, Tensor]:
         return self.main.supervised(batch)
 
+    def by_part(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """The weighted distillation terms of the main part, then of each partner, whose names precede theirs."""
+        return [self.main.distill(batch)] + [
+            {f"{name}_{k}": self.weights[name] * v for k, v in partner.distill(batch).items()}
+            for name, partner in self.named_partners()
+        ]
+
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        terms = dict(self.main.distill(batch))
-        for name, partner in self.named_partners():
-            terms |= {f"{name}_{k}": self.weights[name] * v for k, v in partner.distill(batch).items()}
-        return terms
+        return {name: term for terms in self.by_part(batch) for name, term in terms.items()}
 
     @property
     def predicts(self) -> bool:
@@ -160,6 +164,11 @@ class Loss:
     def unlabelled(self) -> bool:
         """Whether the method, partners included, learns from images without a label too."""
         return all(kind.unlabelled for kind in (self.main[0], *(read[0] for _, read in self.plus.values())))
+
+    def faults(self, epochs: int, teachers: int, hidden: bool) -> Iterator[str]:
+        """What the keys ask in vain, those of partners included (see `Objective.faults`)."""
+        for where, (kind, config) in [("", self.main), *((f"plus.{p}.", read) for p, (_, read) in self.plus.items())]:
+            yield from (where + fault for fault in kind.faults(config, epochs, teachers, hidden))
 
     def effective(self) -> dict[str, Any]:
         """The block with every default filled in."""

@@ -148,10 +148,11 @@ def resolve(study: Study) -> Plan:
         add("teacher", (name,), task | _teacher(study, name, at), reads=arrays, outputs=outputs)
         values = task | {"architecture": study.teachers[name].architecture, "augmentation": augmentation}
         values |= study.cache.model_dump(include={"enabled", "dtype", "pooled", "precision"})
+        doubles = [study.recipe_for(p, m).precision == "float64" for p in study.pairs for m in study.methods]
         if source.streamed:
             values["epochs"] = study.recipe.epochs  # of which a replay table holds the views
-            if any(study.recipe_for(p, m).precision == "float64" for p in study.pairs for m in study.methods):
-                values["students_in"] = "float64"  # and so does the table
+        if any(doubles) if source.streamed else all(doubles):  # a replay table is of their type, a view table of no use
+            values["students_in"] = "float64"
         outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
         add("cache", (name,), values, reads=arrays | {"weights": at.teacher(name)}, outputs=outputs)
     for name, pair in study.pairs.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from distillery.config import Problems
+from distillery.config import Config, Problems, weights_of
+from distillery.objectives.base import Objective
 from distillery.objectives.build import Loss
 from distillery.study.blocks import Recipe
 from distillery.study.model import Study
@@ -37,19 +38,26 @@ def through(
                 yield from (f"methods.{m}: {sentence}" for sentence in found.sentences)
             else:
                 yield from cell(f"methods.{m}", m, p, loss)
+                faults = loss.faults(study.recipe_for(p, m).epochs, len(study.pairs[p].teachers), hidden=False)
+                yield from (f"methods.{m}: {fault}" for fault in faults)
+
+
+def distilling(config: Config, plain: type[Objective]) -> list[float]:
+    """The weights of an objective's distillation terms: those that `plain`, from which it derives, has not."""
+    return [weight for key, weight in weights_of(config).items() if key not in plain.Config.model_fields]
 
 
 def misfits(
-    where: str, name: str, loss: Loss, pair: str, teachers: Sequence[str], acts: str, terms: Collection[str] = ()
+    where: str, name: str, loss: Loss, pair: str, teachers: Sequence[str], acts: str, plain: type[Objective]
 ) -> Iterator[str]:
     """What is wrong with a method whose objective is of the task: plug-ins, several teachers, weights of 0.
 
     Args:
         acts: on what plug-ins and partners act, and not.
-        terms: names of the keys that are weights of distillation terms, besides those that end in "weight".
+        plain: of the task's objectives the one that all others derive from.
     """
     kind, config = loss.main
-    distils = [value for key, value in config if key in terms or (key.endswith("weight") and key != "ce_weight")]
+    distils = distilling(config, plain)
     idle = not any(distils) and (bool(distils) or not kind.needs)  # one's own objective may call its weights otherwise
     if loss.plugins or loss.plus:
         yield f"{where}: plug-ins and partners act on {acts}: leave them out"

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch import Tensor
 from distillery.data.dataset import Dataset
 from distillery.data.pictured import Pictured
 from distillery.data.views import Views, copied, draw
-from distillery.models.base import Network, Outputs
+from distillery.models.base import Network, Outputs, anchor
 from distillery.records.files import reserve
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
 from distillery.records.node_cache import nearby, sha256_once
@@ -90,10 +89,8 @@ def size_in_bytes(images: int, views: int, columns: int, cache: Cache) -> int:
 @torch.no_grad()
 def columns(network: Network, data: Pictured, cache: Cache) -> int:
     """How many numbers a row holds."""
-    example = data.example()
-    # On the teacher's device: the size of its table is known before it is moved. Formulas have no weights.
-    device = next(chain(network.parameters(), network.buffers()), example).device
-    given = network.eval()(data.normalise(example.to(device)))
+    # On the teacher's device: the size of its table is known before it is moved.
+    given = network.eval()(data.normalise(data.example().to(anchor(network).device)))
     return given.logits.shape[1] + (_pooled(given).shape[1] if cache.pooled else 0)
 
 

@@ -93,7 +93,8 @@ def fitting(
     if recipe.drop_path is not None:
         set_drop_path(student, recipe.drop_path)
     objective.smooth(recipe.label_smoothing)
-    optimizer, schedule = make_optimizer(trainee.named_parameters(), recipe, device), recipe.part("schedule")
+    optimizer = make_optimizer(trainee.named_parameters(), recipe, device, trainee.undecayed())
+    schedule = recipe.part("schedule")
     average = Average(trainee, recipe.ema) if recipe.ema else None
     step = make_step(trainee, loader, teacher, optimizer, recipe, ranks)
     state = State()

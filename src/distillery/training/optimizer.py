@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -20,30 +21,35 @@ Named = list[tuple[str, nn.Parameter]]
 _TOKENS = re.compile(r"pos(ition)?_?embed|position_bias_table|(cls|class|dist|distill|distillation)_token")
 
 
-def make_optimizer(named: Named, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+def make_optimizer(
+    named: Named, recipe: Recipe, device: torch.device, undecayed: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """Build the recipe's optimiser for some named parameters. On CUDA its rate is a tensor, which captured graphs read.
+
+    `undecayed`: names, with wildcards, of further ones without weight decay where the recipe decays matrices alone.
 
     Raises DistilleryError if its state cannot be saved.
     """
     part: Optimizer = recipe.part("optimizer")
     lr = torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr
-    optimizer = part.build(groups(named, recipe), lr)
+    optimizer = part.build(groups(named, recipe, undecayed), lr)
     _begin(optimizer, part.starts)
     return optimizer
 
 
-def groups(named: Named, recipe: Recipe) -> list[dict[str, Any]]:
+def groups(named: Named, recipe: Recipe, undecayed: Collection[str] = ()) -> list[dict[str, Any]]:
     """Sort parameters by weight decay: on `all` of them, or on `matrices` and convolution kernels alone.
 
     The latter is timm's `param_groups_weight_decay`: none on biases, normalisations and whatever else has one
-    dimension, nor on position embeddings and class tokens.
+    dimension, nor on position embeddings and class tokens, nor on what a network itself says (`undecayed`).
     """
     if recipe.decay == "all":
         return [{"params": [p for _, p in named], "weight_decay": recipe.weight_decay}]
     kept: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, p in named:
-        (free if p.ndim < 2 or name.endswith(".bias") or _TOKENS.search(name) else kept).append(p)
+        spared = p.ndim < 2 or name.endswith(".bias") or _TOKENS.search(name)
+        (free if spared or any(fnmatchcase(name, said) for said in undecayed) else kept).append(p)
     found = [{"params": kept, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
     return [group for group in found if group["params"]]
 

@@ -25,6 +25,17 @@ class Trainee:
         parts = {"student": self.student, "objective": self.objective}
         return [(f"{part}.{n}", p) for part, m in parts.items() for n, p in m.named_parameters() if p.requires_grad]
 
+    def undecayed(self) -> set[str]:
+        """Names of parameters that are to have no weight decay, as modules say by `no_weight_decay()`: timm's habit."""
+        parts = [("student", self.student), ("objective", self.objective)]
+        found = ((f"{part}.{path}.", m) for part, whole in parts for path, m in whole.named_modules())
+        return {
+            where.replace("..", ".") + name
+            for where, module in found
+            if callable(said := getattr(module, "no_weight_decay", None))
+            for name in said()
+        }
+
     def parameters(self) -> list[torch.nn.Parameter]:
         return [p for _, p in self.named_parameters()]
 

@@ -66,7 +66,9 @@ def _planned(network: Network, data: Pictured, cache: Cache, values: dict[str, A
         kind: Kind = "int16" if cache.dtype == "int16" else values.get("students_in", "float32")
         size = replay.size_in_bytes(len(data.train), width, kind, values["epochs"])
     why = ""
-    if isinstance(data, Dataset) and not augmentation.enumerable:
+    if isinstance(data, Dataset) and "students_in" in values:
+        why = "a view table would round what float64 computes"
+    elif isinstance(data, Dataset) and not augmentation.enumerable:
         why = f"what {augmentation.then[0].name} makes of an image cannot be enumerated"
     elif size > cache.budget_gb * 1e9:
         why = f"{size / 1e9:.1f} GB is over cache.budget_gb"

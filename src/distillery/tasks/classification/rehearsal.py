@@ -7,6 +7,7 @@ finds in both networks what it compares, whether every plug-in acts, whether a l
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,8 +98,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             if study.data.hidden and loss.unlabelled and any(part.mixes for part in recipe.augmentations()):
                 yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
             yield from _smooths(here, recipe, method.objective, loss)
-            kind, config = loss.main
-            faults = kind.faults(config, recipe.epochs, len(pair.teachers), bool(study.data.hidden))
+            faults = loss.faults(recipe.epochs, len(pair.teachers), bool(study.data.hidden))
             yield from (f"{here}: {fault}" for fault in faults)
             yield from _sees(here, recipe, loss, streamed)
             if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
@@ -172,15 +172,27 @@ def _sees(here: str, recipe: Recipe, loss: Loss, streamed: bool) -> Iterator[str
 
 
 def _taps(study: Study, trial: Trial) -> Iterator[str]:
-    """Whether some network that is trained computes otherwise where its taps before the activation are asked for."""
-    trained = {
-        study.teachers[t].architecture
-        for pair in study.pairs.values()
-        for t in pair.teachers
-        if study.teachers[t].source == "train" and study.recipe_for_teacher(t).tap_preacts
-    } | {pair.student for p, pair in study.pairs.items() for m in study.methods if study.recipe_for(p, m).tap_preacts}
-    if trained and not any(trial.trains_on(Role(a), ROWS) or trial.taps_twice(a) for a in trained):
-        yield "recipe.tap_preacts: has no effect: no network here passes a normalisation more often: leave it out"
+    """Whether of the networks that an entry asks for their taps before the activation one then computes otherwise."""
+    asked: dict[str, set[str]] = {}
+
+    def ask(architecture: str, recipe: Recipe, *overrides: tuple[str, dict[str, Any]]) -> None:
+        """Note the network beside the innermost entry that says so."""
+        where = [place for place, said in overrides if "tap_preacts" in said]
+        if recipe.tap_preacts:
+            asked.setdefault(where[-1] if where else "", set()).add(architecture)
+
+    for t in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
+        if (teacher := study.teachers[t]).source == "train":
+            ask(teacher.architecture, study.recipe_for_teacher(t), (f"teachers.{t}.", teacher.recipe))
+    for p, pair in study.pairs.items():
+        for m, method in study.methods.items():
+            places = (f"pairs.{p}.", f"methods.{m}.", f"methods.{m}.pairs.{p}.")
+            overrides = zip(places, (pair.recipe, *method.recipes(p)), strict=True)
+            ask(pair.student, study.recipe_for(p, m), *overrides)
+    for where, networks in asked.items():
+        if not any(trial.trains_on(Role(a), ROWS) or trial.taps_twice(a) for a in networks):
+            who = f"{networks.pop()} passes no" if len(networks) == 1 else "no network here passes a"
+            yield f"{where}recipe.tap_preacts: has no effect: {who} normalisation more often: leave it out"
 
 
 def _smooths(here: str, recipe: Recipe, objective: str, loss: Loss) -> Iterator[str]:

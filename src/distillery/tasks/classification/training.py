@@ -104,6 +104,8 @@ class ClassTraining(Training):
             why = "the strong view cannot be enumerated"
         elif "pooled" in needs and not cached["pooled"]:
             why = "the table holds no pooled features (cache.pooled)"
+        elif recipe.precision == "float64":
+            why = "a view table would round what float64 computes"
         elif not recipe.augmentation.enumerable:
             why = f"what {recipe.augmentation.then[0].name} makes of an image cannot be enumerated"
         elif recipe.augmentation.model_dump() != cached["augmentation"]:

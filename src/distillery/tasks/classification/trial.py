@@ -146,8 +146,8 @@ class Trial:
         context = self._context(student, names)
         objective = loss.build(context)
         batch = self._batch(student, names, loss.needs, soft, epoch)
-        terms, acted = _rehearsed(objective, batch)
-        yield from _without_terms(method, loss, objective, batch, terms)
+        supervised, parts, acted = _rehearsed(objective, batch)
+        yield from _without_terms(method, loss, supervised, parts)
         if soft and objective.selector is not None:
             yield (
                 "a data selection chooses images, and mixed images (mixup, cutmix) are two: override "
@@ -191,8 +191,8 @@ class Trial:
         )
 
 
-def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], set[type]]:
-    """Compute all terms; return those of the distillation (without a teacher: all), and plug-ins called."""
+def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], list[dict[str, Tensor]], set[type]]:
+    """Compute all terms; return the supervised ones, those of the distillation part by part, and plug-ins called."""
     acted: set[type] = set()
     parts = [module for module in objective.modules() if isinstance(module, Objective)]
     hooks = [plugin.register_forward_hook(_noting(acted)) for part in parts for plugin in part.plugins]
@@ -201,31 +201,28 @@ def _rehearsed(objective: Objective, batch: Batch) -> tuple[dict[str, Tensor], s
             objective.train()
             if objective.selector is not None:
                 objective.selector(batch)
-            supervised, distilled = objective.supervised(batch), objective.distill(batch)
-            _are_terms(objective, supervised, distilled)
-            return distilled if objective.needs else supervised | distilled, acted
+            supervised = objective.supervised(batch)
+            found = objective.by_part(batch) if isinstance(objective, Combined) else [objective.distill(batch)]
+            for distilled in found:
+                _are_terms(objective, supervised, distilled)
+            return supervised, found, acted
     finally:
         for hook in hooks:
             hook.remove()
 
 
 def _without_terms(
-    method: Method, loss: Loss, objective: Objective, batch: Batch, terms: dict[str, Tensor]
+    method: Method, loss: Loss, supervised: dict[str, Tensor], parts: list[dict[str, Tensor]]
 ) -> Iterator[str]:
     """Name the parts of an objective that add nothing: their weights are 0, or they distil nothing (partner `ce`)."""
-    if not any(term.any() for term in terms.values()):
+    adding = [any(term.any() for term in terms.values()) for terms in parts]
+    taught = any(adding) or (not loss.needs and any(term.any() for term in supervised.values()))
+    if not taught or (loss.plus and parts[0] and not adding[0]):
         yield f"every term of {method.objective} has weight 0"
-    elif isinstance(objective, Combined):
-        with torch.no_grad():
-            main = objective.main.distill(batch)
-            partners = zip(
-                loss.plus, (partner.distill(batch) for _, partner in objective.named_partners()), strict=True
-            )
-            if main and not any(term.any() for term in main.values()):
-                yield f"every term of {method.objective} has weight 0"
-            for name, added in partners:
-                if not any(term.any() for term in added.values()):
-                    yield f"plus.{name}: adds nothing: drop the entry, or give its terms a weight"
+    if taught:
+        for name, adds in zip(loss.plus, adding[1:], strict=True):
+            if not adds:
+                yield f"plus.{name}: adds nothing: drop the entry, or give its terms a weight"
 
 
 def _are_terms(objective: Objective, supervised: Any, distilled: Any) -> None:

@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as F
 
 from distillery.data.views import normalise
 from distillery.errors import DistilleryError
+from distillery.models.base import anchor
 from distillery.records.header import Header
 from distillery.records.io import load_tensors
 from distillery.tasks.detection.detections import Detections, Detector, Pictures
@@ -58,7 +59,7 @@ class LoadedDetector(nn.Module):
     def _all(self, image: Tensor) -> Tensor:
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
             raise DistilleryError(f"an image is (3, H, W) uint8, not {tuple(image.shape)} {image.dtype}")
-        facts, device = self.metadata, next(self.network.parameters()).device
+        facts, device = self.metadata, anchor(self.network).device
         size = fitted((image.shape[1], image.shape[2]), facts.image[1], facts.image[2])
         seen = F.resize(image.to(device), [*size], antialias=True)[None]
         pictures = Pictures(

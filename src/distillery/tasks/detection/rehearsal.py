@@ -25,11 +25,10 @@ from distillery.tasks.detection.objectives.base import Cost, Detect
 from distillery.tasks.detection.source import Boxed
 from distillery.tasks.detection.training import build
 from distillery.tasks.optimises import optimises
-from distillery.tasks.rehearsing import through
+from distillery.tasks.rehearsing import distilling, through
 
 SIDE = 64  # of the black image that networks are tried on
 CLASSES = 3
-WEIGHTS = {"weight", "objects", "background", "attentions", "relation"}  # keys of terms that distil
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -107,7 +106,7 @@ def _cell(study: Study, twins: bool, where: str, method: str, pair: str, loss: L
     if not (config.ce_weight or loss.needs):
         yield f"{where}: every term of {name} has weight 0"
     for each, (of, keys) in {name: loss.main, **{f"plus.{p}": read for p, (_, read) in loss.plus.items()}}.items():
-        weights = [value for key, value in keys if key in WEIGHTS]
+        weights = distilling(keys, Detect)
         if of.needs and weights and not any(weights):
             yield f"{where}: the distillation term of {each} has weight 0"
         if each != name and getattr(keys, "inherit", False):

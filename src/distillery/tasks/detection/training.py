@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distillery.models import NETWORKS
-from distillery.models.base import Network
+from distillery.models.base import Network, anchor
 from distillery.objectives.base import Context
 from distillery.objectives.build import Loss
 from distillery.objectives.build import needs as needs_of
@@ -72,7 +72,7 @@ class BoxTraining(Training):
             mine = network.eval()(example)
             theirs = None
             if taught is not None:
-                one = next(taught.parameters())
+                one = anchor(taught)
                 theirs = taught.eval()(Pictures(example.images.to(one), example.padding.to(one.device)))
         with seeded(seed, "objective"):
             nobody = torch.zeros(0, dtype=torch.int64)

@@ -14,7 +14,7 @@ from distillery.data.dataset import Dataset
 from distillery.evaluation.macs import multiply_accumulates
 from distillery.evaluation.samples import shown_classes
 from distillery.evaluation.task import Evaluation
-from distillery.models.base import Network
+from distillery.models.base import Network, anchor
 from distillery.study.blocks import Recipe
 from distillery.tasks.generation import Generation
 from distillery.tasks.generation.biggan import AT_A_TIME, Discriminator, Shown
@@ -63,7 +63,7 @@ class GenEvaluation(Evaluation):
 
     def multiply_accumulates(self, network: Network, data: Dataset) -> int:
         """Of the discriminator, or of a teacher, for one image."""
-        weight = next(network.parameters())
+        weight = anchor(network)
         image = data.normalise(data.example().to(weight.device), weight.dtype)
         if isinstance(network, Discriminator):
             shown: Any = Shown(image, data.test_labels[:1].to(weight.device))

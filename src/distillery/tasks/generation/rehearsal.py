@@ -34,7 +34,6 @@ from distillery.tasks.optimises import optimises
 from distillery.tasks.rehearsing import misfits
 
 ROWS = 4  # of the rehearsed batch
-TERMS = ("aggregated", "correlated")  # weights of distillation terms, besides feat_weight
 
 
 def rehearse(study: Study, images: bool) -> list[str]:
@@ -84,7 +83,7 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             where, method, recipe = f"methods.{m}", study.methods[m].for_pair(p), study.recipe_for(p, m)
             yield from _of_recipe(f"{where} for {p}", recipe, shape, task)
             steps = recipe.epochs * -(-_count(shape, task) // recipe.batch_size) if shape else None
-            problems = list(_of_method(where, method, p, pair.teachers, steps))
+            problems = list(_of_method(where, method, p, pair.teachers, recipe.epochs, steps))
             yield from problems
             if data and not problems:
                 taught = [study.teachers[t].architecture for t in pair.teachers] if Loss(method).needs else []
@@ -179,7 +178,9 @@ def _of_recipe(where: str, recipe: Recipe, shape: Shape | None, task: Generation
     yield from optimises(where, recipe)
 
 
-def _of_method(where: str, method: Method, pair: str, teachers: tuple[str, ...], steps: int | None) -> Iterator[str]:
+def _of_method(
+    where: str, method: Method, pair: str, teachers: tuple[str, ...], epochs: int, steps: int | None
+) -> Iterator[str]:
     """`steps`: of the discriminator, if they are known."""
     try:
         loss = Loss(method)
@@ -190,23 +191,11 @@ def _of_method(where: str, method: Method, pair: str, teachers: tuple[str, ...],
     if not issubclass(kind, GAN):
         yield f"{where}: {method.objective} is no objective of generators: take gan, kd_dlgan or vkd_gan"
         return
-    yield from misfits(where, method.objective, loss, pair, teachers, "classifiers, not on discriminators", TERMS)
+    yield from misfits(where, method.objective, loss, pair, teachers, "classifiers, not on discriminators", GAN)
     if loss.needs and not config.ce_weight:
         yield f"{where}: ce_weight: 0 leaves out the hinge losses, without which there is no game"
-    if steps is not None:
-        yield from _of_length(where, config, steps)
-
-
-def _of_length(where: str, config: GAN.Config, steps: int) -> Iterator[str]:
-    """What never begins in so many steps of the discriminator."""
-    made = steps // config.d_steps
-    late = f"has no effect: {made:,} of {steps:,} steps are the generator's, and"
-    if not made:
-        yield f"{where}: d_steps: {config.d_steps} of {steps:,} steps leave none for the generator: lower it"
-    elif config.lecam and (steps - 1) // config.d_steps <= config.lecam_start:
-        yield f"{where}: lecam: {late} lecam_start is {config.lecam_start:,}: lower it"
-    elif config.ema_decay != GAN.Config().ema_decay and made < config.ema_start:
-        yield f"{where}: ema_decay: {late} ema_start is {config.ema_start:,}: lower it"
+    yield from (f"{where}: {fault}" for fault in loss.faults(epochs, len(teachers), hidden=False))
+    yield from (f"{where}: {fault}" for fault in (kind.late(config, steps) if steps is not None else ()))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from distillery.data.dataset import Dataset
 from distillery.data.resident import Resident
 from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
-from distillery.models.base import Network, Outputs
+from distillery.models.base import Network, Outputs, anchor
 from distillery.objectives.base import Context
 from distillery.objectives.build import Loss
 from distillery.objectives.ce import CE
@@ -142,7 +142,7 @@ class GenTraining(Training):
         shown = Shown(data.normalise(data.example()).cpu(), data.test_labels[:1].cpu())
         taught = None
         if teachers:
-            weight = next(teachers[0].parameters())
+            weight = anchor(teachers[0])
             source = ShownTeachers(teachers[:1], Recipe(), data.mean, data.std)
             (taught,) = source.teach(Shown(shown.images.to(weight), shown.labels), [])
         return GameContext(

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from distillery.data.dataset import Dataset
 from distillery.data.gaussian import weight_of
-from distillery.data.loader import Cached, Loader
-from distillery.data.resident import Resident, ResidentEpoch
-from distillery.data.views import copied, order, seed_for
+from distillery.data.loader import Loader
+from distillery.data.resident import Resident
+from distillery.data.views import order, seed_for
 from distillery.models.base import Network
 from distillery.models.bayes import Bayes
 from distillery.objectives.base import Context
@@ -43,15 +43,10 @@ class Sampled(Resident):
         super().__init__(data, recipe)
         self.count = min(recipe.batch_size, self.count)
 
-    def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> ResidentEpoch:
+    def order(self, seed: int, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_for(seed, "sample"))
         sample = torch.randperm(len(self.data.train_labels), generator=generator)[: self.count]
-        index = sample[order(seed, epoch, self.count)]
-        view = torch.full_like(index, self.views.identity)
-        rows = cached(self.data.rows[index], view, epoch) if cached else []
-        number, device = torch.full((), epoch, device=self.device), self.device
-        laid_out = copied(index, device), copied(view, device), [copied(r, device) for r in rows]
-        return ResidentEpoch(self, seed, number, *laid_out)
+        return sample[order(seed, epoch, self.count)]
 
 
 class KnownTraining(ClassTraining):

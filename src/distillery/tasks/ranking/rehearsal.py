@@ -40,14 +40,11 @@ def _network(where: str, architecture: str) -> Iterator[str]:
 
 
 def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Iterator[str]:
-    kind, config = loss.main
     name, teachers = study.methods[method].objective, study.pairs[pair].teachers
-    if not issubclass(kind, RankingObjective):
+    if not issubclass(loss.main[0], RankingObjective):
         yield f"{where}: {name} is no objective of recommenders: take bpr, rd, cd, rrd or unkd"
         return
-    yield from misfits(where, name, loss, pair, teachers, "classes, not on rankings")
-    faults = kind.faults(config, study.recipe_for(pair, method).epochs, len(teachers), hidden=False)
-    yield from (f"{where}: {fault}" for fault in faults)
+    yield from misfits(where, name, loss, pair, teachers, "classes, not on rankings", RankingObjective)
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:

@@ -48,7 +48,7 @@ def _cell(study: Study, where: str, method: str, pair: str, loss: Loss) -> Itera
         yield f"{where}: {name} is no objective of retrieval: take ova, ova_kd or double"
     else:
         acts = "one class, not on sets of labels"
-        yield from misfits(where, name, loss, pair, teachers, acts)
+        yield from misfits(where, name, loss, pair, teachers, acts, RetrievalObjective)
 
 
 def _recipe(where: str, recipe: Recipe) -> Iterator[str]:

@@ -103,6 +103,18 @@ class GAN(Objective):
     mean: Tensor
     std: Tensor
 
+    @classmethod
+    def late(cls, config: Config, steps: int) -> Iterator[str]:
+        """Say what never begins in so many steps of the discriminator."""
+        made = steps // config.d_steps
+        late = f"has no effect: {made:,} of {steps:,} steps are the generator's, and"
+        if not made:
+            yield f"d_steps: {config.d_steps} of {steps:,} steps leave none for the generator: lower it"
+        elif config.lecam and (steps - 1) // config.d_steps <= config.lecam_start:
+            yield f"lecam: {late} lecam_start is {config.lecam_start:,}: lower it"
+        elif config.ema_decay != type(config).model_fields["ema_decay"].default and made < config.ema_start:
+            yield f"ema_decay: {late} ema_start is {config.ema_start:,}: lower it"
+
     def __init__(self, context: Context, config: Config | None = None) -> None:
         super().__init__(context, config)
         assert isinstance(context, GameContext) and context.generator and context.discriminator

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from distillery.config import Positive, Weight
+from distillery.config import NonNegative, Positive, Weight
 from distillery.errors import DistilleryError
 from distillery.objectives.base import Batch, Context
 from distillery.objectives.features import centre, pooled, pooled_widths
@@ -74,7 +74,7 @@ class VkDGAN(GAN):
         """What is done to the teacher's features (see `distillery.objectives.vkd.vkd_loss`)."""
         whitening: Literal["zca", "cholesky"] = "zca"
         """How, with `normalise: whiten`: ZCA on the span of the batch, or by the inverse Cholesky factor."""
-        eps: Weight = 0.001
+        eps: NonNegative = 0.001
         """Of the Cholesky factor alone: how much of the identity the covariance is shrunk to."""
         beta: Positive = 1.0
         """Where smooth-L1 turns from square to linear."""
