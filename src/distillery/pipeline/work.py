@@ -100,7 +100,8 @@ class Work:
             if waited and alone and self._made():
                 print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
                 raise Kept
-            yield self.volatile
+            with artifacts.vouched(self.job.record, self.job.outputs.values()):
+                yield self.volatile
             facts = {
                 "output": str(output),
                 "began": began.isoformat(timespec="seconds"),
