@@ -146,7 +146,7 @@ def _as_queued(job: Job) -> None:
     planned = os.environ.get(PLANNED)
     if planned and job.path.stat().st_mtime_ns > int(planned):
         raise StaleInput(
-            f"{job.name}: params.yaml or the code changed while this job was queued, and it would make something else: "
+            f"{job.name}: the study or the code changed while this job was queued, and it would make something else: "
             "start the engine again"
         )
     if not _untouched(job) and job.code != fingerprint(job.stage, job.values):
