@@ -425,7 +425,7 @@ def test_show_prints_what_was_written(synthetic: Synthetic) -> None:
     show(synthetic.study, fault, console)
     text = console.export_text()
     assert "85.92 ± 0.88 (3)  +4.92 ▲" in text
-    assert "Nothing was trained here: the table was compared with the study's file and the code" in text
+    assert "Nothing was trained here: the table was compared with the study and the code" in text
     assert "KD_10 & more" in text
     assert "400 test images: one image is 0.25 points." in text
 
