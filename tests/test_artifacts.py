@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import resource
 import signal
@@ -16,7 +17,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_study import STUDY, make, write
 
+from distillery.pipeline.current import Judge
+from distillery.pipeline.planner import current
+from distillery.pipeline.work import Work
 from distillery.records import files
 from distillery.records import io as artifacts
 from distillery.records.io import DistilleryError, atomic_path, lock, read_json, write_json
@@ -420,3 +425,37 @@ def test_revision(tmp_path: Path) -> None:
     (tmp_path / "src" / "b.py").touch()
     assert artifacts.revision(tmp_path) == commit + "-dirty"
     assert artifacts.revision(tmp_path / "nowhere") == "unknown"
+
+
+# --- the record of what is made anew
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing that a stage catches."""
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_no_record_beside_an_output_that_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new output may have the size of the old one, by which engines judge. Before it is there, nothing is lost."""
+    monkeypatch.chdir(tmp_path)
+    write(STUDY)
+    make(tables=True)
+    _, plan = current(Path("params.yaml"))
+
+    def dies_before(path: Path) -> None:
+        raise Killed
+
+    def dies_behind(path: Path) -> None:  # the folder is synced when the file has been renamed
+        if path in folders:
+            raise Killed
+
+    for job in plan:
+        folders = {path.parent for path in job.outputs.values()}
+        stage = importlib.import_module(f"distillery.stages.{job.stage}")
+        for dies, left in ((dies_before, True), (dies_behind, False)):
+            with monkeypatch.context() as patched, pytest.raises(Killed):
+                patched.setattr(files, "_sync", dies)
+                stage.run(Work(job, plan.settings))
+            assert job.record.exists() is left, job.name
+        stage.run(Work(job, plan.settings))
+        assert Judge(plan).verdict(job).current, job.name

@@ -121,6 +121,13 @@ def test_where_nothing_can_be_printed(command: str, shell: str, said: str, tmp_p
     assert (done.stdout, done.stderr) == ("", said) and (done.returncode == 1) == bool(said)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_locale_without_the_letters_of_tables(encoding: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-m", "distillery", "methods"], env=environment, capture_output=True)
+    assert done.returncode == 0 and b"kd" in done.stdout and not done.stderr, done.stderr
+
+
 def test_help_names_defaults() -> None:
     assert "exports/STUDY-PAIR-METHOD-SEED" in said("export", "-h")
 

@@ -15,7 +15,7 @@ from distillery.pipeline import meaning
 from distillery.pipeline.planner import current
 from distillery.pipeline.snakemake import STUDY, Jobs
 from distillery.pipeline.work import Work
-from distillery.records.io import DistilleryError, StaleInput
+from distillery.records.io import DistilleryError, StaleInput, read_json
 
 PARAMS = """\
 study: again
@@ -143,3 +143,12 @@ def test_a_spec_of_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     job.write()
     with pytest.raises(StaleInput, match=r"^data: the code changed after it was planned: start the engine again"):
         Work(job, plan.settings)
+
+
+def test_a_damaged_plan_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_study.write(small_study.STUDY)
+    plan = current(write=True)[1]
+    for path in (plan.layout.settings, plan.layout.plan, plan.job("data").path):
+        path.write_text("{")
+        assert current(write=True)[1].specs() == plan.specs() and read_json(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -206,13 +207,19 @@ def test_clean_names_the_study_and_asks(tmp_path: Path, monkeypatch: pytest.Monk
     assert AT.artifacts.exists()
     assert "removed" in call("clean", answer="y\n").stdout
     assert not AT.artifacts.exists() and AT.results.exists() and Layout("other").artifacts.exists()
-    kept = AT.kept_metrics("t-s", "kd", "0")
+    kept, note = AT.kept_metrics("t-s", "kd", "0"), AT.results / "file"
     kept.parent.mkdir(parents=True)
     kept.touch()
-    said = call("clean", "--yes", "--results").stdout
-    assert "1 files, 0.0 MB in results/small (not results/small/kept, which is of `distillery keep`)" in said
-    assert [*AT.results.iterdir()] == [AT.kept] and kept.exists(), "what was measured elsewhere may lie nowhere else"
-    assert "nothing to remove" in call("clean", "--results").stdout
+    assert "nothing to remove" in call("clean", "--results").stdout, "a note of the user's, and what was kept"
+    AT.figures.mkdir()
+    for made in (*AT.result_files().values(), AT.figures / "curves.svg"):
+        made.touch()
+    assert f"{len(AT.result_files()) + 1} files, 0.0 MB in {AT.results}\n" in call("clean", "--yes", "--results").stdout
+    assert {*AT.results.iterdir()} == {AT.kept, note} and kept.exists(), "it may lie nowhere else"
+    shutil.rmtree(AT.kept)
+    note.rename(AT.result_files()["table"])
+    call("clean", "--yes", "--results")
+    assert not AT.results.exists()
 
     elsewhere = tmp_path / "large"
     elsewhere.mkdir()

@@ -451,7 +451,7 @@ def test_show_prints_what_was_written(synthetic: Synthetic) -> None:
     show(synthetic.study, fault, console)
     text = console.export_text()
     assert "85.92 ± 0.88 (3)  +4.92 ▲" in text
-    assert "Nothing was trained here: the table was compared with params.yaml and the code" in text
+    assert "Nothing was trained here: the table was compared with the study and the code" in text
     assert "KD_10 & more" in text
     assert "400 test images: one image is 0.25 points." in text
 
@@ -507,7 +507,7 @@ def test_a_damaged_table_is_refused_in_a_sentence(synthetic: Synthetic, content:
 
 
 def test_show_without_results_says_what_to_do(synthetic: Synthetic) -> None:
-    with pytest.raises(DistilleryError, match=r"study 'digits' has no results yet .* run `snakemake"):
+    with pytest.raises(DistilleryError, match=r"no results yet .* `snakemake --cores all`, .* `--config params=FILE`"):
         show(synthetic.study, "")
 
 

@@ -160,7 +160,7 @@ def test_an_edit_while_jobs_are_queued(study: Finished, slurm: SlurmCluster) -> 
     assert process.returncode == 1, said
     log = (bench.root / AT.log("distill", PAIR, "kd", "1")).read_text()
     assert log == (
-        f"distillery: distill {PAIR} kd 1: params.yaml or the code changed while this job was queued, and it would "
+        f"distillery: distill {PAIR} kd 1: the study or the code changed while this job was queued, and it would "
         "make something else: start the engine again\n"
     )
     assert not (bench.root / AT.students(PAIR, "kd", "1")).exists()

@@ -6,6 +6,7 @@ Torch is imported only by the stages that need it: `distillery --help` answers a
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from pathlib import Path
@@ -44,6 +45,9 @@ def main(argv: list[str] | None = None) -> Any:
     So is what the operating system refuses; a closed pipe is no mistake.
     """
     gc.set_threshold(10_000)  # importing torch makes objects and no garbage: a tenth of what a job's start takes
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without arrows, as Latin-1, prints ? for them
     try:
         if (here := str(Path.cwd())) not in sys.path:  # as `python -m` does: modules of the user's beside params.yaml
             sys.path.append(here)

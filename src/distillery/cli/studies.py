@@ -126,7 +126,7 @@ def status(
 @app.command(rich_help_panel=DAILY)
 def clean(
     results: Annotated[
-        bool, typer.Option("--results", help="Remove its tables and figures too; runs that were kept stay.")
+        bool, typer.Option("--results", help="Remove its tables and figures too; what else is in results/STUDY stays.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     params: Params = PARAMS,
@@ -138,10 +138,8 @@ def clean(
 
     name = load(params).study
     layout = Layout(name)
-    found = [layout.artifacts] if layout.artifacts.exists() else []
-    if results and layout.results.exists() and any(path != layout.kept for path in layout.results.iterdir()):
-        found.append(layout.results)
-    spared = layout.results in found and layout.kept.exists()  # perhaps all that is left of runs made elsewhere
+    made = [layout.artifacts] + ([*layout.result_files().values(), layout.figures] if results else [])
+    found = [path for path in made if path.exists()]
     if not found:
         print(f"study {name!r}: nothing to remove")
         return
@@ -152,24 +150,20 @@ def clean(
         )
     if busy := _at_work(layout):
         raise DistilleryError(f"{busy} is running: wait until it has finished, or stop it (`distillery status`)")
-    files = [path for folder in found for path in folder.rglob("*") if path.is_file()]
-    files = [path for path in files if layout.kept not in path.parents]
+    files = [path for each in found for path in (each, *each.rglob("*")) if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
-    places = [f"{folder}, a link to {folder.resolve()}" if folder.is_symlink() else str(folder) for folder in found]
+    folders = dict.fromkeys(path if path == layout.artifacts else layout.results for path in found)
+    places = [f"{folder}, a link to {folder.resolve()}" if folder.is_symlink() else str(folder) for folder in folders]
     what = f"study {name!r}: {len(files)} files, {size:,.1f} MB in {' and '.join(places)}"
-    what += f" (not {layout.kept}, which is of `distillery keep`)" if spared else ""
     if not yes and not typer.confirm(f"Remove {what}?"):
         print("kept")
         return
-    for folder in found:
-        if spared and folder == layout.results:
-            for path in folder.iterdir():
-                if path != layout.kept:
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            continue
-        shutil.rmtree(folder.resolve())
-        if folder.is_symlink():
-            folder.unlink()
+    for path in found:
+        shutil.rmtree(path.resolve()) if path.is_dir() else path.unlink()
+        if path.is_symlink():
+            path.unlink()
+    with suppress(OSError):  # what no job made stays: runs that were kept, notes of the user's
+        layout.results.rmdir()
     print(f"removed {what}")
 
 

@@ -63,9 +63,6 @@ def prepare(source: str, options: dict[str, Any], path: Path, blob: Path | None 
     opened = open_source(source, options)
     if opened.streamed and blob is not None:
         return opened.write(source, path, blob)
-    if blob is not None:
-        with atomic_path(blob) as temporary:
-            temporary.touch()
     if (shape := opened.shape()) and (warning := too_large(shape)):
         print(warning, flush=True)
     arrays = opened.load()
@@ -73,4 +70,7 @@ def prepare(source: str, options: dict[str, Any], path: Path, blob: Path | None 
     facts = {"source": source} | arrays.facts()
     facts |= {"sha256_of": hashes, "content": sha256_json(hashes)}  # of the raw bytes of each array, in C order
     save_tensors(Path(path), arrays.tensors, {"facts": json.dumps(facts, sort_keys=True)})
+    if blob is not None:
+        with atomic_path(blob) as temporary:
+            temporary.touch()
     return facts

@@ -5,6 +5,7 @@ They are the test part of the UCI set "Optical Recognition of Handwritten Digits
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import numpy as np
@@ -31,7 +32,7 @@ class Digits(Source):
     config: Config
 
     def shape(self) -> Shape:
-        train = sum(n - round(n * self.config.test_fraction) for n in COUNTS)
+        train = sum(n - m for n, m in _counts(COUNTS, self.config.test_fraction))
         return Shape(1, 8, 8, len(COUNTS), train, scale=SCALE)
 
     def load(self) -> Arrays:
@@ -47,10 +48,7 @@ def _split(fraction: float) -> Arrays:
     labels = found.target[order].astype(np.uint8)
     if not np.array_equal(images[..., 0], found.images[order]) or images.max() > SCALE:
         raise DistilleryError("scikit-learn's digits are not the greys 0..16; install the locked version of it")
-    counts = [(int(n), round(int(n) * fraction)) for n in np.bincount(labels)]
-    if not all(0 < m < n for n, m in counts):
-        raise DistilleryError(f"data.test_fraction is {fraction}: a class would have no training or no test image")
-    test = np.concatenate([_spread(n, m) for n, m in counts])
+    test = np.concatenate([_spread(n, m) for n, m in _counts(np.bincount(labels).tolist(), fraction)])
     pixels = images[~test].astype(np.int64)
     mean = pixels.mean() / SCALE
     std = np.sqrt((pixels**2).mean() / SCALE**2 - mean**2)
@@ -67,6 +65,14 @@ def _split(fraction: float) -> Arrays:
         std=[round(float(std), 4)],
         selection={"test_fraction": fraction},
     )
+
+
+def _counts(sizes: Iterable[int], fraction: float) -> list[tuple[int, int]]:
+    """Images and test images of each class."""
+    counts = [(n, round(n * fraction)) for n in sizes]
+    if not all(0 < m < n for n, m in counts):
+        raise DistilleryError(f"test_fraction {fraction:g} leaves a class without training or without test images")
+    return counts
 
 
 def _spread(n: int, m: int) -> np.ndarray:

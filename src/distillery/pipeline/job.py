@@ -146,11 +146,16 @@ class Job:
             raise DistilleryError(f"{path} was written by another version of Distillery: `distillery plan`") from None
 
     def write(self) -> None:
-        """Write its spec, unless just this one lies there: engines see a new file only where something changed."""
-        with suppress(DistilleryError):  # not there, or damaged
-            if text_of(read_json(self.path)) == text_of(self.spec):
-                return
-        write_json(self.path, self.spec, sort=False)
+        """Write its spec."""
+        _write(self.path, self.spec)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, unless just this lies there: engines see a new file only where something changed."""
+    with suppress(DistilleryError):  # not there, or damaged
+        if text_of(read_json(path)) == text_of(content):
+            return
+    write_json(path, content, sort=False)
 
 
 def text_of(spec: dict[str, Any]) -> str:
@@ -199,8 +204,7 @@ class Plan:
         for path in self.layout.specs.rglob("*.json"):
             if path not in kept:
                 path.unlink()
-        if not self.layout.settings.exists() or read_json(self.layout.settings) != self.settings:
-            write_json(self.layout.settings, self.settings)
+        _write(self.layout.settings, self.settings)
 
     @classmethod
     def read(cls, study: str) -> Plan:

@@ -15,7 +15,7 @@ from typing import Any
 
 from distillery.pipeline.job import Job
 from distillery.pipeline.work import Work
-from distillery.records.files import DistilleryError, atomic_path, lock
+from distillery.records.files import DistilleryError, atomic_path, lock, vouched
 from distillery.records.io import read_json, sha256_file, write_json
 from distillery.records.schema import KINDS, Record, TableRecord, read, sealed
 
@@ -34,7 +34,8 @@ def take_over(work: Work) -> Path | None:
             theirs = Job.from_spec(record.spec)
             same = _same(theirs, record, job, inputs) and _budgeted(record, work.settings)
             if same:
-                with lock(job.locked):  # whoever makes it already is waited for, or told of, by the stage
+                # Whoever makes it already is waited for, or told of, by the stage.
+                with lock(job.locked), vouched(job.record, job.outputs.values()):
                     _copy(theirs, record, job, inputs)
                 return path
     return None

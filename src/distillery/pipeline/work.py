@@ -100,7 +100,8 @@ class Work:
             if waited and alone and self._made():
                 print(f"{output} was made meanwhile by the process waited for: kept", flush=True)
                 raise Kept
-            yield self.volatile
+            with artifacts.vouched(self.job.record, self.job.outputs.values()):
+                yield self.volatile
             facts = {
                 "output": str(output),
                 "began": began.isoformat(timespec="seconds"),
@@ -145,7 +146,7 @@ def _as_queued(job: Job) -> None:
     planned = os.environ.get(PLANNED)
     if planned and job.path.stat().st_mtime_ns > int(planned):
         raise StaleInput(
-            f"{job.name}: params.yaml or the code changed while this job was queued, and it would make something else: "
+            f"{job.name}: the study or the code changed while this job was queued, and it would make something else: "
             "start the engine again"
         )
     if not _untouched(job) and job.code != fingerprint(job.stage, job.values):

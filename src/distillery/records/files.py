@@ -10,14 +10,14 @@ import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distillery import settings
 from distillery.errors import DistilleryError, StaleInput
 
-__all__ = ["DistilleryError", "StaleInput", "atomic_path", "lock", "scratch"]
+__all__ = ["DistilleryError", "StaleInput", "atomic_path", "lock", "scratch", "void", "vouched"]
 
 # What the operating system says when the place is the problem and not the program.
 PLACE = {
@@ -34,6 +34,7 @@ PLACE = {
 }
 _SCRATCH = re.compile(r"^\.(.+)\.\d+@.+\.tmp$")
 _FOREIGN_AGE = 24 * 3600.0  # seconds; how long another machine's temporary file is taken for one still being written
+_RECORDS: dict[Path, Path] = {}  # by output that is being made anew: the record that vouches for what lies there
 
 
 def reserve(path: Path, size: int) -> None:
@@ -132,9 +133,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
     with scratch(path) as temporary:
         yield temporary
         _sync(temporary)
+        void(path)
         temporary.replace(path)
         with suppress(OSError):  # some file systems cannot sync a folder; the rename has happened all the same
             _sync(path.parent)
+
+
+@contextmanager
+def vouched(record: Path, outputs: Iterable[Path]) -> Iterator[None]:
+    """While outputs are made anew: the record of what lay there goes before the first of them is replaced.
+
+    So whoever is killed between two of them leaves no record beside what it does not describe; and who is killed before
+    leaves all as it was.
+    """
+    mine = {path: record for path in outputs if path != record}
+    _RECORDS.update(mine)
+    try:
+        yield
+    finally:
+        for path in mine:
+            del _RECORDS[path]
+
+
+def void(path: Path) -> None:
+    """Remove the record that vouches for what lies at `path`, which is about to be replaced."""
+    if record := _RECORDS.get(path):
+        record.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

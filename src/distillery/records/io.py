@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillery.records.environment import environment, revision
 from distillery.records.faults import damaged, unreadable
-from distillery.records.files import DistilleryError, StaleInput, atomic_path, lock, scratch
+from distillery.records.files import DistilleryError, StaleInput, atomic_path, lock, scratch, void, vouched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,8 @@ __all__ = [
     "sha256_file",
     "sha256_json",
     "sha256_tree",
+    "void",
+    "vouched",
     "write_json",
 ]
 

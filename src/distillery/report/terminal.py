@@ -27,8 +27,8 @@ def written(study: Study) -> Table:
     path = Layout(study.study).result_files()["table"]
     if not path.exists():
         raise DistilleryError(
-            f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all` or `dvc repro` "
-            f"where params.yaml is this study, else `snakemake --cores all --config study={study.study}`"
+            f"study {study.study!r} has no results yet ({path} is missing): run `snakemake --cores all`, if it is not "
+            "in params.yaml with `--config study=NAME` for a ready-made study or `--config params=FILE`"
         )
     try:
         return Table.from_json(read_json(path)["table"])
@@ -48,7 +48,7 @@ def show(study: Study, fault: str, console: Console | None = None) -> None:
             render(console, section)
     console.print(f"Figures and the provenance of every number: {Layout(study.study).result_files()['report']}")
     if not Layout(study.study).all_metrics.exists():
-        told = "Nothing was trained here: the table was compared with params.yaml and the code, not with its metrics."
+        told = "Nothing was trained here: the table was compared with the study and the code, not with its metrics."
         console.print(told, style="dim", highlight=False)
     _warn(console, fault)
 

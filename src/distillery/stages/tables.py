@@ -41,6 +41,7 @@ def _draw(found: results.Results, main: table.Table, folder: Path) -> list[str]:
     with artifacts.scratch(folder) as temporary:
         temporary.mkdir()
         drawn = draw_all(found, main, temporary)
+        artifacts.void(folder)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -19,7 +19,10 @@ from distillery.status.slurm import Queue, ask, slurm_log
 STATES = ("done", "running", "waiting", "failed", "stopped", "stale", "to do")
 DONE, RUNNING, WAITING, FAILED, STOPPED, STALE, TODO = STATES
 _SILENT = 3600.0  # seconds that a process of another machine may be silent; an epoch can take long
-_SILENTLY = "failed without a message (if Slurm refused it, `snakemake --profile slurm` ends with Slurm's reason)"
+_SILENTLY = (
+    "failed without a message: it was killed (by kill -9, or for its memory), or Slurm refused it, whose reason "
+    "`snakemake --profile slurm` ends with"
+)
 _TAIL = 1 << 12  # bytes of a stage's own log: its last lines
 _SLURM_TAIL = 1 << 18  # of Slurm's: Snakemake names every input of a failed job, twice, after what Slurm wrote
 _PROGRESS = re.compile(r"(?:seed (\d+))?: (epoch|image|MB) (\d+)/(\d+)")
