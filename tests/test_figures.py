@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from synthetic_study import Synthetic, params
 
 from distillery.report import table
-from distillery.report.figures import curves, draw_all, gaps, temperature, why
+from distillery.report.figures import captions, curves, draw_all, gaps, temperature, why
 from distillery.report.figures.style import apart
 from distillery.report.results import Results
 
@@ -52,6 +52,17 @@ def test_a_study_without_classes_gets_the_figures_that_it_can_have(synthetic: Sy
     figure = temperature.draw(found, main)
     assert key(figure) == ["kd: test accuracy"]
     assert figure is not None and [axis.get_visible() for axis in figure.axes] == [True, False]  # no axis for nothing
+
+
+def test_classes_are_counted_in_whole_numbers(synthetic: Synthetic) -> None:
+    found = measured(synthetic, {"ce": {"objective": "ce"}, "kd_2": KD | {"temperature": 2.0}, "kd_5": KD})
+    main = table.build(found)
+    figure = temperature.draw(found, main)
+    assert figure is not None
+    *_, right = figure.axes
+    shown = [tick for tick in right.get_yticks() if right.get_ylim()[0] <= tick <= right.get_ylim()[1]]
+    assert right.get_visible() and len(shown) > 1 and all(tick == int(tick) >= 0 for tick in shown)
+    assert all("bars: one standard deviation" in captions(main)[name] for name in ("temperature", "cost"))
 
 
 def test_points_are_no_curves(synthetic: Synthetic) -> None:

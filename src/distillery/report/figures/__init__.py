@@ -34,17 +34,18 @@ FIGURES: dict[str, tuple[Caption, Callable[[Results, Table], Figure | None]]] = 
     "differences": (differences.caption, differences.draw),
     "improvement": (differences.caption_of_improvement, differences.draw_improvement),
     "curves": (curves.caption, curves.draw),
-    "cost": (
-        "The main measure against what training cost, in multiply-accumulates of student and live teacher.",
-        cost.draw,
-    ),
+    "cost": (cost.caption, cost.draw),
     "samples": ("What the first run of every method generates: a row of images for each class shown.", samples.draw),
     "detections": (
         "What teacher, baseline and best other method find in a few test images, from a score of 0.3 on; first run of "
         "each. Solid: an object of that class, IoU 0.5 or more; dotted: none; white dashes: the objects themselves.",
         detections.draw,
     ),
-    "published": ("Ours against published numbers; hollow where the two were not trained alike.", published.draw),
+    "published": (
+        "Ours against published numbers; bars: one standard deviation, where known; hollow where the two were not "
+        "trained alike.",
+        published.draw,
+    ),
     "classwise": (
         "Change of every class beyond the change of overall accuracy, against the student trained alone. "
         "Dots: significant by Welch's test, each class for itself; circles or line: the other classes.",
@@ -59,10 +60,7 @@ FIGURES: dict[str, tuple[Caption, Callable[[Results, Table], Figure | None]]] = 
         "Accuracy against confidence on the test set; points on the diagonal are perfectly calibrated.",
         reliability.draw,
     ),
-    "temperature": (
-        "Methods that differ in the temperature alone: the main measure and, of classifiers, significant classes.",
-        temperature.draw,
-    ),
+    "temperature": (temperature.caption, temperature.draw),
     "gaps": (
         "Gaps between groups by temperature: mean and standard deviation over all pairs and seeds; smaller is fairer.",
         gaps.draw,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from distillery.report.figures.style import legend, look, panels, title_of
+from distillery.report.figures.style import bars, legend, look, panels, title_of
 from distillery.report.results import Cell, Results
 from distillery.report.table import Table
 
@@ -18,6 +18,11 @@ def training_macs(cell: Cell) -> float:
     per_teacher = sum(t["macs"] for t in teachers) / max(1, len(teachers))
     student = cost["images_seen"] * cost.get("images_each", 1) * cell.facts["macs"] * (1 + BACKWARD)
     return float(student + cost["teacher_forwards"] * per_teacher)
+
+
+def caption(table: Table) -> str:
+    said = f"The main measure{bars(table)} against what training cost"
+    return f"{said}, in multiply-accumulates of student and live teacher."
 
 
 def draw(results: Results, table: Table) -> Figure | None:

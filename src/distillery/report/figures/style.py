@@ -139,6 +139,11 @@ def legend(figure: Figure, axes: list[Axes], table: Table) -> None:
         figure.legend([handles[label] for label in ordered], ordered, loc="upper right", bbox_to_anchor=(1.0, 1.0))
 
 
+def bars(table: Table) -> str:
+    """What a caption says of error bars, where there are any."""
+    return " (bars: one standard deviation)" if table.repeated else ""
+
+
 def title_of(table: Table, pair: str) -> str:
     column = next(c for c in table.columns if c.pair == pair)
     return f"{column.teacher} → {table.student(column)}"

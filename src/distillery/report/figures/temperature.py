@@ -6,9 +6,10 @@ from itertools import chain
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from distillery.evaluation.families import labels, parts, place
-from distillery.report.figures.style import apart, legend, panels, plain, title_of
+from distillery.report.figures.style import apart, bars, legend, panels, plain, title_of
 from distillery.report.results import Results
 from distillery.report.table import Table
 
@@ -31,6 +32,11 @@ def labelled(results: Results) -> dict[str, list[tuple[str, list[tuple[float, st
     firsts = {pair: [results.cells[pair, group[0][1]] for group in found] for pair, found in groups.items()}
     names = labels([[(parts(cell), cell.label) for cell in cells] for cells in firsts.values()])
     return {pair: list(zip(n, groups[pair], strict=True)) for pair, n in zip(groups, names, strict=True)}
+
+
+def caption(table: Table) -> str:
+    said = f"Methods that differ in the temperature alone: the main measure{bars(table)}"
+    return f"{said} and, of classifiers, significant classes."
 
 
 def draw(results: Results, table: Table) -> Figure | None:
@@ -61,6 +67,8 @@ def draw(results: Results, table: Table) -> Figure | None:
         right.set_ylabel("significant classes")
         right.grid(False)
         right.spines["right"].set_visible(True)
+        right.yaxis.set_major_locator(MaxNLocator(integer=True))
+        right.set_ylim(bottom=-0.3, top=max(right.get_ylim()[1], 2.3))  # counts; where all are 0 too
         right.set_visible(bool(right.lines))
     legend(figure, [*axes, *rights], table)
     return figure
