@@ -5,6 +5,7 @@
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 
 # The code of this checkout, whatever is installed; this file as part of the installed package has no such folder.
@@ -37,6 +38,7 @@ except DistilleryError as error:
 if is_silent(workflow) and is_locked(workflow):  # which Snakemake would not say either
     print(LOCKED, file=sys.stderr)
 AT = JOBS.layout
+BEGAN = time.time()
 REFUSED = Refusals()
 
 
@@ -68,7 +70,7 @@ onstart:
 onerror:
     if not is_submitted(workflow):
         refused = [f"Slurm refused jobs ({said}): correct the profile's lines marked <-" for said in REFUSED.reasons]
-        print("\n".join([*refused, *failures(JOBS.plan)]), file=sys.stderr)
+        print("\n".join([*refused, *failures(JOBS.plan, BEGAN)]), file=sys.stderr)
 
 
 include: "workflow/rules/teachers.smk"

@@ -142,6 +142,8 @@ async def visit(browser: str, page: Path) -> None:
         assert plain.std() > 10  # a blank page has none
         assert await tab.js("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
         assert await tab.js("document.images.length") == 8
+        assert '<li class="more" hidden>Click a number' in page.read_text(encoding="utf-8")  # without a script
+        assert await tab.js("document.querySelector('.more').checkVisibility()")
 
         study = ["teacher", "student alone", "KD", "KD_10 & more", "KD <T=2> & $x$"]
         assert await tab.js(ROWS) == study

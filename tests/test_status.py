@@ -18,6 +18,7 @@ from workbench import Workbench
 
 from distillery.pipeline.layout import Layout
 from distillery.pipeline.planner import current
+from distillery.status.show import failures
 from distillery.status.states import DONE, FAILED, RUNNING, STALE, TODO, WAITING, Status, look
 
 pytestmark = pytest.mark.slow
@@ -132,6 +133,19 @@ def test_done_and_failed(bench: Workbench) -> None:
     assert "remaining: about" in text
     assert "not counting 1 tables" in text
     assert "\x1b" not in text
+
+
+def test_snakemake_ends_with_the_failures_of_its_own_run(bench: Workbench) -> None:
+    here = Path.cwd()
+    os.chdir(bench.root)
+    try:
+        plan, began = current()[1], (bench.root / AT.log("distill", pair(bench), "wild", "0-1")).stat().st_mtime
+        first, line = failures(plan, began - 1)
+        assert first == "1 job(s) failed:" and "wild 0-1: distillery: the training loss is " in line
+        (line,) = failures(plan, began + 1)
+        assert line.startswith("1 job(s) of earlier runs failed or were stopped")
+    finally:
+        os.chdir(here)
 
 
 def test_stale(bench: Workbench) -> None:

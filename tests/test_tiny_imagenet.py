@@ -33,7 +33,8 @@ def distributed(root: Path) -> Path:
     (root / "val" / "val_annotations.txt").write_text("".join(lines))
     save(drawn(999, 64, 64), root / "test" / "images" / "test_0.JPEG", format="JPEG")
     (root / "words.txt").write_text(
-        "n01443537\tgoldfish, Carassius auratus\nn01629819\tEuropean fire salamander\nn02814533\tgoldfish\nn0\tother\n"
+        "\ufeffn01443537\tgoldfish, Carassius auratus\nn01629819\tEuropean fire salamander\n"
+        "n02814533\tgoldfish\nn0\tother\n"
     )
     return root
 

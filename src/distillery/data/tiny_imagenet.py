@@ -80,6 +80,6 @@ def _names(root: Path, wnids: list[str]) -> list[str]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DistilleryError(f"cannot read {file} ({error}): unpack the archive again") from None

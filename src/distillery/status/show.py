@@ -35,12 +35,17 @@ def show(study: Study, plan: Plan, everything: bool = False, console: Console | 
     _line(console, f"remaining: {sentence(remaining(standing, study, now))}")
 
 
-def failures(plan: Plan) -> list[str]:
-    """The jobs of a study that failed or were stopped, one line each: the last line of its log, and where that is."""
+def failures(plan: Plan, began: float) -> list[str]:
+    """The jobs of a study that failed or were stopped, one line each: the last line of its log, and where that is.
+
+    Those of before `began` (seconds since 1970) are counted alone: not this run of the engine tried them.
+    """
     standing, lines = look(plan), list[str]()
     for state in (FAILED, STOPPED):
-        if found := standing.of(state):
-            lines += [f"{len(found)} job(s) {state}:", *_first([_ended(status) for status in found], _MOST)]
+        if found := [_ended(status) for status in standing.of(state) if status.since >= began]:
+            lines += [f"{len(found)} job(s) {state}:", *_first(found, _MOST)]
+    if earlier := sum(status.since < began for status in standing.of(FAILED, STOPPED)):
+        lines.append(f"{earlier} job(s) of earlier runs failed or were stopped: `distillery status`")
     return lines
 
 

@@ -36,7 +36,7 @@ class Status:
         why: of a failed or stopped one the last line of its log; of a stale one what changed; of a waiting one Slurm's
             reason.
         host: where it runs.
-        since: when it began (seconds since 1970).
+        since: when it began (seconds since 1970); of a failed or stopped one, when it was last heard of.
         progress: how far it is, in words.
         fraction: the same as a number.
     """
@@ -144,7 +144,8 @@ def _unfinished(job: Job, held: Holder | None, queue: Queue) -> Status:
     why = "; ".join(filter(None, (killed, said))) or _SILENTLY
     if "goes on from there" not in why and any(path.exists() for path in job.checkpoints):
         why += " [continues from its checkpoint]"
-    return Status(job, STOPPED if why.startswith("stopped ") else FAILED, why)
+    since = max(logged, held.since if held else 0.0)
+    return Status(job, STOPPED if why.startswith("stopped ") else FAILED, why, since=since)
 
 
 def _told(job: Job) -> float:
