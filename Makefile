@@ -11,8 +11,9 @@ setup: .venv/ready
 .venv/ready: requirements.lock pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Distillery needs Python 3.11 or newer, this is " + sys.version)'
 	python3 -m venv .venv
-	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	-$(PY) -m compileall -qq -j 0 .venv/lib 2>/dev/null  # on all cores; pip takes one. Templates in there are no Python
 	touch $@
 
 # In a folder of its own, which git ignores: what another processor makes of the study replaces no recorded result.

@@ -20,7 +20,8 @@ AT = Layout("digits")
 PAIR = "resnet20_w8-resnet8_w2"
 
 METHODS = {
-    "kd": {"objective": "kd", "recipe": {"epochs": 2, "milestones": [2]}},  # from the view table
+    # From the view table, which float64 would not ask.
+    "kd": {"objective": "kd", "recipe": {"epochs": 2, "milestones": [2], "precision": "float32"}},
     # Live teachers and everything at once, each term of the loss recorded by itself: losses that couple the images of a
     # batch (dist, crd), modules and memories of the objective (crd), feature maps, the objective's own batch
     # normalisation, modules that predict in the student's place (simkd).
@@ -62,6 +63,7 @@ def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str)
     two, together, shared = read_json(record), load_history(history)["0"], load_tensors(students)
     assert (one["ranks"], two["ranks"]) == (1, 2)
     assert two["teacher_outputs"].startswith("live" if method == "all" else "view table")
+    tolerance = 1e-9 if method == "all" else 1e-4
     for before, after in zip(alone, together, strict=True):
         if method == "all":
             assert {
@@ -72,10 +74,10 @@ def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str)
                 "loss_crd_crd",
                 "loss_cat_kd_cat",
             } <= before.keys()
-        assert after == pytest.approx(before, rel=1e-9)
+        assert after == pytest.approx(before, rel=tolerance)
     assert weights.keys() == shared.keys()
     for name, value in weights.items():
-        assert torch.allclose(shared[name].double(), value.double(), rtol=0, atol=1e-9), name
+        assert torch.allclose(shared[name].double(), value.double(), rtol=0, atol=tolerance), name
     if method == "kd":
         return
     bench.run("distillery", "evaluate", "--pair", PAIR, "--method", "all", "--seed", "0")
