@@ -118,6 +118,18 @@ def test_the_same_runs_in_several_pairs_are_drawn_once() -> None:
     assert shared[0] < apart[0] and shared[1] > apart[1]
 
 
+def test_what_a_seed_has_in_common_in_all_pairs_widens_the_interval() -> None:
+    """Five pairs of the same five seeds, each of which does the same in all pairs, know little more than one pair."""
+    generator = np.random.default_rng(2)
+    seeds = generator.normal(70, 1, 5)
+    ours, theirs = ((shift + seeds + generator.normal(0, 0.01, (5, 5))).tolist() for shift in (0.5, 0.0))
+    measured = ((our.interquartile_mean, [ours], 1.5), (our.probability_of_improvement, [ours, theirs], 1.1))
+    for statistic, samples, wider in measured:
+        apart, alike = (our.bootstrap(statistic, *samples, aligned=aligned) for aligned in (False, True))
+        assert alike[0] <= apart[0] and alike[1] >= apart[1]
+        assert alike[1] - alike[0] > wider * (apart[1] - apart[0])
+
+
 def models(rows: int, classes: int, seed: int, spread: float = 1.0) -> np.ndarray:
     return 70 + spread * np.random.default_rng(seed).normal(size=(rows, classes))
 

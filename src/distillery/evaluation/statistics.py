@@ -152,14 +152,18 @@ def probability_of_improvement(ours: Scores, theirs: Scores) -> np.ndarray:
 
 
 def bootstrap(
-    statistic: Callable[..., np.ndarray], *samples: Scores, repeats: int = 2000, seed: int = 0
+    statistic: Callable[..., np.ndarray], *samples: Scores, aligned: bool = False, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % percentile interval of `statistic(*samples)`, runs drawn anew within each task (stratified, as rliable).
 
     Tasks of one sample that have the same values have the same runs, and one draw serves them all: students trained
     alone are no others under another teacher. Drawn apart they would count as further runs, and the interval be too
-    narrow. (Other runs that happen to have the same values make it a little too wide.) Runs of one seed that are alike
-    in all tasks without being the same are drawn apart, and make it too narrow still.
+    narrow. (Other runs that happen to have the same values make it a little too wide.)
+
+    `aligned`: run i of every task of every sample has the same seed. Then seeds are drawn as well, alike for all tasks
+    and samples, and the interval is from the lower of both low ends to the higher of both high ones. What a seed has in
+    common in all tasks makes the first too narrow: of five tasks with five seeds it held for 0.66 of the draws where
+    seeds decide everything, and for 0.68 where they decide half; the wider one for 0.84 and more (simulated).
     """
     generator = np.random.default_rng(seed)
 
@@ -171,5 +175,10 @@ def bootstrap(
                 drawn[key] = values[generator.integers(len(values), size=(repeats, len(values)))]
         return [drawn[tuple(values)] for values in tasks]
 
-    low, high = np.quantile(statistic(*map(draw, samples)), [ALPHA / 2, 1 - ALPHA / 2])
-    return float(low), float(high)
+    found = [statistic(*map(draw, samples))]
+    if aligned:
+        count = len(np.asarray(samples[0][0]))
+        seeds = generator.integers(count, size=(repeats, count))
+        found.append(statistic(*([np.asarray(runs, float)[seeds] for runs in sample] for sample in samples)))
+    low, high = np.quantile(found, [ALPHA / 2, 1 - ALPHA / 2], axis=1)
+    return float(low.min()), float(high.max())

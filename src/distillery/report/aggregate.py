@@ -12,7 +12,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One method over all pairs; intervals (95 %, stratified bootstrap) only where every cell has three runs."""
+    """One method over all pairs; intervals (95 %, bootstrap) only where every cell has three runs."""
 
     method: str
     label: str
@@ -27,9 +27,9 @@ def across_pairs(results: Results) -> list[Aggregate]:
     study, tables = results.study, results.study.tables
     if len(study.pairs) < 2:
         return []
-    scores = {
-        m: [list(results.cells[p, m].scores(tables.convention).values()) for p in study.pairs] for m in study.methods
-    }
+    by_seed = {m: [results.cells[p, m].scores(tables.convention) for p in study.pairs] for m in study.methods}
+    scores = {m: [list(found.values()) for found in cells] for m, cells in by_seed.items()}
+    seeds = {m: {tuple(found) for found in cells} for m, cells in by_seed.items()}
     baseline = scores.get(tables.baseline or "", [])
     found = []
     for method in study.methods:
@@ -41,13 +41,14 @@ def across_pairs(results: Results) -> list[Aggregate]:
         if method != tables.baseline and baseline and all(baseline):
             chance = float(probability_of_improvement(*_higher(results, runs, baseline)))
             if enough and min(map(len, baseline)) >= SMALLEST:
-                interval = bootstrap(probability_of_improvement, *_higher(results, runs, baseline))
+                aligned = len(seeds[method] | seeds[tables.baseline or ""]) == 1
+                interval = bootstrap(probability_of_improvement, *_higher(results, runs, baseline), aligned=aligned)
         found.append(
             Aggregate(
                 method,
                 study.label(method),
                 float(interquartile_mean(runs)),
-                bootstrap(interquartile_mean, runs) if enough else None,
+                bootstrap(interquartile_mean, runs, aligned=len(seeds[method]) == 1) if enough else None,
                 chance,
                 interval,
             )

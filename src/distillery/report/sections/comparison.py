@@ -15,8 +15,9 @@ from distillery.report.verdicts import explained
 
 ACROSS = (
     "Percentile bootstrap over runs: not corrected, and no test. With few runs an interval such as [1.00, 1.00] only "
-    "says that every run of one side was ahead. Runs are drawn for each pair apart, as rliable draws them: an interval "
-    "is too narrow where a seed has the same effect in all pairs."
+    "says that every run of one side was ahead. Runs are drawn for each pair apart, as rliable draws them, and where "
+    "all pairs have the same seeds, seeds alike for all: the wider interval counts. With three seeds either holds less "
+    "often than it says."
 )
 NO_INTERVAL = f"No test, and no interval: that takes {SMALLEST} runs of every cell."
 
