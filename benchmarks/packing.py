@@ -79,7 +79,7 @@ def graphs(given: Any, count: int, queueing: list[float]) -> float:
     Adds to `queueing` the seconds that a step takes this process while nothing keeps it waiting: its inverse is the
     rate that no number of students exceeds.
     """
-    turns = [Turn(_steps(ours), device()) for ours in prepared(given, count)]
+    turns = [Turn(_steps(ours), device(), seed) for seed, ours in enumerate(prepared(given, count))]
 
     def advance() -> int:
         for turn in turns:

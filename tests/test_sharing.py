@@ -30,7 +30,8 @@ def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str) -> None:
     """A machine whose `nvidia-smi -L` prints this."""
     slurm = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
     for name in ("CUDA_VISIBLE_DEVICES", "DISTILLERY_DEVICE", "DISTILLERY_PER_GPU", *slurm):
-        monkeypatch.setenv(name, "")  # which counts as unset, and is put back after the test
+        monkeypatch.setenv(name, "")  # so that it is put back after the test
+        monkeypatch.delenv(name)
     program = folder / "bin" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\ncat <<'EOF'\n{listed}EOF\n")
@@ -61,7 +62,7 @@ def test_every_job_has_a_gpu_of_its_own_and_the_next_one_waits(tmp_path: Path, m
     assert first.stdout and first.stdout.readline() == "GPU-aa-0\n"
     with gpu_for(job("distill")) as mine:
         assert (mine, os.environ["CUDA_VISIBLE_DEVICES"]) == ("GPU-bb-1", "GPU-bb-1")
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         third = holding()
         assert third.stdout and third.stdout.readline() == "waiting for one of 2 GPU(s), which other jobs use\n"
         first.kill()  # without a word
@@ -74,17 +75,28 @@ def test_several_jobs_on_one_gpu_if_asked_for(tmp_path: Path, monkeypatch: pytes
     machine(tmp_path, monkeypatch, "GPU 0: NVIDIA A100 (UUID: GPU-aa)\n")
     monkeypatch.setenv("DISTILLERY_PER_GPU", "2")
     with gpu_for(job("teacher")) as one:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         with gpu_for(job("evaluate")) as two:
             assert one == two == "GPU-aa"
 
 
 def test_a_divided_gpu_counts_by_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = "  MIG 1g.10gb Device 0: (UUID: MIG-cc-0)\n  MIG 1g.10gb Device 1: (UUID: MIG-cc-1)\n"
-    machine(tmp_path, monkeypatch, "GPU 0: NVIDIA A100 (UUID: GPU-aa)\n" + parts)
-    assert gpus() == ["MIG-cc-0", "MIG-cc-1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert gpus() == ["3", "5"]
+    whole = "GPU 1: NVIDIA A100 (UUID: GPU-bb)\n"
+    machine(tmp_path, monkeypatch, "GPU 0: NVIDIA A100 (UUID: GPU-aa)\n" + parts + whole)
+    assert gpus() == ["MIG-cc-0", "MIG-cc-1", "GPU-bb"]
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [("3,5", ["3", "5"]), ("GPU-aa-0", ["GPU-aa-0"]), ("", []), ("-1", []), ("NoDevFiles", []), ("0, -1, 1", ["0"])],
+)
+def test_what_cuda_is_told_to_use_is_read_as_cuda_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, seen: list[str]
+) -> None:
+    machine(tmp_path, monkeypatch, TWO)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert gpus() == seen
 
 
 def test_an_allocation_shares_its_own_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +134,7 @@ def test_no_gpu_is_held_where_none_is_needed_or_somebody_else_gives_it(
     machine(tmp_path, monkeypatch, TWO)
     monkeypatch.setenv(name, value)
     with gpu_for(job(stage)) as found:
-        assert found is None and os.environ["CUDA_VISIBLE_DEVICES"] == ""
+        assert found is None and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 @pytest.mark.slow
@@ -242,6 +254,9 @@ def test_a_machine_that_is_too_small_or_not_exact_is_told_in_one_sentence() -> N
     def full() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
+    def full_for_cublas() -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
     def single() -> None:
         torch.nn.BatchNorm1d(3)(torch.ones(1, 3))
 
@@ -250,6 +265,7 @@ def test_a_machine_that_is_too_small_or_not_exact_is_told_in_one_sentence() -> N
         (too_large, "run fewer jobs"),
         (not_exact, "recipe.deterministic: false.*put_"),
         (full, "at_once.*20.00 GiB"),
+        (full_for_cublas, "the GPU's memory is full"),
     )
     try:
         for fails, sentence in cases:

@@ -22,16 +22,17 @@ from test_blob import kinds
 from torchvision.transforms import v2
 
 from distillery.data import crops as drawing
-from distillery.data import open_source
+from distillery.data import open_source, workers
 from distillery.data.crops import Crops, centre_geometry, draw_crops, uniforms
 from distillery.data.cutting import decode_part, decoder, shortened, silenced
 from distillery.data.loader import Samples
 from distillery.data.photo_set import PhotoSet
 from distillery.data.stream import Stream
 from distillery.data.streamed import Streamed, prepare_blob
-from distillery.data.workers import CHUNK
+from distillery.data.workers import AHEAD, CHUNK
 from distillery.errors import DistilleryError, StaleInput
 from distillery.study.blocks import Recipe
+from distillery.training.parallel import Ranks
 
 pytestmark = pytest.mark.slow
 
@@ -346,6 +347,27 @@ def test_shares_of_several_processes_make_up_the_batch(stream: Stream) -> None:
     parts = [dict(enumerate(tested.batches(BATCH, rank, 2))) for rank in (0, 1)]
     for i, (images, _) in enumerate(tested.batches(BATCH)):
         assert torch.equal(parts[i % 2][i // 2][0], images)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_students_in_turn_have_little_made_in_vain(data: PhotoSet, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what was made ahead before it was known that there are others. No epoch is kept when it is over."""
+    made: list[int] = []
+    job = workers._Job
+    monkeypatch.setattr(workers, "_Job", lambda *args: made.append(1) or job(*args))
+    loader, rank = Stream(data, Recipe(batch_size=BATCH), workers=2), Ranks(0, ranks)
+    epochs = [loader.epoch(seed, 1) for seed in range(3)]
+    in_turn = [
+        [epoch.batch(rank.share(slice(at, min(at + BATCH, loader.count)))) for epoch in epochs]
+        for at in range(0, loader.count, BATCH)
+    ]
+    assert 18 <= len(made) <= 18 + AHEAD * 2, "each of the 18 batches is one chunk"
+    assert not loader._read
+    loader.close()
+    if ranks == 1:
+        alone = Stream(data, Recipe(batch_size=BATCH), workers=0)
+        for seed, batches in enumerate(zip(*in_turn, strict=True)):
+            assert equal([*batches], epoch_of(alone, seed, 1))
 
 
 def test_held_out_images_are_tested_and_leave_the_views_of_others_alone(data: PhotoSet, stream: Stream) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from test_graph_step import MODERN, RECIPE, Noisy, arrays, digits, equal  # noqa
 
 from distillery import models
 from distillery.data.dataset import Dataset
+from distillery.errors import DistilleryError
 from distillery.objectives.base import Context
 from distillery.tasks.classification.training import ClassTraining
 from distillery.training.checkpoint import Checkpoint
@@ -60,6 +62,25 @@ def test_a_signal_stops_all_of_them_and_all_go_on(digits: Dataset, tmp_path: Pat
     for (history, weights), (other, others) in zip(undisturbed, resumed, strict=True):
         assert history == other
         assert equal(weights, others)
+
+
+def test_one_that_fails_takes_no_other_with_it(
+    digits: Dataset,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Else no retry would ever finish the others, and what they did since their last checkpoint would be lost."""
+    recipe = RECIPE.updated(BRIEF)
+    runs = [run(digits, seed, tmp_path) for seed in (1, 2, 3)]
+    objective = runs[1].trainee.objective
+    compute = objective.forward
+    monkeypatch.setattr(objective, "forward", lambda batch: {k: v * math.nan for k, v in compute(batch).items()})
+    with pytest.raises(DistilleryError, match="the training loss is nan in epoch 1"):
+        trained(digits, runs, recipe)
+    assert "seed 2 ends here (the training loss is nan in epoch 1" in capsys.readouterr().out
+    kept = [Checkpoint(tmp_path / f"{seed}.safetensors", f"run {seed}").load() for seed in (1, 2, 3)]
+    assert [found and found[0].epoch for found in kept] == [2, None, 2]
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="streams need a CUDA device")

@@ -1,7 +1,7 @@
 """Every environment variable that Distillery reads: settings of a machine, not of a study. Nothing here imports torch.
 
-An empty variable counts as one that is not set. A value that cannot be meant is refused in one sentence that names the
-variable, the value and what is accepted.
+An empty variable counts as one that is not set, but for CUDA's own. A value that cannot be meant is refused in one
+sentence that names the variable, the value and what is accepted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from itertools import takewhile
 from pathlib import Path
 
 from distillery.errors import DistilleryError
@@ -123,9 +124,15 @@ def share() -> bool:
 
 
 def visible_gpus() -> list[str] | None:
-    """The GPUs that CUDA is told to use, by number or identifier; None: all of them."""
-    value = get("CUDA_VISIBLE_DEVICES")
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+    """The GPUs that CUDA is told to use, by number or identifier; None: all of them.
+
+    Read as CUDA does: an empty value means none, and what follows a name that no GPU has (-1, Slurm's NoDevFiles) is
+    not looked at.
+    """
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return None
+    return [*takewhile(re.compile(r"\d+|(GPU|MIG)-.+").fullmatch, map(str.strip, value.split(",")))]
 
 
 def use_gpu(name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -61,6 +61,7 @@ class Stream:
         self.view_seed = recipe.augmentation.view_seed
         self.workers = settings.workers(len(data.train) + len(data.test)) if workers is None else workers
         self._cutter: Cutter | None = None
+        self._read: dict[int, tuple[StreamEpoch, slice]] = {}  # unfinished epochs, the last one read at the end
         self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> StreamEpoch:
@@ -95,6 +96,19 @@ class Stream:
             raise StaleInput(self.data.describe(error.offset, error.why)) from None
         return made
 
+    def after(self, epoch: StreamEpoch, rows: slice | Tensor) -> Iterator[Cuts]:
+        """What will be asked for when these rows of an epoch are made: by students in turn, each from its own epoch.
+
+        Made ahead for one student alone, it would be thrown away when the next one asks.
+        """
+        again = next(reversed(self._read), None) == id(epoch)
+        self._read.pop(id(epoch), None)
+        if isinstance(rows, slice) and rows.start + self.batch_size < len(epoch.index):
+            self._read[id(epoch)] = epoch, rows
+        turns = [(epoch, rows)] if again else self._read.values()
+        batches = zip_longest(*(each.following(last) for each, last in turns), fillvalue=())
+        return chain.from_iterable(chain.from_iterable(batches))
+
     def inputs(self, views: Tensor) -> Tensor:
         """What networks take, (B, 3, H, W), of uint8 views."""
         return self.normalise(views.to(self.device, non_blocking=True))
@@ -106,6 +120,7 @@ class Stream:
 
     def close(self) -> None:
         """End the processes; they are started again when views are asked for."""
+        self._read.clear()
         if self._cutter:
             self._cutter.close()
             self._cutter = None
@@ -155,7 +170,7 @@ class StreamEpoch:
         loader, device, index = self.loader, self.loader.device, self.index[rows].long()
         places = loader.data.rows[index]
         wanted = [self.cuts(places, drawn) for drawn in self._drawn()]
-        after = [*islice(self._following(rows), 2 * AHEAD)] if self.strong else self._following(rows)
+        after = [*islice(loader.after(self, rows), 2 * AHEAD)] if self.strong else loader.after(self, rows)
         views = loader.views(wanted[0], chain(wanted[1:], after))
         second = None
         if self.strong:
@@ -182,13 +197,13 @@ class StreamEpoch:
             found[i] = zlib.crc32(views[i].numpy().tobytes())
         return found
 
-    def _following(self, rows: slice | Tensor) -> Iterator[Cuts]:
-        """The batches that will be asked for next, if all are slices a batch apart."""
+    def following(self, rows: slice | Tensor) -> Iterator[list[Cuts]]:
+        """The views of each batch that will be asked for next, if all are slices a batch apart."""
         if isinstance(rows, slice):
             size = rows.stop - rows.start
             for start in range(rows.start + self.loader.batch_size, len(self.index), self.loader.batch_size):
                 places = self.loader.data.rows[self.index[start : start + size].long()]
-                yield from (self.cuts(places, drawn) for drawn in self._drawn())
+                yield [self.cuts(places, drawn) for drawn in self._drawn()]
 
 
 class StreamSplit:

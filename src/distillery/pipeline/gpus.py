@@ -46,10 +46,14 @@ def gpu_for(job: Job) -> Iterator[str | None]:
         os.close(descriptor)
 
 
+_GPU_IS_FULL = (
+    "the GPU's memory is full: lower `recipe.batch_size`, `cache.batch_size` or `at_once`, or DISTILLERY_PER_GPU where "
+    "jobs share the GPU"
+)
 # What torch says of a job that this machine, or these settings, cannot do, and what its user can do.
 _REMEDIES = {
-    "out of memory": "the GPU's memory is full: lower `recipe.batch_size`, `cache.batch_size` or `at_once`, or "
-    "DISTILLERY_PER_GPU where jobs share the GPU",
+    "out of memory": _GPU_IS_FULL,
+    "STATUS_ALLOC_FAILED": _GPU_IS_FULL,  # of cuBLAS and cuDNN, which take memory of their own
     "allocate memory": "this machine's memory is full: lower `recipe.batch_size` or `cache.batch_size`, or run fewer "
     "jobs at once",
     "Expected more than 1 value per channel when training": "the last batch holds one image, and the network "
@@ -75,13 +79,13 @@ def explained() -> Iterator[None]:
 def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     if (visible := settings.visible_gpus()) is not None:
-        return [] if "-1" in visible else visible
+        return visible
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []
-    # "GPU 0: NVIDIA H100 (UUID: GPU-6f...)"; of one that is divided the parts, "MIG 1g.10gb Device 0: (UUID: MIG-...)".
-    return re.findall(r"UUID: (MIG-[\w/-]+)", listed) or re.findall(r"UUID: (GPU-[\w-]+)", listed)
+    # "GPU 0: NVIDIA H100 (UUID: GPU-6f...)"; of one that is divided, its parts: lines below it that begin with "MIG".
+    return re.findall(r"UUID: (MIG-[\w/-]+|GPU-[\w-]+(?=\)(?!\s+MIG )))", listed)
 
 
 def _place(known: list[str]) -> tuple[str, int]:

@@ -42,6 +42,10 @@ class Preempted(Stopped):
     """The scheduler wants the machine back, or the user pressed Ctrl-C; the next start goes on from the saved state."""
 
 
+class Diverged(DistilleryError):
+    """A student's loss is not finite: a failure of its own, which says nothing about others."""
+
+
 def fit(
     trainee: Trainee,
     loader: Loader,
@@ -189,7 +193,7 @@ def _nobody(inputs: Any, cached: list[Tensor]) -> tuple[Outputs, ...]:
 def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
     sums = {name: total.item() for name, total in step.totals.items()}
     if not math.isfinite(sums["loss"]):
-        raise DistilleryError(
+        raise Diverged(
             f"the training loss is {sums['loss'] / count} in epoch {epoch}: lower `recipe.lr` or the method's weights"
         )
     seen = {name.removeprefix("seen_"): sums.pop(name) for name in [*sums] if name.startswith("seen_")}

@@ -11,7 +11,7 @@ import torch
 from distillery.data.loader import Loader
 from distillery.study.blocks import Recipe
 from distillery.training.checkpoint import Checkpoint
-from distillery.training.loop import History, Preempted, Stop, fit, fitting
+from distillery.training.loop import Diverged, History, Preempted, Stop, fit, fitting
 from distillery.training.parallel import ALONE, Ranks
 from distillery.training.progress import Progress
 from distillery.training.teaching import TeacherSource
@@ -23,8 +23,8 @@ Fitting = Generator[None, None, History]
 class Turn:
     """A student in training, with random numbers of its own: a step of another one does not touch them."""
 
-    def __init__(self, fitting: Fitting, device: torch.device) -> None:
-        self.fitting, self.on_cuda = fitting, device.type == "cuda"
+    def __init__(self, fitting: Fitting, device: torch.device, seed: int) -> None:
+        self.fitting, self.on_cuda, self.seed = fitting, device.type == "cuda", seed
         self.random, self.begun = torch.get_rng_state(), False
         if self.on_cuda:
             with torch.cuda.device(device):
@@ -66,7 +66,8 @@ def fit_all(
 ) -> list[History]:
     """Train some students, all at once if they are several, and return their histories. Each has the bits it has alone.
 
-    On a signal all of them write their checkpoints, then Preempted is raised.
+    On a signal all of them write their checkpoints, then Preempted is raised. If the loss of one is not finite, the
+    others are trained on, to checkpoints that keep them; then its error is raised.
     """
     with ExitStack() as stack:
         reports = [run.progress and stack.enter_context(run.progress) for run in runs]
@@ -78,12 +79,14 @@ def fit_all(
             fitting(run.trainee, loader, teacher, recipe, run.seed, stop, run.checkpoint, report)
             for run, report in zip(runs, reports, strict=True)
         ]
-        return _in_turn([Turn(each, loader.device) for each in made], loader.device)
+        turns = [Turn(each, loader.device, run.seed) for each, run in zip(made, runs, strict=True)]
+        return _in_turn(turns, loader.device)
 
 
 def _in_turn(all_turns: Sequence[Turn], device: torch.device) -> list[History]:
     histories: dict[Turn, History] = {}
     stopped: Preempted | None = None
+    failed: Diverged | None = None
     turns = [*all_turns]
     while turns:
         for turn in [*turns]:
@@ -94,11 +97,14 @@ def _in_turn(all_turns: Sequence[Turn], device: torch.device) -> list[History]:
                 histories[turn] = done.value
             except Preempted as error:
                 stopped = error
+            except Diverged as error:
+                failed = failed or error
+                print(f"seed {turn.seed} ends here ({error}); {len(turns) - 1} other student(s) go on", flush=True)
             else:
                 continue
             turns.remove(turn)
             if turn.on_cuda:
                 torch.cuda.current_stream(device).wait_stream(turn.stream)
-    if stopped is not None:
-        raise stopped
+    if ended := stopped or failed:
+        raise ended
     return [histories[turn] for turn in all_turns]
