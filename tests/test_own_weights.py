@@ -439,7 +439,8 @@ def test_networks_that_do_not_fit_a_method_or_the_data(place: Path) -> None:
             ", 8, 3)", ", num_classes, 3)"
         )
     )
-    b0 = "torchvision/efficientnet_b0"
+    Path("soft.py").write_text(FILE.replace("mean((2, 3)))", "mean((2, 3))).softmax(1)"))
+    b0, soft = "torchvision/efficientnet_b0", "soft.py:Net gives probabilities, and methods need logits"
     for teacher, student, method, more, said in (
         (R18, b0, "ofd", CIFAR, "OFD compares maps before the activation, but the student gives none"),
         (
@@ -463,6 +464,8 @@ def test_networks_that_do_not_fit_a_method_or_the_data(place: Path) -> None:
             CIFAR,
             "pairs.t-s: torchvision/vit_b_16 does not take images of 32x32 with 3 channels: Wrong image height",
         ),
+        ({"architecture": "soft.py:Net"}, "resnet8x4", "kd", {}, f"teachers.t: {soft}"),
+        ({"architecture": "mine.py:Net"}, "soft.py:Net", "kd", {}, f"pairs.t-s: {soft}"),
         (R18, "torchvision/vgg11", "kd", {}, "torchvision/vgg11 does not take images of 8x8 with 1 channels"),
         (
             {"architecture": "mine.py:Net"},
