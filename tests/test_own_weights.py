@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision.models
 import yaml
 from checkpoints import saved, sha256
 from conftest import ROOT
 from loopback import Server, nobody
 from torchvision.models import MobileNet_V3_Small_Weights
+from torchvision.transforms.functional import normalize
 
 from distillery import data, models
 from distillery.data.dataset import Dataset
@@ -206,6 +210,25 @@ def test_weights_by_torchvisions_name(place: Path, server: Server, offered: Netw
     _, seeing_data = made(architecture="torchvision/mobilenet_v3_small", weights="IMAGENET1K_V1", preprocessing="data")
     assert not isinstance(seeing_data, Seeing)
     assert server.asked == [V1.url.rpartition("/")[2]]  # from the cache
+
+
+def test_networks_that_turn_the_normalisation_when_torchvision_loads_weights_see_the_same_here() -> None:
+    files = [module for name, module in sys.modules.items() if name.startswith("torchvision.models.")]
+    kinds = {kind for file in files for kind in vars(file).values() if inspect.isclass(kind)}
+    turning = [kind for kind in kinds if "transform_input" in inspect.signature(kind.__init__).parameters]
+    assert {kind.__name__ for kind in turning} == {"GoogLeNet", "Inception3"} and len(named.TURNED) == 2
+    of_data = (0.1, 0.2, 0.3), (0.2, 0.3, 0.4)
+    for name in named.TURNED:
+        with torch.device("meta"):
+            theirs = torchvision.models.get_model(name, weights=None, init_weights=False, transform_input=True)
+        for own in (
+            named.named(f"torchvision/{name}", "IMAGENET1K_V1").preprocessing,
+            named.carried(f"torchvision/{name}"),
+        ):
+            images = torch.rand(2, 3, own.size, own.size)
+            shown = theirs._transform_input(normalize(images, IMAGENET["mean"], IMAGENET["std"]))
+            seen = see(Mirror(), own, *of_data)(normalize(images, *of_data)).maps[0]
+            torch.testing.assert_close(seen, shown, rtol=0, atol=1e-5)
 
 
 def test_torchvisions_digits_of_the_hash_are_held_to(place: Path, server: Server, offered: Network) -> None:
@@ -416,7 +439,8 @@ def test_networks_that_do_not_fit_a_method_or_the_data(place: Path) -> None:
             ", 8, 3)", ", num_classes, 3)"
         )
     )
-    b0 = "torchvision/efficientnet_b0"
+    Path("soft.py").write_text(FILE.replace("mean((2, 3)))", "mean((2, 3))).softmax(1)"))
+    b0, soft = "torchvision/efficientnet_b0", "soft.py:Net gives probabilities, and methods need logits"
     for teacher, student, method, more, said in (
         (R18, b0, "ofd", CIFAR, "OFD compares maps before the activation, but the student gives none"),
         (
@@ -440,6 +464,8 @@ def test_networks_that_do_not_fit_a_method_or_the_data(place: Path) -> None:
             CIFAR,
             "pairs.t-s: torchvision/vit_b_16 does not take images of 32x32 with 3 channels: Wrong image height",
         ),
+        ({"architecture": "soft.py:Net"}, "resnet8x4", "kd", {}, f"teachers.t: {soft}"),
+        ({"architecture": "mine.py:Net"}, "soft.py:Net", "kd", {}, f"pairs.t-s: {soft}"),
         (R18, "torchvision/vgg11", "kd", {}, "torchvision/vgg11 does not take images of 8x8 with 1 channels"),
         (
             {"architecture": "mine.py:Net"},

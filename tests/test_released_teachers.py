@@ -10,6 +10,7 @@ import torchvision
 
 from distillery import models
 from distillery.study.model import Data, Teacher
+from distillery.teachers import named
 from distillery.teachers.released import IMAGENET, RELEASED, Source, source_of
 
 # The test accuracies that the authors print beside their six teachers (mdistiller and RepDistiller).
@@ -35,6 +36,9 @@ def test_imagenets_teachers_are_torchvisions_first_ones() -> None:
         weights = torchvision.models.get_model_weights(name.removeprefix("imagenet_"))["IMAGENET1K_V1"]
         assert known.urls == (weights.url,) and weights.url.endswith(f"-{known.sha256}.pth")
         assert known.accuracy == weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        assert known.preprocessing == named.named(f"torchvision/{name[9:]}", "IMAGENET1K_V1").preprocessing
+        part = Teacher(architecture=name, source="fetch", classes="imagenet")
+        assert source_of(part, Data(source="folder")).preprocessing == known.preprocessing
         teacher = Teacher(architecture=name, source="fetch")
         assert source_of(teacher, Data(source="imagenet")) == known
         assert source_of(teacher, Data(source="cifar100")).urls == ()

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -448,6 +449,35 @@ def test_mistakes_in_files(name: str, said: str, place: str) -> None:
     with pytest.raises(DistilleryError, match=said) as caught:
         logits(f"{place}:{name}", torch.randn(1, 3, 32, 32))
     assert "\n" not in str(caught.value) and place in str(caught.value)
+
+
+class Heads(nn.Module):
+    """Two linear layers of the logits' width, called in turn; `joined` makes the logits of what both give."""
+
+    def __init__(self, joined: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.joined = nn.Linear(48, 4), nn.Linear(12, 4), joined
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.joined(self.first(x.flatten(1)), self.second(x.mean(1).flatten(1)[:, :12]))
+
+
+def test_pooled_features_are_those_of_the_layer_that_gives_the_logits() -> None:
+    images = torch.randn(2, 3, 4, 4)
+    for joined, name, bare in (
+        (lambda one, other: one, "first", True),
+        (lambda one, other: other, "second", True),
+        (lambda one, other: (one + other) / 2, "second", False),  # as DeiT's and LeViT's of timm
+        (lambda one, other: other.div_(0.07), "second", False),
+    ):
+        network = Wrapped(Heads(joined), "two heads", 4, 3, 3).eval()
+        found = network(images)
+        assert found.pooled is not None and found.pooled.shape[1] == getattr(network.module, name).in_features
+        if bare:
+            assert network.head is getattr(network.module, name)
+        else:
+            with pytest.raises(TypeError, match="names no classifier"):
+                _ = network.head
 
 
 def test_a_module_without_a_linear_head_gives_logits_alone(place: str, noise: Dataset) -> None:

@@ -53,7 +53,9 @@ class Anatomy:
         maps: stem first, then one per stage; empty for a module that has no two sizes of maps (ViT).
         preacts: of every stage the input of its closing ReLU; empty unless every stage has one.
         norms: paths of the batch normalisations before those ReLUs; empty unless every stage has one.
-        head: input of the linear layer that gives the logits, None if something else does.
+        head: input of the linear layer that gives the logits; if none does (they are scaled, or a mean of two heads),
+            of the last one of their width; None if there is none.
+        bare: whether what that layer gives are the logits.
         classes: width of the logits.
     """
 
@@ -61,6 +63,7 @@ class Anatomy:
     preacts: tuple[Tap, ...]
     norms: tuple[str, ...]
     head: Tap | None
+    bare: bool
     classes: int
 
 
@@ -112,6 +115,8 @@ def dissect(module: nn.Module, images: Tensor, taps: Sequence[str] = ()) -> Anat
         raise DistilleryError(f"its forward pass gives {kind} and not (images, classes) logits")
     heads = [e for e in events if isinstance(e.module, nn.Linear) and e.output.shape == logits.shape]
     heads = [e for e in heads if e.given is not None and e.given.dim() == 2]
+    bare = [e for e in heads if e.output is logits and logits._version == e.version]
+    heads = bare or heads
     taps = taps or _torchvision_taps(module) or _timm_taps(module)
     maps = _declared(events, taps) if taps else _before_reductions(events, images.shape[-1])
     if len(maps) < 2:
@@ -125,6 +130,7 @@ def dissect(module: nn.Module, images: Tensor, taps: Sequence[str] = ()) -> Anat
         else (),
         norms=tuple(n for n in norms if n) if all(norms) else (),
         head=Tap(heads[-1].name, heads[-1].call, before=True) if heads else None,
+        bare=bool(bare),
         classes=logits.shape[1],
     )
 

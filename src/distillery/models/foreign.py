@@ -1,5 +1,6 @@
-"""Networks of torchvision, of timm and of files that are no part of this package. What they need is imported here.
+"""Networks of torchvision, of timm and of files that are no part of this package.
 
+What they need is imported here.
 The version of torchvision and timm is no part of a job's identity; the record of every job names it.
 """
 

@@ -38,7 +38,7 @@ class Wrapped(Network):
     """One adapter for torchvision, timm and files of the user's.
 
     * logits: what the module returns.
-    * pooled: the input of the last linear layer, if that gives the logits.
+    * pooled: the input of the linear layer that gives the logits, or else of the last one of their width.
     * maps: stem first, then the stages (`anatomy.dissect`); none for vision transformers.
     * preacts: the inputs of the ReLUs that close the stages, where every stage has one.
     * tail: the module, run on a stand-in image, with the output of the tap replaced; in evaluation mode, and only if
@@ -82,9 +82,9 @@ class Wrapped(Network):
 
     @property
     def head(self) -> nn.Linear:
-        """The last linear layer, if that gives the logits."""
-        tap = self.anatomy().head
-        layer = self.module.get_submodule(tap.module) if tap else None
+        """The linear layer that gives the logits, if one does."""
+        found = self.anatomy()
+        layer = self.module.get_submodule(found.head.module) if found.head and found.bare else None
         return layer if isinstance(layer, nn.Linear) else super().head
 
     def stage_norms(self) -> list[nn.BatchNorm2d]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.data.loader import Loader
 from distillery.models.seeing import Seeing, see
@@ -125,7 +126,8 @@ def _fetch(source: Source, work: Work, trainee: Trainee, loader: Loader, data: A
         judged = _judged(work, task.test(wide, anew, plain), anew, source, found)
         _close(anew)
     if rows is not None:
-        like = trainee.student.state_dict()
+        # Not the trainee's: the data may have all classes, in another order.
+        like = models.build(values["architecture"], 2, data.channels).state_dict()
         trainee.student.load_state_dict(gate.narrowed(wide.student.state_dict(), like, rows))
     if own:
         trainee.student = see(trainee.student, own, data.mean, data.std)

@@ -123,12 +123,12 @@ def renumbered(data: Pictured, among: Sequence[str]) -> Pictured:
 
 
 def narrowed(weights: Mapping[str, Tensor], like: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """The weights of a network with fewer classes: of its classifiers the given rows, of all else everything.
+    """The weights of a network with the given classes: of its classifiers these rows, of all else everything.
 
     Its softmax is then the wide network's, given that the image is of one of these classes.
 
     Args:
-        like: a state dict of the narrow network.
+        like: a state dict of the same network with another number of classes, which tells classifiers from all else.
     """
     rows = rows.to(next(iter(weights.values())).device)
     return {key: value if value.shape == like[key].shape else value[rows] for key, value in weights.items()}

@@ -17,6 +17,10 @@ from distillery.registry import Unknown
 
 HUB = "https://huggingface.co/{}/resolve/main/{}"
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a model on the hub
+# With weights torchvision builds these so that they turn ImageNet's normalisation into this one by themselves
+# (`transform_input`), which its transforms do not say; Distillery builds every network without weights.
+TURNED = ("googlenet", "inception_v3")
+HALVES = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def _torchvision(name: str, weights: str | None) -> Named:
         (found.url,),
         _digits(found.url),
         len(found.meta["categories"]),
-        _of_transforms(found.transforms()),
+        _of_transforms(name, found.transforms()),
         found.meta.get("license"),
         found.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1"),
     )
@@ -104,7 +108,7 @@ def carried(architecture: str) -> Preprocessing | None:
     if family == "torchvision":
         import torchvision.models
 
-        return _of_transforms(torchvision.models.get_model_weights(name).DEFAULT.transforms())
+        return _of_transforms(name, torchvision.models.get_model_weights(name).DEFAULT.transforms())
     if family == "timm":
         cfg = import_timm().get_pretrained_cfg(name)
         return _of_cfg(cfg) if cfg else None
@@ -117,10 +121,10 @@ def _digits(url: str) -> str | None:
     return digits if len(digits) == 8 and not set(digits) - set("0123456789abcdef") else None
 
 
-def _of_transforms(transforms: Any) -> Preprocessing:
+def _of_transforms(name: str, transforms: Any) -> Preprocessing:
     return Preprocessing(
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
+        mean=HALVES if name in TURNED else tuple(transforms.mean),
+        std=HALVES if name in TURNED else tuple(transforms.std),
         size=transforms.crop_size[0],
         short_side=transforms.resize_size[0],
         interpolation=_known(transforms.interpolation.value),

@@ -80,12 +80,15 @@ RELEASED = {
     "wrn_40_2": _released("wrn_40_2", 75.61),
     "vgg13": _released("vgg13", 74.64),
 }
+# What torchvision's first weights saw; data `imagenet` show the same unless a study says otherwise, other data do not.
+SEEN = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224, short_side=256)
 IMAGENET = {
     f"imagenet_resnet{depth}": Source(
         (f"https://download.pytorch.org/models/resnet{depth}-{digits}.pth",),
         None,
         digits,
         accuracy,
+        SEEN,
         classes=1000,
         whole=WHOLE["imagenet"],
     )

@@ -65,19 +65,21 @@ class Trial:
             return with_cams(network, network(self._images(rows), preacts=True))
 
     def _trains_on(self, role: Role, rows: int) -> str:
-        """Say why a batch of so many images cannot be trained on; "" if it can."""
+        """Say why a batch of so many images cannot be trained on, or what it gives is no use; "" if all is well."""
         shape, size = self.shape, role.own.size if role.own else None
         try:
             network = self.network(role)
             with torch.no_grad():
                 network.train()(self._images(rows))
+                found = network.eval()(self._images(rows)).logits
         except DistilleryError as error:
             return str(error)
         except Exception as error:  # whatever the author's code raises
             images = f"{size}x{size}" if size else f"{shape.height}x{shape.width}"
             why = said(error) or type(error).__name__
             return f"{role.architecture} does not take images of {images} with {shape.channels} channels: {why}"
-        network.eval()
+        if bool((found >= 0).all()) and torch.allclose(found.sum(1), torch.ones(rows), rtol=0, atol=1e-3):
+            return f"{role.architecture} gives probabilities, and methods need logits: leave out the softmax at its end"
         return ""
 
     def taps_twice(self, architecture: str) -> bool:
