@@ -27,6 +27,7 @@ from distillery.tasks.detection.evaluation import BoxEvaluation
 from distillery.tasks.detection.listing import Item
 from distillery.tasks.detection.precision import average_precision, results_of, truth_of
 from distillery.tasks.detection.refused import see_turned
+from distillery.tasks.detection.views import fitted
 
 
 def made(tmp_path: Path, source: str, **options: Any) -> tuple[BoxData, dict[str, Any]]:
@@ -39,6 +40,17 @@ def made(tmp_path: Path, source: str, **options: Any) -> tuple[BoxData, dict[str
 
 def splits(count: int = 3) -> dict[str, Any]:
     return {"train": pictures(count, 0), "val": pictures(count, 1)}
+
+
+def test_sizes_are_those_of_detr_and_never_without_a_pixel() -> None:
+    for size, wanted in {
+        (480, 640): (800, 1066),
+        (640, 480): (1066, 800),
+        (400, 1000): (533, 1332),
+        (1, 4000): (1, 1333),
+        (4000, 1): (1333, 1),
+    }.items():
+        assert fitted(size, 800, 1333) == wanted
 
 
 def test_three_formats_say_the_same(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class Boxed(Source):
         short_side: Count = 800
         """To which the short side of an image is resized for the test, and for training unless `scales` says more."""
         max_side: Count = 1333
-        """That the long side does not exceed; the short one is then shorter."""
+        """That the long side does not exceed, but for a pixel of DETR's rounding; the short one is then shorter."""
         scales: tuple[Count, ...] = ()
         """To one of which, at random, the short side is resized for training."""
         crop: Cropped | None = None

@@ -73,11 +73,16 @@ class View:
 
 
 def fitted(size: Size, short: int, longest: int | None = None) -> Size:
-    """The size whose short side is `short`, and less where the long one would exceed `longest`; as DETR rounds it."""
+    """The size whose short side is `short`, and less where the long one would exceed `longest`; as DETR rounds it.
+
+    A very narrow image, which would have no pixel left between its long sides, has one.
+    """
     height, width = size
     low, high = min(size), max(size)
     if longest is not None and high / low * short > longest:
         short = round(longest * low / high)
+        if short == 0:
+            return (longest, 1) if width < height else (1, longest)
     if low == short:
         return size
     return (int(short * height / width), short) if width < height else (short, int(short * width / height))
