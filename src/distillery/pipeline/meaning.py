@@ -97,15 +97,10 @@ class _Meaning:
             self.strings.append(node.value)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             self.imports.append(node)
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.ClassDef):  # the origin of its formula: a word in tables, whose job is told it
             node.body = [s for s in node.body if not (isinstance(s, ast.Assign) and ast.unparse(s) in _ORIGINS)]
-        elif (
-            isinstance(node, ast.Call) and self.ours and isinstance(node.func, ast.Name) and node.func.id == "Registry"
-        ):
-            node.args, node.keywords = (
-                node.args[:2],
-                [],
-            )  # a job's own row is part of its identity, the others load nothing
+        elif isinstance(node, ast.Call) and self.ours and _is_name(node.func, "Registry"):
+            node.args, node.keywords = node.args[:2], []  # a job's own row is part of its identity; others load nothing
         fields = []
         for name in node._fields:
             value = getattr(node, name, None)
@@ -119,9 +114,12 @@ class _Meaning:
 def _meant(statements: list[Any]) -> Iterator[Any]:
     """Leave out docstrings, of modules, classes, functions and fields, and imports that only type checkers see."""
     for each in statements:
-        if isinstance(each, ast.If) and isinstance(each.test, ast.Name) and each.test.id == "TYPE_CHECKING":
+        said = each.value if isinstance(each, ast.Expr) else None
+        if isinstance(each, ast.If) and _is_name(each.test, "TYPE_CHECKING"):
             yield from _meant(each.orelse)
-        elif not (
-            isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) and isinstance(each.value.value, str)
-        ):
+        elif not (isinstance(said, ast.Constant) and isinstance(said.value, str)):
             yield each
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
