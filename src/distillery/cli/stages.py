@@ -20,9 +20,11 @@ def _stage(name: str, params: Path, **keys: str) -> None:
     """Plan the study as it is now, run one of its jobs, and say what came of it."""
     from distillery.cli.logged import outcome
     from distillery.errors.words import nearest
+    from distillery.pipeline.check import load
     from distillery.pipeline.planner import current
     from distillery.study.model import expand_seeds
 
+    settings.instructions(load(params).instructions)  # before planning, which may load torch
     study, plan = current(params, write=True)
     for key, value in keys.items():
         known = [str(s) for s in study.seeds] if key == "seed" else list(getattr(study, f"{key}s"))
@@ -111,6 +113,7 @@ def _work(job: Job) -> Path | None:
     from distillery.records.io import read_json
 
     settings.check()
+    settings.instructions(job.values.get("instructions", "native"))
     writable(job)
     work = Work(job, read_json(job.layout.settings))
     if settings.share() and (found := take_over(work)):

@@ -139,7 +139,7 @@ def resolve(study: Study) -> Plan:
 
     source = open_source(study.data.source, study.data.options)
     files = named.absent(source.files()) or content(source.files(), at)
-    task = {"task": task_of(study.task).values()}
+    task = {"task": task_of(study.task).values()} | study.portable
     values: dict[str, Any] = {"source": study.data.source, "selection": source.selection(), "files": files}
     arrays = {"arrays": at.arrays}
     add("data", (), values, reads={}, outputs={"record": at.data, **arrays, "blob": at.blob})
@@ -236,7 +236,10 @@ def _shown(study: Study) -> dict[str, Any]:
     """The study as the tables show it: with labels, but without what changes nothing in them."""
     from distillery.objectives.build import Loss
 
-    shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}, "at_once": True})
+    shown = study.model_dump(
+        mode="json", exclude={"cache": {"budget_gb", "batch_size"}, "at_once": True, "instructions": True}
+    )
+    shown |= study.portable
     shown["recipe"] = study.recipe.effective()
     for teacher in shown["teachers"].values():
         teacher["recipe"].pop("test_every", None)
