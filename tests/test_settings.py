@@ -153,9 +153,9 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("newer")
 def test_a_study_keeps_to_the_instructions_of_older_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.cpu_instructions() == ["AVX2", "AVX-512", "AMX"]
-    settings.instructions("native")
+    environment.keep_to("native")
     assert not any(settings.get(name) for name in settings.AVX2)
-    settings.instructions("avx2")
+    environment.keep_to("avx2")
     assert {name: settings.get(name) for name in settings.AVX2} == settings.AVX2
     assert environment.cpu_instructions() == ["AVX2"]
 
@@ -163,7 +163,7 @@ def test_a_study_keeps_to_the_instructions_of_older_processors(monkeypatch: pyte
 @pytest.mark.usefixtures("newer")
 def test_nothing_is_asked_of_a_processor_that_has_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_told_of_cpu", lambda what: "fp asimd sve")
-    settings.instructions("avx2")
+    environment.keep_to("avx2")
     assert not any(settings.get(name) for name in settings.AVX2)
 
 
@@ -172,6 +172,7 @@ def test_instructions_that_come_too_late(tmp_path: Path, monkeypatch: pytest.Mon
     """A command makes its job within them; torch, which reads them once, is asked what it uses."""
     monkeypatch.chdir(tmp_path)
     small_study.write(small_study.STUDY | {"instructions": "avx2"})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")  # as in a process of its own
     app(["data"], standalone_mode=False)
     app(["teacher", "--teacher", "t"], standalone_mode=False)
     record = json.loads(Path("artifacts/small/teachers/t/teacher.json").read_text())
@@ -186,7 +187,7 @@ def test_the_libraries_heed_them() -> None:
     if "AVX2" not in environment.cpu_instructions():
         pytest.skip("a processor without AVX2")
     code = (
-        "from distillery import settings; settings.instructions('avx2')\n"
+        "from distillery.records.environment import keep_to; keep_to('avx2')\n"
         "import torch; x = torch.ones(64, 16, 8, 8)\n"
         "print(torch.backends.cpu.get_cpu_capability(), torch.conv2d(x, torch.ones(16, 16, 3, 3)).sum().item())\n"
         "x[0, 0] @ x[0, 0]\n"

@@ -193,15 +193,9 @@ def before(name: str, folder: Path) -> str:
     return os.pathsep.join(filter(None, (str(folder), get(name))))
 
 
-def instructions(which: str) -> None:
-    """Keep this process, and those that it starts, to a study's `instructions`: before torch is loaded.
-
-    Nothing is set on a processor without AVX2, as ARM's, where torch would warn or crash.
-    """
-    from distillery.records.environment import cpu_instructions
-
-    if which == "avx2" and "AVX2" in cpu_instructions():
-        os.environ.update(AVX2)
+def keep_to_avx2() -> None:
+    """Have libraries that this process loads later, and processes that it starts, use AVX2 at most."""
+    os.environ.update(AVX2)
 
 
 def set_default(name: str, value: str) -> None:

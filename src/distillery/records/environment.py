@@ -45,6 +45,15 @@ def cpu_instructions() -> list[str]:
     return [name for flag, name in _INSTRUCTIONS.items() if flag in flags and (name == "AVX2" or not kept)]
 
 
+def keep_to(instructions: str) -> None:
+    """Keep this process, and those that it starts, to a study's `instructions`: before torch is loaded.
+
+    On a processor without AVX2, as ARM's, nothing is done: torch would warn there, or crash.
+    """
+    if instructions == "avx2" and "AVX2" in cpu_instructions():
+        settings.keep_to_avx2()
+
+
 def _told_of_cpu(what: str) -> str:
     """What Linux says of the first processor, "" if nothing."""
     with suppress(OSError):
