@@ -56,3 +56,11 @@ def test_official_checkpoints_that_do_not_fit_are_refused() -> None:
     message({"model": good})
     message({})
     assert all(torch.equal(t, before[key]) for key, t in network.state_dict().items()), "a refusal changed the network"
+
+
+def test_position_embeddings_of_another_size_are_called_that() -> None:
+    network = build("deit_w48_p2", 10, 1)
+    weights = network.state_dict()
+    weights["pos_embed"] = torch.zeros(1, 40, 48)
+    with pytest.raises(ValueError, match=r"for images of another size than this .*\(pos_embed 1x40x48 for"):
+        load_official(network, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -13,6 +14,7 @@ from distillery.models.base import Network
 from distillery.records.io import below
 
 SHOWN = 3  # keys named in an error message before the rest is only counted
+POSITIONS = re.compile(r"pos(ition)?_?embed")  # one row for each patch of an image
 COUNTER = ".num_batches_tracked"
 # What wrappers put before every name: DataParallel and DDP, torch.compile, distillers, Lightning and its like.
 PREFIXES = (
@@ -47,6 +49,11 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
         if not (missing or unexpected or known) and (widths := _widths(given, wanted)):
             raise ValueError(f"the checkpoint is for {widths[0]} classes, and the data has {widths[1]}")
         name = getattr(network, "name", type(network).__name__)
+        if not (missing or unexpected or known) and all(POSITIONS.search(fault) for fault in misshaped):
+            raise ValueError(
+                f"the checkpoint is for images of another size than this {name} is built for ({_first(misshaped)}): "
+                "take weights for that size, or the network of timm's whose name says yours"
+            )
         raise ValueError(
             f"the checkpoint does not fit this {name}, so take the one of the network and number of "
             f"classes that the study names ({told})" + (f"; these are the weights of a {known}" if known else "")
