@@ -30,7 +30,7 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     prefixes of wrappers, with the wrapper's other modules beside the network (a teacher beside the student); missing
     `num_batches_tracked` counters (saved before these existed), which keep the network's value; half and double
     precision, which are cast. Anything else that does not fit exactly is refused with a ValueError, as are weights that
-    are not finite, and the network is left as it was.
+    are not finite or `unsound`, and the network is left as it was.
     """
     wanted = network.state_dict()
     found = without_prefixes(state_dict, wanted)
@@ -63,7 +63,22 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{key} holds {value.dtype} numbers, so these weights are quantised: take others")
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{key} holds NaN or infinity, so this training diverged: take an earlier checkpoint")
+    if fault := unsound(given):
+        raise ValueError(fault)
     network.load_state_dict({**wanted, **given})
+
+
+def unsound(weights: Mapping[str, Tensor]) -> str:
+    """Say what no training leaves behind: negative variances, or nothing but zeros; "" if there is nothing of it."""
+    for key, value in weights.items():
+        if key.endswith("running_var") and bool((value < 0).any()):
+            return f"{key} holds negative variances, so this file is damaged: take another copy"
+    matrices = {key: value for key, value in weights.items() if value.ndim > 1 and value.is_floating_point()}
+    if matrices and not any(bool(value.any()) for value in matrices.values()):
+        return (
+            f"{next(iter(matrices))} holds zeros alone, as all weights here do, so nothing was saved: take another file"
+        )
+    return ""
 
 
 def without_prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
