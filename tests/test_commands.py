@@ -224,3 +224,13 @@ def test_without_tensorboard_one_sentence(tmp_path: Path) -> None:
         text=True,
     )
     assert "TensorBoard is not installed: `pip install 'distillery[live]'`" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["show", "compare", "verify", "plots", "record", "keep", "check", "status", "clean"]
+)
+def test_a_folder_without_a_study_is_called_that(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, [command])
+    assert isinstance(found.exception, DistilleryError)
+    assert str(found.exception).startswith("there is no params.yaml here: go to the repository root, or begin")

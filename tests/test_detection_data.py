@@ -117,6 +117,16 @@ def coco_set(key: str, change: dict[str, Any], row: int = 0) -> Any:
     return coco(lambda document: document[key][row].update(change))
 
 
+def in_text(old: str, new: str) -> Any:
+    """A change of the text of COCO's annotations of train."""
+
+    def spoil(root: Path) -> None:
+        path = root / "annotations/instances_train.json"
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    return spoil
+
+
 def voc(old: str, new: str) -> Any:
     """A change of the text of VOC's first annotation."""
 
@@ -190,6 +200,20 @@ TALL = (  # a box that an image of 64 x 48 has no room for
             )
         ),
         ("coco", lambda r: (r / "annotations/instances_val.json").write_text("[" * 100_000), "is no JSON file"),
+        # A key that is given twice: readers let the last one win.
+        (
+            "coco",
+            in_text('"categories": [', '"categories": [], "categories": ['),
+            "the key 'categories' is given twice",
+        ),
+        ("coco", in_text('"bbox": ', '"bbox": [0, 0, 9, 9], "bbox": '), "the key 'bbox' is given twice in one object"),
+        *(
+            ("yolo", lambda r, text=text: (r / "config.yaml").write_text(text), rf"config\.yaml, line {said}: keep one")
+            for text, said in (
+                ("names: [green, red]\nnames: [red, green]", '2: the key "names" is given twice'),
+                ("names:\n  0: green\n  1: blue\n  1: red", '4: the key "1" is given twice'),
+            )
+        ),
         # Every class has a name: objects of another one were neither found nor missed.
         ("coco", coco_set("categories", {"name": ""}), "is no category: give it a whole `id` and a `name`"),
         ("yolo", lambda r: (r / "config.yaml").write_text("names: [green, ' ']"), "a class has an empty name: name it"),

@@ -37,6 +37,7 @@ from distillery.tasks.detection.attack import attacked
 from distillery.tasks.detection.criterion import anchor_losses
 from distillery.tasks.detection.data import BoxData, Split
 from distillery.tasks.detection.detector import load_detector
+from distillery.tasks.detection.evaluation import BoxEvaluation
 from distillery.tasks.detection.export import export as export_detector
 from distillery.tasks.detection.loader import BoxLoader
 from distillery.tasks.detection.rehearsal import rehearse
@@ -260,6 +261,19 @@ def test_what_is_found_depends_on_no_process(tmp_path: Path) -> None:
     whole = detect(network, split, recipe)
     parts = [detect(network, split, recipe, Share(rank)) for rank in (0, 1)]  # type: ignore[arg-type]
     assert torch.equal(parts[0] + parts[1], whole) and (whole[..., 4] > 0).any()
+
+
+@pytest.mark.parametrize("architecture", ["vidt_w24", "retinanet_r10_w64"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_outputs_that_are_no_numbers_are_not_measured(tmp_path: Path, architecture: str, value: float) -> None:
+    d, recipe = data(tmp_path, test=2), Recipe(**RECIPE)
+    evaluation, network = BoxEvaluation(Detection()), build(architecture, d.num_classes)
+    assert evaluation.measurable(evaluation.outputs(network, d, recipe))
+    with torch.no_grad():
+        network.get_parameter([name for name, p in network.named_parameters() if p.ndim > 1][-1]).fill_(value)
+    found = evaluation.outputs(network, d, recipe)
+    assert not evaluation.measurable(found)
+    assert evaluation.measure(found, d)["last"]["ap"] == 0  # as in the tests while it trains
 
 
 STUDY: dict[str, Any] = {

@@ -290,6 +290,11 @@ def test_weights_of_another_network_and_broken_ones_are_refused(trained: Path, m
         artifacts.save_tensors(path, broken)
         with pytest.raises(DistilleryError, match="the student of seed 3 gives NaN or infinity for test samples: its"):
             run("evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3")
+        artifacts.save_tensors(path, {k: torch.zeros_like(v) for k, v in mine.items()})
+        with pytest.raises(
+            DistilleryError, match=r"seed 3: .* holds zeros alone, as all weights here do.*train the run"
+        ):
+            run("evaluate", "--pair", PAIR, "--method", "ce", "--seed", "3")
         other = models.build("resnet8_w4", 10, 1).state_dict()
         artifacts.save_tensors(path, {f"3.student.{k}": v for k, v in other.items()})
         with pytest.raises(DistilleryError, match=r"weights of seed 3 do not fit.*train the run again"):

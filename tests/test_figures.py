@@ -25,9 +25,9 @@ def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
     return Synthetic(tmp_path, params())
 
 
-def measured(made: Synthetic, methods: dict[str, Any], pairs: dict[str, Any] | None = None) -> Results:
+def measured(made: Synthetic, methods: dict[str, Any], pairs: dict[str, Any] | None = None, **more: Any) -> Results:
     """The results of a study of these methods, run in all its pairs."""
-    more = {"pairs": pairs} if pairs else {}
+    more |= {"pairs": pairs} if pairs else {}
     made.write_params(params(methods=methods, tables={"baseline": next(iter(methods))}, **more))
     for pair in made.study.pairs:
         for i, method in enumerate(methods):
@@ -118,6 +118,26 @@ def test_families_of_two_recipes_are_told_apart_by_their_pair(synthetic: Synthet
     found = measured(synthetic, {"kd_1": METHODS["kd_1"], "kd_4": METHODS["kd_4"]}, pairs)
     assert [name for name, _ in gaps.families(found)] == ["kd_1, a-b", "kd_1, a-c"]
     assert {name for of in temperature.labelled(found).values() for name, _ in of} == {"kd"}
+
+
+def test_each_of_several_teachers_is_shown_in_why(synthetic: Synthetic) -> None:
+    pairs = {
+        "one": {"teacher": "resnet20_w8", "student": "resnet8_w2"},
+        "two": {"teacher": ["resnet20_w8", "resnet8_w4"], "student": "resnet8_w2"},
+    }
+    teachers = {name: {"architecture": name} for name in ("resnet20_w8", "resnet8_w4")}
+    found = measured(synthetic, {"ensemble": {"objective": "ensemble"}}, pairs, teachers=teachers)
+    for cell in found:
+        for run in cell.runs.values():
+            run["last"] |= {"excess": 0.1}
+            run["risk"] = {"labels": {"variance": 1.0}}
+            run["fidelity"] = {name: {"risk_variance": 0.5} for name in cell.facts["teachers"]}
+        for teacher in cell.facts["teachers"].values():
+            teacher["last"] |= {"distance": 0.1}
+    figure = why.draw(found, table.build(found))
+    assert figure is not None
+    assert [len(axis.lines) for axis in figure.axes] == [2, 3, 3, 3]
+    assert [[text.get_text() for text in axis.texts] for axis in figure.axes[1:]] == [["resnet20_w8", "resnet8_w4"]] * 3
 
 
 def test_every_method_and_student_has_its_series_in_why(synthetic: Synthetic) -> None:

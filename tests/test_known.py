@@ -126,6 +126,23 @@ def test_a_sample_is_no_larger_than_the_rows_there_are() -> None:
     assert row[:4] == ("M", "labels", "400", "1")
 
 
+def test_each_of_several_teachers_has_its_risk() -> None:
+    last = {"excess": 0.1, "top1": 80.0}
+    facts: dict[str, Any] = {
+        "recipe": {"batch_size": 100},
+        "data": {"counts": {"train": 400}},
+        "cost": {"teacher_outputs": "view table"},
+        "architecture": "linear",
+        "teachers": {"b": {"last": last}, "a": {"last": last}},
+    }
+    risk = {"mean": 0.5, "variance": 0.1}
+    fidelity = {name: {"risk_mean": mean, "risk_variance": mean / 10} for name, mean in (("b", 0.5), ("a", 0.25))}
+    run = {"last": last, "risk": {"labels": risk, "bayes": risk}, "fidelity": fidelity}
+    found = worth([SimpleNamespace(pair="p", method="m", label="M", runs={0: run}, facts=facts)])
+    assert (found.rows[2][1], *found.rows[2][6:]) == ("b + a", "0.50 + 0.25", "+0.0000 + -0.2500")
+    assert found.note is not None and "Of several teachers" in found.note
+
+
 def test_one_test_row_is_refused() -> None:
     with pytest.raises(DistilleryError, match=r"data\.test"):
         open_source("gaussian", {"test": 1})

@@ -56,3 +56,23 @@ def test_official_checkpoints_that_do_not_fit_are_refused() -> None:
     message({"model": good})
     message({})
     assert all(torch.equal(t, before[key]) for key, t in network.state_dict().items()), "a refusal changed the network"
+
+
+def test_position_embeddings_of_another_size_are_called_that() -> None:
+    network = build("deit_w48_p2", 10, 1)
+    weights = network.state_dict()
+    weights["pos_embed"] = torch.zeros(1, 40, 48)
+    with pytest.raises(ValueError, match=r"for images of another size than this .*\(pos_embed 1x40x48 for"):
+        load_official(network, weights)
+
+
+def test_weights_that_no_training_leaves_behind_are_refused() -> None:
+    network = build("resnet8", 10)
+    kept = {key: value.clone() for key, value in network.state_dict().items()}
+    variance = next(key for key in kept if key.endswith("running_var"))
+    with pytest.raises(ValueError, match=f"^{variance} holds negative variances"):
+        load_official(network, {**kept, variance: kept[variance] - 2})
+    with pytest.raises(ValueError, match=r"^conv1\.weight holds zeros alone"):
+        load_official(network, {key: torch.zeros_like(value) for key, value in kept.items()})
+    assert all(torch.equal(value, kept[key]) for key, value in network.state_dict().items())
+    load_official(network, {**kept, "conv1.weight": torch.zeros_like(kept["conv1.weight"])})  # one may be zero

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,7 @@ from loopback import Server, nobody
 from torchvision.models import MobileNet_V3_Small_Weights
 from torchvision.transforms.functional import normalize
 
-from distillery import data, models
+from distillery import data, models, settings
 from distillery.data.dataset import Dataset
 from distillery.data.views import Views, normalise
 from distillery.errors import DistilleryError
@@ -36,8 +38,10 @@ from distillery.records.preprocessing import Preprocessing
 from distillery.stages import cache as cache_stage
 from distillery.stages import teacher as stage
 from distillery.study.blocks import Cache
+from distillery.study.model import Data, Teacher
 from distillery.teachers import named
 from distillery.teachers.fetch import NoMirror
+from distillery.teachers.released import source_of
 from distillery.teachers.view_table import ViewTable, build
 from distillery.teachers.weights import load_network
 
@@ -259,10 +263,59 @@ def test_weights_by_timms_name(how: str, place: Path, server: Server, monkeypatc
         "hub": {"architecture": "timm/resnet10t", "weights": "hf-hub:timm/resnet10t.c3_in1k"},
     }
     record, found = made(**blocks[how])
-    assert server.asked == ["model.safetensors", "pytorch_model.bin"]
+    assert server.asked == ["model.safetensors", "pytorch_model.bin", *(["config.json"] if how == "hub" else [])]
     assert record["fetched"].get("licence") == (None if how == "hub" else "apache-2.0")
     assert record["environment"]["timm"] == timm.__version__
     same_sight(found, network, 40, IMAGENET["mean"], IMAGENET["std"])
+
+
+@pytest.mark.parametrize("where", ["hub", "folder", "file"])
+def test_a_repository_says_what_its_weights_saw(
+    where: str, place: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = models.build("timm/resnet10t", 10)
+    server.offer("model.safetensors", safetensors.torch.save(network.state_dict()))
+    seen = {"input_size": [3, 40, 40], "mean": [0.4] * 3, "std": [0.3] * 3, "interpolation": "bilinear"}
+    monkeypatch.setattr(named, "HUB", f"{server.url}/{{1}}")
+    keys: dict[str, Any] = {"architecture": "timm/resnet10t"} | {
+        "hub": {"weights": "hf-hub:me/mine"},
+        "folder": {"weights": str(server.folder), "member": "model.safetensors"},
+        "file": {"weights": str(server.folder / "model.safetensors")},
+    }[where]
+
+    def say(**more: Any) -> None:
+        if kept := [*Path(settings.cache()).glob("teachers/*-config.json")]:
+            kept[0].unlink()
+        server.offer("config.json", json.dumps({"architecture": "resnet10t", "num_classes": 10, **more}).encode())
+
+    for told in ({"pretrained_cfg": seen}, seen):  # as timm writes it, and as it did
+        say(**told)
+        record, found = made(**keys)
+        assert record["fetched"]["preprocessing"]["size"] == 40
+        same_sight(found, network, 40, (0.4,) * 3, (0.3,) * 3)
+    names = [str(i) for i in range(10)]
+    say(pretrained_cfg=seen, label_names=names)
+    made(**keys)
+    say(pretrained_cfg=seen, label_names=[*names[:8], "9", "8"])
+    with pytest.raises(DistilleryError, match=r"its config\.json calls the class 8 '9', which is '8' in the data"):
+        made(**keys)
+    _, found = made(
+        **keys, preprocessing={"mean": [0.1] * 3, "std": [0.2] * 3, "size": 24}
+    )  # what the study says counts
+    same_sight(found, network, 24, (0.1,) * 3, (0.2,) * 3)
+    say(pretrained_cfg={**seen, "mean": "grey"})
+    with pytest.raises(DistilleryError, match=r"config\.json is not as timm writes it"):
+        made(**keys)
+
+
+def test_a_file_may_be_a_release_that_has_a_name(place: Path) -> None:
+    def origin(**keys: Any) -> Any:
+        block = {"architecture": "torchvision/resnet50", "source": "fetch", "urls": ["./r50.pth"], **keys}
+        return source_of(Teacher.model_validate(block), Data(source="digits"))
+
+    usual, first = origin(), origin(weights="IMAGENET1K_V1")
+    assert usual.preprocessing.short_side == 232 and first.preprocessing.short_side == 256
+    assert first.urls == ("./r50.pth",) and first.sha256 is None and first.classes == 1000
 
 
 def test_weights_in_a_file_and_what_its_class_carries(place: Path, server: Server) -> None:
@@ -377,6 +430,10 @@ def test_what_is_wrong_with_weights(place: Path) -> None:
         (
             {**R18, **fetch, "weights": "IMAGENET1K_V9"},
             "unknown weights 'IMAGENET1K_V9' of torchvision/resnet18: did you mean 'IMAGENET1K_V1'?",
+        ),
+        (
+            {"architecture": "torchvision/vit_b_16", **fetch, "weights": "IMAGENET1K_SWAG_E2E_V1"},
+            "for images of 384 pixels, and the network is built here for 224: take IMAGENET1K_V1 or IMAGENET1K_SWAG_L",
         ),
         ({**R18, **fetch}, "name the weights of torchvision/resnet18: IMAGENET1K_V1, a file or an address"),
         (

@@ -202,6 +202,15 @@ def test_the_evaluation_sees_what_the_last_test_saw(data: RankData, teacher: tor
     assert 0 < evaluation.compare(outputs, theirs)["overlap@10"] < 1
 
 
+@pytest.mark.parametrize("network", ["bprmf_d4", "lightgcn_d4"])
+def test_embeddings_that_are_no_numbers_are_not_measured(network: str, data: RankData) -> None:
+    evaluation, recommender = RankEvaluation(Ranking()), TASK.network(network, data)
+    assert evaluation.measurable(evaluation.outputs(recommender, data, RECIPE))
+    with torch.no_grad():
+        recommender.item[0] = torch.nan
+    assert not evaluation.measurable(evaluation.outputs(recommender, data, RECIPE))
+
+
 def test_another_file_is_not_taken_for_citeulike(tmp_path: Path) -> None:
     path = str(write_users(tmp_path / "users.dat"))
     with pytest.raises(DistilleryError, match="is not CiteULike-t's"):

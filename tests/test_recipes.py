@@ -118,6 +118,26 @@ def test_decay_on_matrices_is_on_those_of_timms_own_groups(name: str) -> None:
         assert [*map(id, ours["params"])] == [*map(id, theirs["params"])]
 
 
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [("botnet26t_256", "pos_embed"), ("visformer_tiny", "pos_embed"), ("xcit_nano_12_p16_224", "temp")],
+)
+def test_where_timm_decays_more(name: str, spared: str) -> None:
+    """What `groups` says of the difference."""
+    timm = pytest.importorskip("timm")
+    from timm.optim import param_groups_weight_decay
+
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=3)
+    said = getattr(network, "no_weight_decay", set)()
+    theirs = {id(p) for p in param_groups_weight_decay(network, 0.1, no_weight_decay_list=said)[0]["params"]}
+    trainee = Trainee(network, nn.Identity(), ClassTraining())
+    _, free = groups(trainee.named_parameters(), Recipe(decay="matrices", weight_decay=0.1), trainee.undecayed())
+    names = {id(p): n for n, p in network.named_parameters()}
+    ours = {id(p) for p in free["params"]}
+    assert theirs < ours and all(spared in names[key] for key in ours - theirs)
+
+
 def test_training_asks_the_network_what_decays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A class of the user's own may say it too, with wildcards."""
 

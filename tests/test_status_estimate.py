@@ -300,3 +300,12 @@ def test_an_unknown_snakemake_is_said_and_nothing_asked(
     assert "jobs done" in said
     versions["snakemake-executor-plugin-slurm"] = "2.0.0"
     assert ask(resolve(study).jobs).answered
+
+
+@pytest.mark.parametrize("width", [80, 44, 30])
+def test_no_word_of_the_table_is_cut_on_a_narrow_terminal(width: int, study: Study) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    show(study, resolve(study), console=console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said and "evaluate" in said and "to do" in said
+    assert ("failed" in said) == (width == 80)

@@ -65,11 +65,20 @@ def test_what_is_no_mistake_is_noted(params: dict[str, Any], tmp_path: Path) -> 
     fetched = {"architecture": "torchvision/resnet18", "source": "fetch", "weights": str(tmp_path / "a.pth")}
     params["teachers"]["mine"] = fetched
     size, warmup = notes(check(params))
-    assert size.startswith("teachers.mine is shown images of 224 pixels, normalised as torchvision/resnet18 is by its")
+    assert size.startswith(
+        "teachers.mine is shown images of 224 pixels (of 256, cut, in the gate), normalised as those of "
+    )
+    assert "of torchvision/resnet18 with IMAGENET1K_V1 are: if" in size
     assert warmup == (
         "methods.dkd: warmup_epochs is 20 and its runs have 10: its distillation never reaches its full weight"
     )
     params["teachers"]["mine"] = fetched | {"preprocessing": {"mean": [0.5] * 3, "std": [0.2] * 3, "size": 32}}
+    assert [*notes(check(params))] == [warmup]
+    of_first = {"architecture": "torchvision/resnet50", "source": "fetch", "urls": [str(tmp_path / "a.pth")]}
+    params["teachers"]["mine"] = of_first
+    size, _ = notes(check(params))
+    assert "(of 232, cut, in the gate)" in size and "with IMAGENET1K_V2" in size
+    params["teachers"]["mine"] = of_first | {"weights": "IMAGENET1K_V1"}
     assert [*notes(check(params))] == [warmup]
 
 

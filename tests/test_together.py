@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import small_study
 import torch
 from test_graph_step import MODERN, RECIPE, Noisy, arrays, digits, equal  # noqa: F401 (fixtures)
 
@@ -14,6 +16,8 @@ from distillery import models
 from distillery.data.dataset import Dataset
 from distillery.errors import DistilleryError
 from distillery.objectives.base import Context
+from distillery.pipeline.planner import current
+from distillery.stages import distill
 from distillery.tasks.classification.training import ClassTraining
 from distillery.training.checkpoint import Checkpoint
 from distillery.training.device import set_up
@@ -81,6 +85,34 @@ def test_one_that_fails_takes_no_other_with_it(
     assert "seed 2 ends here (the training loss is nan in epoch 1" in capsys.readouterr().out
     kept = [Checkpoint(tmp_path / f"{seed}.safetensors", f"run {seed}").load() for seed in (1, 2, 3)]
     assert [found and found[0].epoch for found in kept] == [2, None, 2]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_one_that_fails_stops_none_behind_it(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def spoil(forward: Any, batch: Any) -> dict[str, torch.Tensor]:
+        return {k: v * math.nan for k, v in forward(batch).items()}
+
+    def spoilt(runs: list[Run], *rest: Any) -> Any:
+        for objective in (each.trainee.objective for each in runs if each.seed == 1):
+            monkeypatch.setattr(objective, "forward", partial(spoil, objective.forward))
+        return fit_all(runs, *rest)
+
+    monkeypatch.setattr(distill, "fit_all", spoilt)
+    brief = small_study.STUDY["recipe"] | {"epochs": 1, "milestones": []}
+    methods = {"ce": {"objective": "ce"}}
+    small_study.write(
+        {**small_study.STUDY, "recipe": brief, "methods": methods, "tables": {}, "seeds": ["0-3"], "at_once": at_once}
+    )
+    with pytest.raises(DistilleryError, match="the training loss is nan in epoch 1"):
+        small_study.make()
+    assert "seed 1 ends here (the training loss is nan in epoch 1" in capsys.readouterr().out
+    _, plan = current(Path("params.yaml"))
+    job = next(job for job in plan if job.stage == "distill")
+    assert [path.exists() for path in job.checkpoints] == [True, False, True, True] and not job.record.exists()
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="streams need a CUDA device")

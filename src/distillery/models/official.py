@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -13,6 +14,7 @@ from distillery.models.base import Network
 from distillery.records.io import below
 
 SHOWN = 3  # keys named in an error message before the rest is only counted
+POSITIONS = re.compile(r"pos(ition)?_?embed")  # one row for each patch of an image
 COUNTER = ".num_batches_tracked"
 # What wrappers put before every name: DataParallel and DDP, torch.compile, distillers, Lightning and its like.
 PREFIXES = (
@@ -28,7 +30,7 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     prefixes of wrappers, with the wrapper's other modules beside the network (a teacher beside the student); missing
     `num_batches_tracked` counters (saved before these existed), which keep the network's value; half and double
     precision, which are cast. Anything else that does not fit exactly is refused with a ValueError, as are weights that
-    are not finite, and the network is left as it was.
+    are not finite or `unsound`, and the network is left as it was.
     """
     wanted = network.state_dict()
     found = without_prefixes(state_dict, wanted)
@@ -47,6 +49,11 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
         if not (missing or unexpected or known) and (widths := _widths(given, wanted)):
             raise ValueError(f"the checkpoint is for {widths[0]} classes, and the data has {widths[1]}")
         name = getattr(network, "name", type(network).__name__)
+        if not (missing or unexpected or known) and all(POSITIONS.search(fault) for fault in misshaped):
+            raise ValueError(
+                f"the checkpoint is for images of another size than this {name} is built for ({_first(misshaped)}): "
+                "take weights for that size, or the network of timm's whose name says yours"
+            )
         raise ValueError(
             f"the checkpoint does not fit this {name}, so take the one of the network and number of "
             f"classes that the study names ({told})" + (f"; these are the weights of a {known}" if known else "")
@@ -56,7 +63,22 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{key} holds {value.dtype} numbers, so these weights are quantised: take others")
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{key} holds NaN or infinity, so this training diverged: take an earlier checkpoint")
+    if fault := unsound(given):
+        raise ValueError(fault)
     network.load_state_dict({**wanted, **given})
+
+
+def unsound(weights: Mapping[str, Tensor]) -> str:
+    """Say what no training leaves behind: negative variances, or nothing but zeros; "" if there is nothing of it."""
+    for key, value in weights.items():
+        if key.endswith("running_var") and bool((value < 0).any()):
+            return f"{key} holds negative variances, so this file is damaged: take another copy"
+    matrices = {key: value for key, value in weights.items() if value.ndim > 1 and value.is_floating_point()}
+    if matrices and not any(bool(value.any()) for value in matrices.values()):
+        return (
+            f"{next(iter(matrices))} holds zeros alone, as all weights here do, so nothing was saved: take another file"
+        )
+    return ""
 
 
 def without_prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

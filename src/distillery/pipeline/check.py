@@ -22,7 +22,7 @@ from distillery.study.blocks import Cache, Method, Recipe
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.task import task_of
-from distillery.teachers.released import BY_DATA, FAMILIES, NAMED, by_name, is_remote, places, released, source_of
+from distillery.teachers.released import BY_DATA, FAMILIES, HUB, NAMED, by_name, is_remote, places, released, source_of
 
 
 def load(path: Path | str = "params.yaml") -> Study:
@@ -61,14 +61,18 @@ def notes(study: Study) -> Iterator[str]:
 
 def _guessed_sizes(study: Study) -> Iterator[str]:
     """Weights of the user's own say nothing about the images that they saw; their architecture's package does."""
+    from distillery.teachers import named  # torch
+
     for t, teacher in study.teachers.items():
         silent = teacher.source == "fetch" and teacher.preprocessing == "own" and places(teacher)
-        guessed = silent and teacher.architecture.startswith(FAMILIES)
-        if guessed and (own := source_of(teacher, study.data).preprocessing):
+        if not silent or not teacher.architecture.startswith(FAMILIES) or by_name(teacher):
+            continue
+        origin = source_of(teacher, study.data)
+        if (own := origin.preprocessing) and not origin.config:
             yield (
-                f"teachers.{t} is shown images of {own.size or 'their own'} pixels, normalised as "
-                f"{teacher.architecture} is by its package: give it `preprocessing: {{mean: ..., std: ..., size: "
-                "...}` if its weights saw others"
+                f"teachers.{t} is shown images of {own.size or 'their own'} pixels (of {own.short_side}, cut, in the "
+                f"gate), normalised as those of {named.usually(teacher.architecture)} are: if its weights saw others, "
+                "name them (`weights: NAME, urls: [FILE]`), or say `preprocessing: {mean: ..., std: ..., size: ...}`"
             )
 
 
@@ -178,7 +182,7 @@ def _teachers(study: Study) -> Iterable[str]:
 
 
 def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
-    if teacher.urls and teacher.weights:
+    if teacher.urls and teacher.weights and not (by_name(teacher) and not teacher.weights.startswith(HUB)):
         yield f"teachers.{name}.weights: urls are given too, and either says where the weights are: drop one"
     elif teacher.weights and not by_name(teacher) and not places(teacher):
         if not released(teacher, study.data).urls:

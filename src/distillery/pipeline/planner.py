@@ -217,6 +217,8 @@ def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
         values |= {"urls": list(origin.urls), "fallback": teacher.fallback, "files": content(local_files(teacher), at)}
         if origin.preprocessing:
             values["preprocessing"] = origin.preprocessing.model_dump(mode="json", exclude_none=True)
+        if origin.config:
+            values["config"] = origin.config
         if teacher.classes != "data":
             values["classes"] = teacher.classes
         if origin.whole:

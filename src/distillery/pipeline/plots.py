@@ -13,6 +13,7 @@ from pathlib import Path
 
 from distillery.errors import DistilleryError
 from distillery.pipeline.engines import dvc
+from distillery.study.reader import read_params
 
 DECIDES_RESULTS = False
 SCRIPTS = ("vega", "vega-lite", "vega-embed")
@@ -36,6 +37,7 @@ def plots(revisions: Sequence[str], out: Path) -> Path:
 
     Raises DistilleryError with what DVC said if it cannot, or if Snakemake is without its scripts.
     """
+    read_params("params.yaml")  # where no study is, there is more missing than plots
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "page.html"
         template.write_text(PAGE.replace("SCRIPTS", "\n".join(map(_script, SCRIPTS))), encoding="utf-8")

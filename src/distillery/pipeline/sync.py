@@ -69,6 +69,7 @@ def to_commit(study: Study, plan: Plan) -> str:
 
 def _prepared() -> tuple[Study, Plan]:
     """Read the study and make sure that DVC can work here, and that no engine does so now."""
+    said = read_params(PARAMS)  # first: where no study is, git is not what is missing
     if not any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
         raise DistilleryError(
             f"this folder is in no git repository, and {LOCK} belongs to a commit: clone the repository instead of "
@@ -82,7 +83,7 @@ def _prepared() -> tuple[Study, Plan]:
             "whole clone to a larger file system if need be"
         )
     study, plan = current(PARAMS, write=True)
-    if not isinstance(seeds := read_params(PARAMS)["seeds"], list):
+    if not isinstance(seeds := said["seeds"], list):
         raise DistilleryError(f'seeds is not a list, which dvc.yaml needs: write `seeds: ["{seeds}"]` in {PARAMS}')
     used = {teacher for pair in study.pairs.values() for teacher in pair.teachers}
     if unused := [t for t in study.teachers if t not in used]:

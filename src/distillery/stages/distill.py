@@ -19,6 +19,7 @@ from distillery.training.checkpoint import Checkpoint
 from distillery.training.compiled import counted, share_cache
 from distillery.training.device import set_up
 from distillery.training.history import save_history
+from distillery.training.loop import Diverged
 from distillery.training.parallel import Ranks
 from distillery.training.progress import Progress
 from distillery.training.task import Training
@@ -52,6 +53,7 @@ def run(work: Work) -> None:
             share_cache(work.job.layout.compiled)
         at_once = work.settings.get("at_once", 1) if ranks.size == 1 else 1
         todo: dict[int, Run] = {}
+        failed: Diverged | None = None
         for seed, path in zip(work.job.seeds, work.job.checkpoints, strict=True):
             trainee = training.assemble(values["student"], spec, data, networks, seed)
             if found := finished.run(seed):
@@ -62,11 +64,17 @@ def run(work: Work) -> None:
                 progress = Progress(f"{pair} {method} seed {seed}", volatile, bar=at_once == 1) if ranks.first else None
                 todo[seed] = Run(trainee, seed, checkpoints[-1], progress)
             if todo and (len(todo) == at_once or seed == work.job.seeds[-1]):
-                made = fit_all([*todo.values()], loader, source, recipe, ranks)
-                histories |= {str(seed): history for seed, history in zip(todo, made, strict=True)}
-                for each, run in todo.items():
-                    weights |= {f"{each}.{k}": v.cpu() for k, v in run.trainee.state_dict().items()}
+                try:
+                    made = fit_all([*todo.values()], loader, source, recipe, ranks)
+                except Diverged as error:  # the seeds behind are trained all the same: their checkpoints keep them
+                    failed = failed or error
+                else:
+                    histories |= {str(seed): history for seed, history in zip(todo, made, strict=True)}
+                    for each, run in todo.items():
+                        weights |= {f"{each}.{k}": v.cpu() for k, v in run.trainee.state_dict().items()}
                 todo = {}
+        if failed:
+            raise failed
         if not ranks.first:
             return
         if recipe.compile:

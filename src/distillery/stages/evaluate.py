@@ -13,6 +13,7 @@ from distillery.data.precision import dtype_of
 from distillery.evaluation import conventions
 from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
+from distillery.models.official import unsound
 from distillery.objectives.build import Loss, main_alone, of_main
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
@@ -120,6 +121,8 @@ def _student(
 ) -> Any:
     """The outputs of one student, rebuilt with its objective where that predicts in the student's place."""
     student, objective = (artifacts.below(weights, f"{seed}.{name}.") for name in ("student", "objective"))
+    if fault := unsound(student):
+        raise DistilleryError(f"the stored weights of seed {seed}: {fault}, or train the run again")
     if not objective:
         network = training.network(values["student"], data)
         _fill(network, student, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from distillery.records import io as artifacts
 from distillery.records.preprocessing import Preprocessing
 from distillery.study.blocks import Method, Recipe
 from distillery.task import TOP1, Measure, task_of
-from distillery.teachers import gate
-from distillery.teachers.fetch import Fetched, NoMirror, fetch
+from distillery.teachers import gate, repository
+from distillery.teachers.fetch import Fetched, NoMirror, configuration, fetch
 from distillery.teachers.released import Source
 from distillery.teachers.student import serves
 from distillery.training.checkpoint import Checkpoint
@@ -114,7 +115,7 @@ def _fetch(source: Source, work: Work, trainee: Trainee, loader: Loader, data: A
         print(f"teacher {teacher} is trained here, because every mirror failed: {error.listed}", flush=True)
         work.volatile["mirrors"] = error.failures  # not in the record: which way a host is dead differs from day to day
         return {"fallback": "trained here, because every mirror failed", "mirrors": list(error.failures)}
-    own = Preprocessing.model_validate(values["preprocessing"]) if values.get("preprocessing") else None
+    own = _saw(work, tested.class_names)
     plain = recipe.updated({"precision": "float32"})  # whatever students are trained in
     cut = gate.as_it_sees(tested, own)
     judged = None
@@ -144,9 +145,27 @@ def _fetch(source: Source, work: Work, trainee: Trainee, loader: Loader, data: A
     if said.get(TOP1.name, 0.0) <= chance:
         order = ", ".join(data.class_names[:3])
         print(f"teacher {teacher} is no better than chance: are its classes the data's, in this order ({order}, ...)?")
-    carried = {key: values[key] for key in ("preprocessing", "licence", "classes") if key in values}
+    carried: dict[str, Any] = {key: values[key] for key in ("licence", "classes") if key in values}
+    if own:
+        carried["preprocessing"] = own.model_dump(mode="json", exclude_none=True)
     published = {f"published_{(measure or TOP1).name}": source.accuracy}
     return {"fetched": asdict(found) | scores | published | {"gate": said} | carried}
+
+
+def _saw(work: Work, class_names: Sequence[str]) -> Preprocessing | None:
+    """What the weights saw: as they say themselves, or else the plan; None: what the data show.
+
+    Raises DistilleryError if they have the classes of the data in another order.
+    """
+    values, teacher = work.job.values, work.job.keys[0]
+    planned = Preprocessing.model_validate(values["preprocessing"]) if values.get("preprocessing") else None
+    if not (place := values.get("config")):
+        return planned
+    if not (said := configuration(place)):
+        print(f"teacher {teacher}: no {place} of timm's: it sees what {values['architecture']} usually does")
+        return planned
+    repository.refuse_another_order(teacher, said.labels, class_names)
+    return said.preprocessing
 
 
 def _found(teacher: str, trainee: Trainee, source: Source) -> Fetched:

@@ -24,7 +24,9 @@ def show(study: Study, plan: Plan, everything: bool = False, console: Console | 
     standing, now = look(plan), time.time()
     done, total = len(standing.of(DONE)), len(standing.statuses)
     console.print(f"[bold]{study.study}[/]: {done} of {total} jobs done")
-    console.print(_table(standing))
+    # On a narrow terminal columns without a job are left out, then the counts of runs, before any word is cut.
+    tables = [_table(standing, whole, runs) for whole, runs in ((True, True), (False, True), (False, False))]
+    console.print(next((t for t in tables if _width(console, t) <= console.width), tables[-1]))
     most = None if everything else _MOST
     _list(console, "running", [_running(s, now) for s in standing.of(RUNNING)], most)
     for state in (FAILED, STOPPED):
@@ -49,19 +51,25 @@ def failures(plan: Plan, began: float) -> list[str]:
     return lines
 
 
-def _table(standing: Standing) -> Table:
+def _width(console: Console, table: Table) -> int:
+    """The columns of a terminal that a table takes without cutting anything."""
+    return console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+
+
+def _table(standing: Standing, whole: bool = True, runs: bool = True) -> Table:
+    """How many jobs of each stage are in each state. `whole`: also the usual states that none is in."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     shown.add_column("stage")
     rare = {WAITING: standing.queue.answered, STOPPED: standing.of(STOPPED)}
-    states = [state for state in STATES if rare.get(state, True)]
+    states = [state for state in STATES if rare.get(state, whole or standing.of(state))]
     for state in states:
         shown.add_column(state, justify="right", style=_STYLE.get(state))
     shown.add_column("total", justify="right")
     shown.add_column("")
     for stage in STAGES:
         counts = standing.counts(stage)
-        runs = sum(len(s.job.seeds) for s in standing.statuses if s.job.stage == stage)
-        note = f"{runs} runs" if runs > counts.total() else ""
+        made = sum(len(s.job.seeds) for s in standing.statuses if s.job.stage == stage)
+        note = f"{made} runs" if runs and made > counts.total() else ""
         shown.add_row(stage, *(str(counts[s] or "") for s in states), str(counts.total()), note)
     return shown
 

@@ -68,7 +68,8 @@ class Teacher(Block):
     fetched teacher that misses it by more than 0.1 points, seeing the test images in its own way, is refused. For the
     teachers in `teachers/released.py` all of
     these may be left out. `fallback` says what to do when every mirror fails. `weights` names one place instead of
-    `urls`: a file, an address, a name of torchvision's or timm's (IMAGENET1K_V1, deit_in1k), or `hf-hub:OWNER/NAME`.
+    `urls`: a file, an address, a name of torchvision's or timm's (IMAGENET1K_V1, deit_in1k), of which `urls` may then
+    be copies, or `hf-hub:OWNER/NAME`.
     `preprocessing` is what a fetched network sees: `own`, what it or its weights carry, if anything (the default);
     `data`, what students see; or a block of mean, std, size, short_side, interpolation. With `classes: imagenet` the
     weights tell all 1,000 classes of ImageNet apart, of which the data have some, called by their WordNet ids; the

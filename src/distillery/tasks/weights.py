@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distillery.errors import DistilleryError
 from distillery.models.base import Network
+from distillery.models.official import unsound
 from distillery.records.header import Header
 from distillery.records.io import load_tensors
 
@@ -24,6 +25,8 @@ def filled(network: N, architecture: str, path: Path) -> N:
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], complaint: str) -> None:
     """Give a network these weights. Raises DistilleryError, the complaint and the reason, if they do not fit."""
+    if fault := unsound(weights):
+        raise DistilleryError(f"{complaint}: {fault}")
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -13,6 +13,7 @@ from distillery.data.archives import unsafe
 from distillery.models.base import Network
 from distillery.models.official import load_official
 from distillery.records.io import DistilleryError
+from distillery.teachers import repository
 from distillery.teachers.download import Report, Unusable, kept, opened
 from distillery.teachers.foreign import Damaged, read_weights
 from distillery.teachers.released import Source, is_remote
@@ -75,6 +76,22 @@ def fetch(teacher: str, network: Network, source: Source, report: Report | None 
                 with suppress(OSError):  # a shared read-only cache stays as it is
                     kept(url).unlink()
     raise NoMirror(teacher, {url: failures[url] for url in source.urls})
+
+
+def configuration(place: str) -> repository.Said | None:
+    """What a repository's configuration says: a file, or an address, which is downloaded once and kept.
+
+    None if there is none, or one of another program. Raises DistilleryError if it cannot be had or read.
+    """
+    try:
+        with opened(place) as file:
+            return repository.read(Path(file.name))
+    except Unusable as error:
+        if "HTTP 404" in str(error):
+            return None
+        raise DistilleryError(
+            f"{place} cannot be had ({error}), which says what the weights saw: say it by `preprocessing`"
+        ) from None
 
 
 def _within(url: str, member: str | None) -> str:

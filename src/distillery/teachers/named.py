@@ -20,6 +20,7 @@ FILES = ("model.safetensors", "pytorch_model.bin")  # of a model on the hub
 # With weights torchvision builds these so that they turn ImageNet's normalisation into this one by themselves
 # (`transform_input`), which its transforms do not say; Distillery builds every network without weights.
 TURNED = ("googlenet", "inception_v3")
+VIT_SIZE = 224  # pixels that torchvision's vision transformers are built for where no weights are loaded
 HALVES = (0.5, 0.5, 0.5)
 
 
@@ -72,6 +73,12 @@ def _torchvision(name: str, weights: str | None) -> Named:
     if weights not in known:
         raise Unknown(f"unknown weights {weights!r} of torchvision/{name}: {nearest(weights, known)}")
     found = known[weights]
+    if side := _too_large(name, found):
+        fit = [n for n, member in known.items() if not _too_large(name, member)]
+        raise DistilleryError(
+            f"weights {weights} of torchvision/{name} are for images of {side} pixels, and the network is built here "
+            f"for {VIT_SIZE}: take {' or '.join(fit)}"
+        )
     return Named(
         (found.url,),
         _digits(found.url),
@@ -94,7 +101,7 @@ def _timm(name: str, weights: str | None) -> Named:
         raise Unknown(f"unknown weights {chosen!r} of timm/{plain}: {nearest(chosen, known)}")
     cfg = timm.get_pretrained_cfg(f"{plain}.{chosen}")
     urls = (*(hub(cfg.hf_hub_id) if cfg.hf_hub_id else ()), *([cfg.url] if cfg.url else ()))
-    return Named(urls, None, cfg.num_classes, _of_cfg(cfg), cfg.license)
+    return Named(urls, None, cfg.num_classes, of_cfg(cfg), cfg.license)
 
 
 def carried(architecture: str) -> Preprocessing | None:
@@ -106,13 +113,34 @@ def carried(architecture: str) -> Preprocessing | None:
     if (component := NETWORKS[architecture]).placed:
         return _of_attributes(architecture, component.get())
     if family == "torchvision":
-        import torchvision.models
-
-        return _of_transforms(name, torchvision.models.get_model_weights(name).DEFAULT.transforms())
+        return _of_transforms(name, usual(name).transforms())
     if family == "timm":
         cfg = import_timm().get_pretrained_cfg(name)
-        return _of_cfg(cfg) if cfg else None
+        return of_cfg(cfg) if cfg else None
     return None
+
+
+def usually(architecture: str) -> str:
+    """Which weights of a network of torchvision's or timm's `carried` speaks of."""
+    family, _, name = architecture.partition("/")
+    if family == "torchvision":
+        return f"{architecture} with {usual(name).name}"
+    cfg = import_timm().get_pretrained_cfg(name)
+    return f"{architecture.partition('.')[0]}.{cfg.tag}" if cfg and cfg.tag else architecture
+
+
+def usual(name: str) -> Any:
+    """The weights of a torchvision network whose images a checkpoint of the user's is taken to have seen."""
+    import torchvision.models
+
+    enum = torchvision.models.get_model_weights(name)
+    return next(member for member in (enum.DEFAULT, *enum) if not _too_large(name, member))
+
+
+def _too_large(name: str, member: Any) -> int:
+    """The side of the images that a vision transformer's weights are bound to, if it is not the one it is built for."""
+    side: int = member.meta["min_size"][0]
+    return side if name.startswith("vit_") and side != VIT_SIZE else 0
 
 
 def _digits(url: str) -> str | None:
@@ -131,7 +159,8 @@ def _of_transforms(name: str, transforms: Any) -> Preprocessing:
     )
 
 
-def _of_cfg(cfg: Any) -> Preprocessing:
+def of_cfg(cfg: Any) -> Preprocessing:
+    """What weights saw, by timm's configuration of them."""
     size = cfg.input_size[-1]
     return Preprocessing(
         mean=tuple(cfg.mean),

@@ -42,6 +42,7 @@ class Source:
         classes: width of the logits, where it is known before the file is there.
         licence: of the weights, where it is stated.
         tolerance: points by which the measured accuracy may miss the published one (see `gate.py`).
+        config: where weights of timm's say what they saw, which then counts (see `repository.py`); None: nowhere.
         whole: images of the test set that the accuracy was published on; None: those of the data, however many.
     """
 
@@ -54,6 +55,7 @@ class Source:
     licence: str | None = None
     tolerance: float = TOLERANCE
     whole: int | None = None
+    config: str | None = None
 
 
 def _released(name: str, accuracy: float, sha256: str | None = None) -> Source:
@@ -119,10 +121,11 @@ def places(teacher: Teacher) -> tuple[str, ...]:
 
 
 def by_name(teacher: Teacher) -> bool:
-    """Whether a package or the hub says where the weights are."""
+    """Whether a package or the hub knows the weights; of a package's, `urls` may say where they are."""
     if teacher.weights and teacher.weights.startswith(HUB):
         return True
-    return teacher.architecture.startswith(FAMILIES) and not places(teacher)
+    named = teacher.weights is not None and teacher.weights not in places(teacher)
+    return teacher.architecture.startswith(FAMILIES) and (named or not places(teacher))
 
 
 def released(teacher: Teacher, data: Data) -> Source:
@@ -168,29 +171,40 @@ def _whole(teacher: Teacher, data: Data) -> int | None:
 
 
 def _asked(teacher: Teacher, data: Data) -> Source:
-    from distillery.teachers import named  # torch
+    from pathlib import Path
 
-    found, weights = None, teacher.weights or ""
+    from distillery.teachers import named, repository  # torch
+
+    found, said, config, weights = None, None, None, teacher.weights or ""
     urls: tuple[str, ...] = places(teacher)
     if weights.startswith(HUB):
         urls = named.hub(weights.removeprefix(HUB))
-    elif not urls:
+        config = named.HUB.format(weights.removeprefix(HUB), repository.NAME)
+    elif by_name(teacher):
         found = named.named(teacher.architecture, teacher.weights)
-        urls = found.urls
+    elif teacher.architecture.startswith("timm/"):
+        here = (repository.beside(Path(url).expanduser()) for url in urls if not is_remote(url))
+        config = next((str(path) for path in here if path), None)
     on_imagenet = data.source == "imagenet" or teacher.classes == "imagenet"
     documented = found.accuracy if found and on_imagenet else None
     own: Preprocessing | str | None = teacher.preprocessing
+    if own != "own" or not teacher.architecture.startswith("timm/"):
+        config = None
+    if config and not is_remote(config):
+        said = repository.read(Path(config))
+    known = found or said
     if own == "own":
-        own = found.preprocessing if found else named.carried(teacher.architecture)
+        own = known.preprocessing if known else named.carried(teacher.architecture)
     return Source(
-        urls=urls,
+        urls=urls or (found.urls if found else ()),
         member=teacher.member,
-        sha256=teacher.sha256 or (found.sha256 if found else None),
+        sha256=teacher.sha256 or (found.sha256 if found and not urls else None),
         accuracy=documented if teacher.accuracy is None else teacher.accuracy,
         preprocessing=own if isinstance(own, Preprocessing) else None,
-        classes=found.classes if found else _of_imagenet(teacher),
-        licence=found.licence if found else None,
+        classes=known.classes if known else _of_imagenet(teacher),
+        licence=found.licence if found and not urls else None,
         whole=_whole(teacher, data),
+        config=config,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distillery import models
 from distillery.models.base import Network
+from distillery.models.official import unsound
 from distillery.models.seeing import see
 from distillery.records.header import Header
 from distillery.records.io import DistilleryError, load_tensors
@@ -17,8 +18,11 @@ def load_network(architecture: str, num_classes: int, in_channels: int, path: Pa
     Raises DistilleryError if the weights do not fit.
     """
     network = models.build(architecture, num_classes, in_channels)
+    weights = load_tensors(path)
+    if fault := unsound(weights):
+        raise DistilleryError(f"{path}: {fault}")
     try:
-        network.load_state_dict(load_tensors(path))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise DistilleryError(f"{path} does not hold the weights of a {architecture}: {reason}") from None

@@ -41,7 +41,10 @@ def groups(named: Named, recipe: Recipe, undecayed: Collection[str] = ()) -> lis
     """Sort parameters by weight decay: on `all` of them, or on `matrices` and convolution kernels alone.
 
     The latter is timm's `param_groups_weight_decay`: none on biases, normalisations and whatever else has one
-    dimension, nor on position embeddings and class tokens, nor on what a network itself says (`undecayed`).
+    dimension, nor on what a network itself says (`undecayed`). For networks that say nothing, torchvision's for one,
+    position embeddings and class tokens are known by their names; and parts of a network are asked too, where timm asks
+    the whole. So timm decays a little more in 5 of 49 of its networks that were compared: the position embeddings of
+    visformer, BoTNet and HaloNet, the temperatures of XCiT and EdgeNeXt.
     """
     if recipe.decay == "all":
         return [{"params": [p for _, p in named], "weight_decay": recipe.weight_decay}]

@@ -73,7 +73,12 @@ def fit_all(
         reports = [run.progress and stack.enter_context(run.progress) for run in runs]
         if len(runs) == 1:
             run = runs[0]
-            return [fit(run.trainee, loader, teacher, recipe, run.seed, run.checkpoint, reports[0], ranks)]
+            try:
+                return [fit(run.trainee, loader, teacher, recipe, run.seed, run.checkpoint, reports[0], ranks)]
+            except Diverged as error:
+                if ranks.first:
+                    print(f"seed {run.seed} ends here ({error})", flush=True)
+                raise
         stop = stack.enter_context(Stop())
         made = [
             fitting(run.trainee, loader, teacher, recipe, run.seed, stop, run.checkpoint, report)

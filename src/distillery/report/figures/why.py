@@ -6,6 +6,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distillery.evaluation.families import labels
@@ -51,7 +52,8 @@ def _names(taught: str, first: Cell) -> tuple[str, ...]:
 def draw(results: Results, table: Table) -> Figure | None:
     """Excess log-loss and variance of the risk by sample size; of the largest, excess by what the teacher is.
 
-    A colour for each teacher, a marker for each of its series.
+    A colour for each teacher, a marker for each of its series. Of several teachers of one student each has its own
+    line of variances and its own points, with its name.
     """
     shown = series(results)
     if len(shown) < 2:
@@ -69,11 +71,14 @@ def draw(results: Results, table: Table) -> Figure | None:
         }
         values = [[run["last"]["excess"] for run in cells[n].runs.values()] for n in sizes]
         losses.plot(sizes, [np.mean(v) for v in values], **look)
-        variances.plot(sizes, [_share(cells[n]) for n in sizes], **look)
-        if taught != "labels":
-            teacher = next(iter(cells[sizes[-1]].facts["teachers"].values()))["last"]
+        teachers = {} if taught == "labels" else cells[sizes[-1]].facts["teachers"]
+        for name in teachers or [None]:
+            variances.plot(sizes, shares := [_share(cells[n], name) for n in sizes], **look)
+            _tell(variances, name, sizes[-1], shares[-1], len(teachers))
+        for name, teacher in teachers.items():
             for axis, measure in ((accurate, "top1"), (near, "distance")):
-                axis.plot(teacher[measure], np.mean(values[-1]), **look)
+                axis.plot(at := teacher["last"][measure], height := np.mean(values[-1]), **look)
+                _tell(axis, name, at, height, len(teachers))
     for axis in (losses, variances):
         axis.set_xscale("log")
         axis.set_xlabel("rows trained on")
@@ -96,10 +101,16 @@ def _alone(cell: Cell) -> bool:
     return bool(cell.facts["cost"]["teacher_outputs"] == "none")
 
 
-def _share(cell: Cell) -> float:
+def _tell(axis: Axes, name: str | None, x: float, y: float, teachers: int) -> None:
+    """Name one of several teachers at its point."""
+    if name is not None and teachers > 1:
+        axis.annotate(plain(name), (x, y), xytext=(4, 4), textcoords="offset points", fontsize="x-small")
+
+
+def _share(cell: Cell, teacher: str | None) -> float:
     """Variance over rows of the loss with what was learnt from, as a share of that with labels; mean over runs."""
     shares = []
     for run in cell.runs.values():
         usual = run["risk"]["labels"]["variance"]
-        shares.append(1.0 if _alone(cell) else next(iter(run["fidelity"].values()))["risk_variance"] / usual)
+        shares.append(1.0 if teacher is None else run["fidelity"][teacher]["risk_variance"] / usual)
     return float(np.mean(shares))

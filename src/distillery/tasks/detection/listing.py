@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from ruamel.yaml.error import YAMLError
 
 from distillery.data.listing import SUFFIXES, is_text
 from distillery.errors import DistilleryError
-from distillery.records.io import read_json
+from distillery.records.given import given_json, given_yaml
 
 SPLITS = ("train", "test")
 LARGEST = 10_000  # number of a class; each takes a place in a detector's heads
@@ -127,7 +127,7 @@ def named_twice(names: Mapping[int, str]) -> tuple[int, int, str] | None:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    found = read_json(path) if path.is_file() else None
+    found = given_json(path) if path.is_file() else None
     if found is None:
         raise DistilleryError(f"there is no file {path}: `data.annotations` says where the annotations of a split are")
     lists = ("images", "annotations", "categories")
@@ -255,10 +255,10 @@ def _see_all(folder: Path, labels: Path, stems: set[str]) -> None:
 def yolo_names(path: Path) -> list[str]:
     """The classes' names in a YOLO data file: a list, or a mapping of numbers from 0 to names."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = given_yaml(path)
     except FileNotFoundError:
         raise DistilleryError(f"there is no file {path}: `data.names` names the file of the classes' names") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, a 13th month
+    except (OSError, ValueError, RecursionError, YAMLError) as error:  # ValueError: no UTF-8, a 13th month
         raise DistilleryError(
             f"{path} cannot be read as YAML ({type(error).__name__}): `data.names` names the file"
         ) from None

@@ -50,13 +50,18 @@ def best_of_anchors(predicted: Tensor, scale: Tensor, sizes: Tensor, most: int =
 def found_in(outputs: Detections, seen: Tensor, sizes: Tensor) -> Tensor:
     """The objects in a batch, (B, 100, 6) in pixels of the original images; best first, then places with score 0.
 
+    Of an image for which the network gives NaN or infinity all is NaN: no such score is above any bound, so it would
+    pass for an image without objects.
+
     Args:
         seen: (B, 2) height and width of the images as the network saw them, without padding.
         sizes: (B, 2) of the original images.
     """
     if outputs.head == "set":
-        return best_of_sets(outputs.logits, sizes)
-    return best_of_anchors(outputs.logits, sizes / seen, sizes)
+        found = best_of_sets(outputs.logits, sizes)
+    else:
+        found = best_of_anchors(outputs.logits, sizes / seen, sizes)
+    return found.where(outputs.logits.flatten(1).isfinite().all(1)[:, None, None], torch.nan)
 
 
 def _filled(found: Tensor, most: int) -> Tensor:

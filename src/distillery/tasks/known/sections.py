@@ -18,6 +18,7 @@ NOTE = (
     "bias: mean loss with that less mean loss with p*, nats. Definitions: third-party reading of arXiv:2005.10419; "
     "data, networks and recipe: declared design; no number is published for them."
 )
+SEVERAL = " Of several teachers both are said for each, in the order of their names."
 
 
 def worth(cells: Sequence[Any]) -> Section:
@@ -37,23 +38,27 @@ def worth(cells: Sequence[Any]) -> Section:
         if alone and (key := (cell.method, size, cell.facts["architecture"])) in seen:
             continue  # the same runs in every pair
         seen |= {key} if alone else set()
-        variances = [_risk(run, alone)["variance"] / run["risk"]["labels"]["variance"] for run in runs]
-        biases = [_risk(run, alone)["mean"] - run["risk"]["bayes"]["mean"] for run in runs]
+        learnt = [None] if alone else list(cell.facts["teachers"])
+        variances = [
+            np.mean([_risk(run, of)["variance"] / run["risk"]["labels"]["variance"] for run in runs]) for of in learnt
+        ]
+        biases = [np.mean([_risk(run, of)["mean"] - run["risk"]["bayes"]["mean"] for run in runs]) for of in learnt]
         measured = [[run["last"][name] for run in runs] for name in ("excess", "top1")]
         texts = (
             mean_and_sd(measured[0], 4),
             mean_and_sd(measured[1], 2),
-            f"{np.mean(variances):.2f}",
-            f"{np.mean(biases):+.4f}",
+            " + ".join(f"{share:.2f}" for share in variances),
+            " + ".join(f"{bias:+.4f}" for bias in biases),
         )
         rows.append((cell.label, who, str(size), str(len(runs)), *texts))
-    return Section("What a teacher is worth", HEADER, tuple(rows), NOTE)
+    several = SEVERAL if any(" + " in row[1] for row in rows) else ""
+    return Section("What a teacher is worth", HEADER, tuple(rows), NOTE + several)
 
 
-def _risk(run: dict[str, Any], alone: bool) -> dict[str, float]:
-    """Mean and variance of the loss with what the student learnt from."""
-    if alone:
+def _risk(run: dict[str, Any], teacher: str | None) -> dict[str, float]:
+    """Mean and variance of the loss with a teacher's probabilities, or with labels."""
+    if teacher is None:
         found: dict[str, float] = run["risk"]["labels"]
         return found
-    fidelity = next(iter(run["fidelity"].values()))
+    fidelity = run["fidelity"][teacher]
     return {"mean": fidelity["risk_mean"], "variance": fidelity["risk_variance"]}

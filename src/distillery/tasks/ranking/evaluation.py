@@ -19,15 +19,20 @@ from distillery.tasks.ranking.testing import best_items, scores_of
 
 
 class RankEvaluation(Evaluation):
-    """Outputs are the (n, 10) best items of all users with held-out items, on the CPU: first of those who test."""
+    """Outputs are the (n, 10) best items of all users with held-out items, on the CPU: first of those who test.
+
+    They are NaN where embeddings are: such scores rank last, as if nothing were wrong.
+    """
 
     bulk: ClassVar[Mapping[str, DTypeLike]] = {"best": np.int32}
 
+    @torch.no_grad()
     def outputs(
         self, network: Network, data: RankData, recipe: Recipe, predict: Callable[[Any], Any] | None = None
     ) -> Tensor:
         recommender = cast(Recommender, network.to(data.half_of.device))
-        return best_items(recommender, data, torch.cat(_users(data))).cpu()
+        best = best_items(recommender, data, torch.cat(_users(data))).cpu()
+        return best if all(f.isfinite().all() for f in recommender.factors()) else torch.full(best.shape, torch.nan)
 
     def measure(self, outputs: Tensor, data: RankData) -> dict[str, Any]:
         """The measures of the test users under `last`, of the validation users under `val`."""
