@@ -21,7 +21,8 @@ from distillery.objectives.build import build
 from distillery.pipeline import fingerprint as code
 from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import components
-from distillery.pipeline.planner import named_files, resolve
+from distillery.pipeline.planner import resolve
+from distillery.pipeline.users_files import named_files
 from distillery.records.io import DistilleryError
 from distillery.report.recipes import described, differing
 from distillery.study.blocks import Ema, Method, Recipe

@@ -19,7 +19,8 @@ from distillery.pipeline.engines import Busy, dvc, safe_links
 from distillery.pipeline.fingerprint import own_files
 from distillery.pipeline.internals import LOCKS, members
 from distillery.pipeline.job import Job, Plan
-from distillery.pipeline.planner import current, own_code
+from distillery.pipeline.planner import current
+from distillery.pipeline.users_files import own_code
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, md5_file, revision
 from distillery.study.model import Study
 from distillery.study.reader import read_params
