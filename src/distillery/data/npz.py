@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from distillery.config import Positive, Share, Spread
 from distillery.data.arrays import Arrays, Bytes, Shape, Source
-from distillery.data.listing import FRACTION, some
+from distillery.data.listing import FRACTION
 from distillery.data.npz_files import Part, labels_of, names_of, opened, pixels_of, shape_of
 from distillery.data.photos import PER_CHANNEL
 from distillery.data.pixels import (
@@ -31,6 +31,7 @@ from distillery.data.pixels import (
     tested_by_rule,
 )
 from distillery.errors import DistilleryError
+from distillery.errors.words import some
 
 _BOTH = (  # names of the four arrays in a file that holds both splits
     ("train_images", "train_labels", "test_images", "test_labels"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from distillery.errors.words import some
 from distillery.pipeline.current import Judge, Verdict
 from distillery.pipeline.engines import Busy, dvc, safe_links
 from distillery.pipeline.fingerprint import own_files
@@ -26,7 +27,6 @@ from distillery.study.model import Study
 from distillery.study.reader import read_params
 
 PARAMS, LOCK = Path("params.yaml"), Path("dvc.lock")
-_NAMED = 4  # stale jobs that a sentence names
 
 
 def record() -> None:
@@ -113,8 +113,7 @@ def _current(plan: Plan) -> dict[Path, str]:
     stale: list[tuple[Job, Verdict]] = [(job, found) for job in plan if not (found := judge.verdict(job)).current]
     if stale:
         job, verdict = stale[0]
-        more = f" and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
-        named = ", ".join(job.name for job, _ in stale[:_NAMED]) + more
+        named = some([job.name for job, _ in stale], 4)
         raise StaleInput(
             f"{job.record} is not current: {verdict.why}; run Snakemake again (due: {named}; `snakemake -n` lists all)"
         )
