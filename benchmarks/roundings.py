@@ -1,8 +1,8 @@
 """Does a study's verdict hang on the last bits? The study again and again, each time with one thing changed.
 
-    python benchmarks/roundings.py [--study digits] [--changes older,bfloat16] [--folder DIR] [--cores 1] [--markdown]
+    python benchmarks/roundings.py [--study digits] [--changes teacher,bfloat16] [--folder DIR] [--cores 1] [--markdown]
 
-`as it is`, `bfloat16`, `older` (the instructions of a processor without AVX-512), `threads` (two for each job, on a
+`as it is`, `bfloat16`, `instructions` (`native` for `avx2`, or the other way around), `threads` (two for each job, on a
 machine that does nothing else: sums in another order), `teacher` (another seed). Each is the whole pipeline in a folder
 of its own; with --folder they are kept, and a stopped run goes on. The numbers are those of the tables.
 """
@@ -10,7 +10,6 @@ of its own; with --folder they are kept, and a stopped run goes on. The numbers 
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from typing import Any
 import yaml
 from side_by_side import parser, show
 
-OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 THREADS = ("--set-threads", "teacher=2", "distill=2")
 
 
@@ -32,31 +30,35 @@ def bfloat16(params: dict[str, Any]) -> None:
     params["recipe"]["precision"] = "bfloat16"
 
 
+def instructions(params: dict[str, Any]) -> None:
+    params["instructions"] = "native" if params.get("instructions") == "avx2" else "avx2"
+
+
 def teacher(params: dict[str, Any]) -> None:
     for block in params["teachers"].values():
         block["seed"] = block.get("seed", 0) + 1
 
 
-# name -> what it does to params.yaml, to the environment, to Snakemake's options
-CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], dict[str, str], tuple[str, ...]]] = {
-    "as it is": (as_declared, {}, ()),
-    "bfloat16": (bfloat16, {}, ()),
-    "older": (as_declared, OLDER, ()),
-    "threads": (as_declared, {}, THREADS),
-    "teacher": (teacher, {}, ()),
+# name -> what it does to params.yaml, to Snakemake's options
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], tuple[str, ...]]] = {
+    "as it is": (as_declared, ()),
+    "bfloat16": (bfloat16, ()),
+    "instructions": (instructions, ()),
+    "threads": (as_declared, THREADS),
+    "teacher": (teacher, ()),
 }
 
 
 def table(study: str, change: str, folder: Path, cores: int) -> list[dict[str, str]]:
     """Run the study with one change; return the rows of its table.csv."""
-    edit, environment, options = CHANGES[change]
+    edit, options = CHANGES[change]
     if not (folder / "params.yaml").exists():
         subprocess.run(["distillery", "init", str(folder), "--study", study], check=True, stdout=subprocess.DEVNULL)
         params = yaml.safe_load((folder / "params.yaml").read_text())
         edit(params)
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     run = ["snakemake", "--cores", str(max(cores, 2) if options else cores), "--quiet", "all", *options]
-    subprocess.run(run, cwd=folder, env=os.environ | environment, check=True)
+    subprocess.run(run, cwd=folder, check=True)
     with (folder / "results" / study / "table.csv").open() as lines:
         return list(csv.DictReader(lines))
 

@@ -135,23 +135,23 @@ def test_a_study_is_repeated_with_one_thing_changed(
         params["teachers"]["resnet20_w8"]["recipe"] = {"epochs": 2, "milestones": []}
         params["methods"] = {name: params["methods"][name] for name in ("ce", "kd")}
         params["seeds"] = ["0-2"]
-        for change in ("bfloat16", "teacher"):
+        for change in ("bfloat16", "instructions", "teacher"):
             roundings.CHANGES[change][0](params)
 
-    monkeypatch.setitem(roundings.CHANGES, "small", (small, roundings.OLDER, ()))
+    monkeypatch.setitem(roundings.CHANGES, "small", (small, ()))
     asked = ["--changes", "small", "--folder", str(tmp_path), "--markdown"]
     for _ in range(2):
         roundings.main(asked)
     first, second = re.findall(r"^\| small +\|(.*)\|$", capsys.readouterr().out, re.MULTILINE)
     assert first == second
     plan = (tmp_path / "small/artifacts/digits/specs/distill/resnet20_w8-resnet8_w8/kd/0-2.json").read_text()
-    assert '"precision": "bfloat16"' in plan
+    assert '"precision": "bfloat16"' in plan and "instructions" not in plan  # which digits has, and no other study
     table = (tmp_path / "small/results/digits/table.md").read_text()
     difference = first.split("|")[2].strip().replace("-", "\N{MINUS SIGN}")
     assert difference.split(" ± ")[0] in table and "KD" in first
     with pytest.raises(SystemExit):
         roundings.main(["--changes", "colour"])
-    assert "colour is none of as it is, bfloat16, older, threads, teacher" in capsys.readouterr().err
+    assert "colour is none of as it is, bfloat16, instructions, threads, teacher" in capsys.readouterr().err
 
 
 def test_the_floor_counts_every_product_once(bench: Any) -> None:

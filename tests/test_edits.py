@@ -220,6 +220,8 @@ EDITS = (
         value("teachers.same.seed", 2),
         ("teacher same", "cache same", "pair same-wrn", "(distill|evaluate) same-wrn .*", *TABLES),
     ),
+    Edit("a CPU's `instructions`", value("instructions", "avx2"), ALL),
+    Edit("all of a CPU's `instructions` written out", value("instructions", "native"), NOTHING),
     Edit("the split of the data", value("data.test_fraction", 0.4), ("data", *ALL)),
     Edit("a photo of the own folder removed", delete("scans/3/7.png"), ("data", *ALL)),
     Edit("a photo added", copy("scans/3/7.png", "scans/3/new.png"), ("data", *ALL)),

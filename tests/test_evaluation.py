@@ -196,6 +196,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny study, trained and evaluated through the command line's own functions."""
     folder = tmp_path_factory.mktemp("study")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params |= {"instructions": "native"}  # torch is loaded in this process
     params["data"]["test_fraction"] = 0.5
     params["recipe"] |= {"epochs": 2, "milestones": [1], "validation": 0.2, "test_every": 1}
     params["teachers"] = {"resnet8_w2": {"architecture": "resnet8_w2", "recipe": {"validation": 0.0}}}

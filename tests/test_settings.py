@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,12 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_study
 import torch
 from conftest import ROOT
 
 from distillery import settings
-from distillery.cli import main
+from distillery.cli import app, main
 from distillery.errors import DistilleryError
+from distillery.records import environment
 from distillery.study.model import Recipe
 from distillery.teachers import download
 from distillery.training.checkpoint import Checkpoint
@@ -137,3 +140,59 @@ def test_nothing_else_reads_the_environment_and_the_readme_lists_what_users_set(
 def test_it_comes_without_torch() -> None:
     code = "import sys, distillery.settings; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "x"})
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with AVX-512, whatever this one is; variables of libraries as they were before, afterwards."""
+    monkeypatch.setattr(environment, "_told_of_cpu", lambda what: "fma avx2 avx512f amx_bf16")
+    for name in settings.AVX2:
+        monkeypatch.setenv(name, "")
+
+
+@pytest.mark.usefixtures("newer")
+def test_a_study_keeps_to_the_instructions_of_older_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.cpu_instructions() == ["AVX2", "AVX-512", "AMX"]
+    environment.keep_to("native")
+    assert not any(settings.get(name) for name in settings.AVX2)
+    environment.keep_to("avx2")
+    assert {name: settings.get(name) for name in settings.AVX2} == settings.AVX2
+    assert environment.cpu_instructions() == ["AVX2"]
+
+
+@pytest.mark.usefixtures("newer")
+def test_nothing_is_asked_of_a_processor_that_has_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_told_of_cpu", lambda what: "fp asimd sve")
+    environment.keep_to("avx2")
+    assert not any(settings.get(name) for name in settings.AVX2)
+
+
+@pytest.mark.usefixtures("newer")
+def test_instructions_that_come_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command makes its job within them; torch, which reads them once, is asked what it uses."""
+    monkeypatch.chdir(tmp_path)
+    small_study.write(small_study.STUDY | {"instructions": "avx2"})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")  # as in a process of its own
+    app(["data"], standalone_mode=False)
+    app(["teacher", "--teacher", "t"], standalone_mode=False)
+    record = json.loads(Path("artifacts/small/teachers/t/teacher.json").read_text())
+    assert record["environment"]["cpu_instructions"] == "AVX2" and record["spec"]["values"]["instructions"] == "avx2"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    with pytest.raises(DistilleryError, match=r"^cache t: `instructions: avx2` comes too late .* process of its own"):
+        app(["cache", "--teacher", "t"], standalone_mode=False)
+
+
+def test_the_libraries_heed_them() -> None:
+    """In a process of its own; names of variables may change with a release of torch."""
+    if "AVX2" not in environment.cpu_instructions():
+        pytest.skip("a processor without AVX2")
+    code = (
+        "from distillery.records.environment import keep_to; keep_to('avx2')\n"
+        "import torch; x = torch.ones(64, 16, 8, 8)\n"
+        "print(torch.backends.cpu.get_cpu_capability(), torch.conv2d(x, torch.ones(16, 16, 3, 3)).sum().item())\n"
+        "x[0, 0] @ x[0, 0]\n"
+    )
+    env = os.environ | {"ONEDNN_VERBOSE": "1", "MKL_VERBOSE": "1", "OMP_NUM_THREADS": "1"}
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert "AVX2 5308416.0" in said and "CNR:COMPATIBLE" in said
+    assert re.search(r"isa:.*AVX2$", said, re.MULTILINE)

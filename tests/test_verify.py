@@ -21,7 +21,7 @@ from distillery.pipeline.current import fault_of_tables
 from distillery.pipeline.planner import current
 from distillery.records.io import load_tensors, md5_file, save_tensors, sha256_file
 from distillery.records.schema import sealed
-from distillery.verify.compare import DIFFERENT, EQUAL, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification, compare
+from distillery.verify.compare import ALIKE, DIFFERENT, EQUAL, MISSING, SAME, UNTESTED, Compared, Verification, compare
 from distillery.verify.record import here, recorded
 from distillery.verify.show import notes, verdict
 
@@ -102,7 +102,7 @@ def git(*arguments: str) -> None:
             (SAME, UNTESTED),
             "reproduced against B: no difference found; of 2 cells 1 same bits, 1 cannot be tested: A (p) +0.40",
         ),
-        ((WITHIN,), "reproduced against B: no difference found; of 1 cells 1 within the interval"),
+        ((ALIKE,), "reproduced against B: no difference found; of 1 cells 1 indistinguishable"),
         (
             (UNTESTED, DIFFERENT),
             "NOT reproduced against B: A (p) is different; of 2 cells 1 cannot be tested, 1 different",
@@ -229,7 +229,7 @@ class TestAgainstAFolder:
 
         measured = copies / "results/small/runs.csv"
         measured.write_text(re.sub(r"^(t-s,kd,1,.*?,.*?),", r"\g<1>1,", measured.read_text(), flags=re.M))
-        assert verdicts(found(copies)) == {"teacher": SAME, "ce": EQUAL, "kd": WITHIN}
+        assert verdicts(found(copies)) == {"teacher": SAME, "ce": EQUAL, "kd": ALIKE}
         edit(copies / "results/small/table.json", shifted((0.0, 0.0)))
         assert verdicts(found(copies))["kd"] == UNTESTED
         edit(
@@ -247,7 +247,7 @@ class TestAgainstAFolder:
         edit(table, shifted((0.4, -0.5, 0.2)))
         edit(table, lambda r: r["environment"].update(cpu="another one"))
         other = found(copies)
-        assert verdicts(other) == {"teacher": SAME, "ce": SAME, "kd": WITHIN}
+        assert verdicts(other) == {"teacher": SAME, "ce": SAME, "kd": ALIKE}
         [kd] = [cell for cell in other.cells if cell.name == "kd"]
         assert (kd.parted, kd.why) == ("distill t-s kd 0-2", "")
         assert kd.difference == pytest.approx(-0.1 / 3, abs=1e-9) and kd.interval and kd.interval > 0.5
@@ -385,7 +385,7 @@ class TestAgainstGit:
         save_tensors(RUNS, {name: tensor * 1.001 for name, tensor in weights.items()})
         edit(RUNS.with_name("runs.json"), lambda r: r["outputs"][str(RUNS)].update(sha256=sha256_file(RUNS)))
         [kd] = [cell for cell in found("HEAD").cells if cell.name == "kd"]
-        assert (kd.verdict, kd.parted, kd.difference) == (WITHIN, "distill t-s kd 0-2", 0.0)
+        assert (kd.verdict, kd.parted, kd.difference) == (ALIKE, "distill t-s kd 0-2", 0.0)
 
     def test_a_project_folder_within_a_repository(self, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """`make demo`: the study runs in a folder that git ignores, and the repository around it holds the record."""

@@ -20,9 +20,12 @@ def _stage(name: str, params: Path, **keys: str) -> None:
     """Plan the study as it is now, run one of its jobs, and say what came of it."""
     from distillery.cli.logged import outcome
     from distillery.errors.words import nearest
+    from distillery.pipeline.check import load
     from distillery.pipeline.planner import current
+    from distillery.records.environment import keep_to
     from distillery.study.model import expand_seeds
 
+    keep_to(load(params).instructions)  # before planning, which may load torch
     study, plan = current(params, write=True)
     for key, value in keys.items():
         known = [str(s) for s in study.seeds] if key == "seed" else list(getattr(study, f"{key}s"))
@@ -108,9 +111,11 @@ def _work(job: Job) -> Path | None:
     from distillery.pipeline.gpus import explained, gpu_for
     from distillery.pipeline.shared import take_over
     from distillery.pipeline.work import Work, writable
+    from distillery.records.environment import keep_to
     from distillery.records.io import read_json
 
     settings.check()
+    keep_to(job.values.get("instructions", "native"))
     writable(job)
     work = Work(job, read_json(job.layout.settings))
     if settings.share() and (found := take_over(work)):

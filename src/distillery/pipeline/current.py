@@ -164,6 +164,8 @@ def _spoken(key: str, job: Job) -> str:
     """A key of a spec as params.yaml calls it."""
     first, _, rest = key.partition(".")
     match job.stage, first:
+        case _, "instructions":
+            return key
         case "distill" | "evaluate", "objective":
             return f"methods.{job.wildcards['method']}.{rest}"
         case "distill" | "evaluate", "student" | "teachers":

@@ -173,7 +173,8 @@ def _tables(study: Study, evaluated: list[Job], at: Layout) -> Job:
 
 
 def _task(study: Study) -> dict[str, Any]:
-    return {"task": task_of(study.task).values()}
+    """What all jobs that compute are told."""
+    return {"task": task_of(study.task).values()} | study.portable
 
 
 def _augmentation(study: Study) -> Any:
@@ -216,7 +217,10 @@ def _shown(study: Study) -> dict[str, Any]:
     """The study as the tables show it: with labels, but without what changes nothing in them."""
     from distillery.objectives.build import Loss
 
-    shown = study.model_dump(mode="json", exclude={"cache": {"budget_gb", "batch_size"}, "at_once": True})
+    shown = study.model_dump(
+        mode="json", exclude={"cache": {"budget_gb", "batch_size"}, "at_once": True, "instructions": True}
+    )
+    shown |= study.portable
     shown["recipe"] = study.recipe.effective()
     for teacher in shown["teachers"].values():
         teacher["recipe"].pop("test_every", None)

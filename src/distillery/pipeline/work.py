@@ -67,10 +67,18 @@ class Work:
         }
 
     def on(self, device: torch.device) -> None:
-        """Say what the job computes on. A GPU's name is part of the job's identity: another one gives other bits."""
-        if device.type == "cuda":
-            from torch import cuda
+        """Say what the job computes on. A GPU's name is part of the job's identity: another one gives other bits.
 
+        Raises DistilleryError if torch uses more of the CPU's instructions than the study allows.
+        """
+        from torch import backends, cuda
+
+        if self.job.values.get("instructions") == "avx2" and backends.cpu.get_cpu_capability() == "AVX512":
+            raise DistilleryError(
+                f"{self.job.name}: `instructions: avx2` comes too late for this process, where torch uses AVX-512 "
+                "already: run the job in a process of its own (`distillery run`)"
+            )
+        if device.type == "cuda":
             self.head["environment"]["cuda_device"] = cuda.get_device_name(device)
 
     def sha256(self, name: str) -> str:

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from distillery import settings
+
 # What decides the results besides params.yaml, which has its own hash; results and locks that a run writes are not it.
 _CODE = ("src", "workflow", "Snakefile", "dvc.yaml", "pyproject.toml", "requirements.lock")
 _INSTRUCTIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX"}  # by which torch chooses its kernels
@@ -27,8 +29,7 @@ def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
         "cpu": _told_of_cpu("model name") or platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
     }
-    flags = _told_of_cpu("flags").split()
-    if known := [name for flag, name in _INSTRUCTIONS.items() if flag in flags]:
+    if known := cpu_instructions():
         facts["cpu_instructions"] = ", ".join(known)
     for package in ("torch", "torchvision", "numpy", "pillow", *more):
         try:
@@ -36,6 +37,21 @@ def environment(more: tuple[str, ...] = ()) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             facts[package] = "absent"
     return facts
+
+
+def cpu_instructions() -> list[str]:
+    """The sets of instructions by which torch chooses its kernels: of the processor's those that it may use."""
+    flags, kept = _told_of_cpu("flags").split(), settings.get("ATEN_CPU_CAPABILITY") == "avx2"
+    return [name for flag, name in _INSTRUCTIONS.items() if flag in flags and (name == "AVX2" or not kept)]
+
+
+def keep_to(instructions: str) -> None:
+    """Keep this process, and those that it starts, to a study's `instructions`: before torch is loaded.
+
+    On a processor without AVX2, as ARM's, nothing is done: torch would warn there, or crash.
+    """
+    if instructions == "avx2" and "AVX2" in cpu_instructions():
+        settings.keep_to_avx2()
 
 
 def _told_of_cpu(what: str) -> str:

@@ -139,6 +139,8 @@ class Study(Block):
     seeds: tuple[int | str, ...] = Field(min_length=1)
     # Students of a block of seeds, side by side in one process: to the same bits. Each takes two of torch's 32 streams.
     at_once: int = Field(1, ge=1, le=16)
+    # Which of a CPU's instructions are used: all, or those of every x86-64 of the last ten years, for the same bits.
+    instructions: Literal["native", "avx2"] = "native"
     cache: Cache = Cache()
     tables: Tables = Tables()
 
@@ -153,6 +155,11 @@ class Study(Block):
     @classmethod
     def _one_entry(cls, seeds: Any) -> Any:
         return [seeds] if type(seeds) in (int, str) else seeds  # `seeds: 5` and `seeds: 0-2` are one entry
+
+    @property
+    def portable(self) -> dict[str, str]:
+        """What the spec of a job that computes says about instructions: nothing where all are used."""
+        return {"instructions": self.instructions} if self.instructions != "native" else {}
 
     def recipe_for_teacher(self, teacher: str) -> Recipe:
         return self.recipe.updated(self.teachers[teacher].recipe)

@@ -1,10 +1,10 @@
-"""Cell by cell: the same bits, the same within the interval, or different; and where two copies of a study part.
+"""Cell by cell: the same bits, indistinguishable, or different; and where two copies of a study part.
 
 Declared design. Two trainings with one seed on two kinds of machine part in the last bits and end as two draws from one
 distribution. So cells are compared as methods are in a table: paired by seed, by a two-sided t test, corrected for all
-tested cells (Holm). "Within the interval" says that no difference was found; the interval says how small a difference
-would have been. What cannot be tested reproduces nothing: fewer than three common seeds, or differences that are all
-equal (see `statistics.paired`), unless they are all zero.
+tested cells (Holm). "Indistinguishable" says that no difference was found; the interval says how large one may still
+be. It is that of the cell alone, not corrected, and may leave out zero. What cannot be tested reproduces nothing: fewer
+than three common seeds, or differences that are all equal (see `statistics.paired`), unless they are all zero.
 
 A copy with more seeds is a copy of the same study: the seeds of both are compared. If they were trained in other
 blocks, no file holds just their bits, and all that was measured of them is compared: "same numbers".
@@ -23,10 +23,10 @@ from distillery.verify.parting import jobs_of, parting
 from distillery.verify.record import Recorded
 
 DECIDES_RESULTS = False
-SAME, EQUAL, WITHIN, UNTESTED, DIFFERENT, MISSING = (
+SAME, EQUAL, ALIKE, UNTESTED, DIFFERENT, MISSING = (
     "same bits",
     "same numbers",
-    "within the interval",
+    "indistinguishable",
     "cannot be tested",
     "different",
     "missing",
@@ -91,7 +91,7 @@ class Verification:
     @property
     def reproduced(self) -> bool:
         """Whether all cells are there, some could be tested, and no difference was found."""
-        return not self.count(DIFFERENT, MISSING) and self.count(SAME, EQUAL, WITHIN) > 0
+        return not self.count(DIFFERENT, MISSING) and self.count(SAME, EQUAL, ALIKE) > 0
 
 
 def refuse_another(ours: Recorded, theirs: Recorded) -> None:
@@ -177,7 +177,7 @@ def _cell(
         shift = cell.ours - cell.theirs
     elif shift is not None and p is None and found.summary.n >= SMALLEST and abs(shift) < FLAT:
         p = 1.0  # nothing differs, run by run
-    verdict, interval = (UNTESTED, None) if p is None else (WITHIN, interval)
+    verdict, interval = (UNTESTED, None) if p is None else (ALIKE, interval)
     return replace(cell, verdict=verdict, difference=shift, interval=interval, p=p)
 
 
@@ -205,7 +205,7 @@ def _judged(cells: list[Compared]) -> Iterator[Compared]:
             yield cell
             continue
         p = next(corrected)
-        yield replace(cell, p=p, verdict=DIFFERENT if p < ALPHA else WITHIN)
+        yield replace(cell, p=p, verdict=DIFFERENT if p < ALPHA else ALIKE)
 
 
 def _unknown(key: str, value: str | None, side: Recorded) -> bool:

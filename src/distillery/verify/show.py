@@ -10,11 +10,11 @@ from rich.text import Text
 
 from distillery.report.notes import ranges
 from distillery.report.text import counted, listed, number
-from distillery.verify.compare import DIFFERENT, EQUAL, MISSING, SAME, UNTESTED, WITHIN, Compared, Verification
+from distillery.verify.compare import ALIKE, DIFFERENT, EQUAL, MISSING, SAME, UNTESTED, Compared, Verification
 
 DECIDES_RESULTS = False
 HEADER = ("method", "pair", "here", "there", "difference", "verdict", "parts at")
-_STYLES = dict.fromkeys((SAME, EQUAL, WITHIN), "green") | {UNTESTED: "yellow"}
+_STYLES = dict.fromkeys((SAME, EQUAL, ALIKE), "green") | {UNTESTED: "yellow"}
 _STYLES |= dict.fromkeys((DIFFERENT, MISSING), "bold red")
 
 
@@ -36,7 +36,7 @@ def verdict(found: Verification) -> str:
     total, against = len(found.cells), f"against {found.theirs}"
     if any(cell.here or cell.there for cell in found.cells):
         against += " in the seeds of both"
-    order = (SAME, EQUAL, WITHIN, UNTESTED, DIFFERENT, MISSING)
+    order = (SAME, EQUAL, ALIKE, UNTESTED, DIFFERENT, MISSING)
     counts = f"of {total} cells " + ", ".join(f"{n} {name}" for name in order if (n := found.count(name)))
     if failed := [cell for cell in found.cells if cell.verdict in (DIFFERENT, MISSING)]:
         return f"NOT reproduced {against}: {failed[0].label} ({failed[0].pair}) is {failed[0].verdict}; {counts}"
@@ -69,10 +69,11 @@ def notes(found: Verification) -> list[str]:
             "Same numbers: all that runs.csv says was measured of every common seed. The seeds were trained in other "
             "blocks, so that no file can be compared bit for bit."
         )
-    if found.count(WITHIN, DIFFERENT):
+    if found.count(ALIKE, DIFFERENT):
         said.append(
-            "Difference: here minus there, mean over the common seeds with its 95 % interval. Cells are different if "
-            "p < 0.05 in a t-test paired by seed, Holm-corrected over these cells."
+            "Difference: here minus there, mean over the common seeds with its 95 % interval, that of each cell alone. "
+            "Cells are different if p < 0.05 in a t-test paired by seed, Holm-corrected over these cells, else "
+            f"{ALIKE}."
         )
     if any(cell.parted is None for cell in found.cells):
         said.append("Not recorded: the other copy has no hashes of its files, or runs are here as git keeps them.")
