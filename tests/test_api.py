@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from distillery import api
 from distillery.objectives import OBJECTIVES
-from distillery.pipeline import check, fingerprint, meaning, planner
+from distillery.pipeline import check, fingerprint, meaning, users_files
 
 PAGE = ROOT / "docs" / "api.md"
 METHOD = """
@@ -120,7 +120,7 @@ def test_a_package_of_ones_own_is_followed(tmp_path: Path, monkeypatch: pytest.M
     assert code() != before
     study = yaml.safe_load((ROOT / "params.yaml").read_text())
     study["methods"] = {"mine": {"objective": "own_losses.mine:Mine"}}
-    assert package in planner.named_files(check.check(study | {"tables": {}}))
+    assert package in users_files.named_files(check.check(study | {"tables": {}}))
 
     installed = OBJECTIVES["torch.nn:Module"]
     assert fingerprint.own_source(installed) is None and fingerprint.own_source(OBJECTIVES["kd"]) is None

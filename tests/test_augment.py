@@ -16,6 +16,7 @@ from distillery.errors import DistilleryError
 from distillery.imaging.draw import Draw
 from distillery.recipe import AUGMENTATIONS
 from distillery.study.blocks import Recipe
+from distillery.study.contradictions import contradictions
 
 
 @pytest.fixture(scope="module")
@@ -226,12 +227,12 @@ def test_a_captured_graph_replays_them_with_the_numbers_of_the_moment(
      "augmentation.then.1: randaugment comes before images are normalised: move it before random_erasing"),
 ])  # fmt: skip
 def test_what_cannot_be_or_has_no_effect_is_refused(then: list[dict[str, Any]], sentence: str) -> None:
-    assert Recipe(augmentation={"then": then}).contradictions() == [sentence]
+    assert contradictions(Recipe(augmentation={"then": then})) == [sentence]
 
 
 def test_every_augmentation_is_valid_as_it_comes() -> None:
     for name in AUGMENTATIONS:
-        assert Recipe(augmentation={"then": [{"name": name}]}).contradictions() == []
+        assert contradictions(Recipe(augmentation={"then": [{"name": name}]})) == []
 
 
 def test_identity_holds_what_acts_and_nothing_else() -> None:

@@ -23,7 +23,8 @@ from distillery.objectives.plugins import PLUGINS
 from distillery.pipeline import fingerprint as code
 from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import components, fingerprint
-from distillery.pipeline.planner import named_files, resolve
+from distillery.pipeline.planner import resolve
+from distillery.pipeline.users_files import named_files
 from distillery.records.io import read_json
 from distillery.study.blocks import Method, Recipe
 from distillery.tasks.classification.training import assemble

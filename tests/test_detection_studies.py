@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from distillery.objectives.build import Loss
-from distillery.pipeline import check, planner
+from distillery.pipeline import check, planner, users_files
 from distillery.study.blocks import Method
 from distillery.study.model import Study
 from distillery.task import task_of
@@ -87,5 +87,5 @@ def test_the_file_that_a_body_starts_from_counts(tmp_path: Path, monkeypatch: py
     nano = {
         job.name for job in planner.resolve(study) if job.stage == "distill" and job.values["student"] == "vidt_nano"
     }
-    assert due == nano and Path(start) in planner.named_files(study)
+    assert due == nano and Path(start) in users_files.named_files(study)
     assert not any("start" in values for values in (job.values for job in planner.resolve(load("bccd"))))

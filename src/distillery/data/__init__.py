@@ -35,10 +35,10 @@ SOURCES = Registry(
         "multilabel": "distillery.data.multilabel:Multilabel",
         "trifeature": "distillery.data.trifeature:Trifeature",
         "citeulike": "distillery.tasks.ranking.source:CiteULike",
-        "coco": "distillery.tasks.detection.source:Coco",
+        "coco": "distillery.tasks.detection.layouts:Coco",
         "interactions": "distillery.tasks.ranking.source:Interactions",
-        "voc": "distillery.tasks.detection.source:Voc",
-        "yolo": "distillery.tasks.detection.source:Yolo",
+        "voc": "distillery.tasks.detection.layouts:Voc",
+        "yolo": "distillery.tasks.detection.layouts:Yolo",
     },
 )
 

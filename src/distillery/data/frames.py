@@ -20,10 +20,11 @@ from pydantic import Field
 from distillery.data.arrays import Arrays, Bytes, Shape
 from distillery.data.clips import constants_of, stacked
 from distillery.data.folder import Folder
-from distillery.data.listing import SUFFIXES, Listing, Photo, list_classes, list_folder, some, suffixes_of
+from distillery.data.listing import SUFFIXES, Listing, Photo, list_classes, list_folder, suffixes_of
 from distillery.data.photos import judge
 from distillery.data.pixels import as_labels, hash_image, repeated
 from distillery.errors import DistilleryError
+from distillery.errors.words import some
 from distillery.records.named import walk
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")

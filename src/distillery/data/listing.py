@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +16,13 @@ import numpy as np
 
 from distillery.data.pixels import tested_by_rule
 from distillery.errors import DistilleryError
-from distillery.errors.words import nearest
+from distillery.errors.words import nearest, some
 from distillery.records.named import walk
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # in small or capital letters
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")
 _SPLIT = re.compile(r"(train|test|val|valid|validat|eval|evaluat|dev)[^a-z]*(ing|ion|set)?[^a-z]*")
 FRACTION = 0.2  # of each class is tested where a folder has no split of its own
-_SHOWN = 3  # of many mistakes
 
 
 class Photo(NamedTuple):
@@ -189,11 +188,6 @@ def in_splits(train: Listing, test: Listing, root: Path, name: str) -> Listing:
                 f"{root} has {where} images only of {some([repr(name) for name in lone])}: every class needs both"
             )
     return Listing(train.class_names, train.train, test.train, f"the folder {name}", train.left_out + test.left_out)
-
-
-def some(things: Sequence[str]) -> str:
-    """The first few of many things, and how many more there are."""
-    return ", ".join(things[:_SHOWN]) + (f" and {len(things) - _SHOWN:,} more" if len(things) > _SHOWN else "")
 
 
 def suffixes_of(left_out: Counter[str]) -> str:

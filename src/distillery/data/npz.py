@@ -2,19 +2,13 @@
 
 Either one file, of which a fixed share of each class is tested (the images whose pixels have the lowest sha256), or one
 for training and one for testing, or one that holds both (`train_images`, `train_labels`, `test_images`, `test_labels`
-as MedMNIST has them, or `x_train`, `y_train`, `x_test`, `y_test` as Keras has them). Nothing is unpickled.
+as MedMNIST has them, or `x_train`, `y_train`, `x_test`, `y_test` as Keras has them). What is in them: `npz_files`.
 
-Pixels are whole numbers 0..255 (uint8), or fractions: those that are k/255 with a whole k, or any that `scale` brings
-to 0..255, then rounded. Rows are sorted by label and stay in the order of the file within a class.
+Rows are sorted by label and stay in the order of the file within a class.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +19,8 @@ from pydantic import Field, model_validator
 
 from distillery.config import Positive, Share, Spread
 from distillery.data.arrays import Arrays, Bytes, Shape, Source
-from distillery.data.listing import FRACTION, some
+from distillery.data.listing import FRACTION
+from distillery.data.npz_files import Part, labels_of, names_of, opened, pixels_of, shape_of
 from distillery.data.photos import PER_CHANNEL
 from distillery.data.pixels import (
     as_labels,
@@ -36,21 +31,12 @@ from distillery.data.pixels import (
     tested_by_rule,
 )
 from distillery.errors import DistilleryError
-from distillery.errors.words import nearest
+from distillery.errors.words import some
 
 _BOTH = (  # names of the four arrays in a file that holds both splits
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("x_train", "y_train", "x_test", "y_test"),
 )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Where the images and labels of one split are."""
-
-    file: Path
-    images: str
-    labels: str
 
 
 class Npz(Source):
@@ -97,7 +83,7 @@ class Npz(Source):
     def shape(self) -> Shape:
         parts = self._parts()
         labels, names = self._labels(parts)
-        shapes = [_image_shape(part) for part in parts]
+        shapes = [shape_of(part) for part in parts]
         if len({s[1:] for s in shapes}) > 1:
             raise DistilleryError(
                 f"{parts[0].file} has images of {_by(shapes[0])}, but {parts[1].file} {_by(shapes[1])}"
@@ -118,7 +104,7 @@ class Npz(Source):
         self.shape()
         parts = self._parts()
         labels, names = self._labels(parts)
-        splits = [(_pixels(part, self.config.scale), rows) for part, rows in zip(parts, labels, strict=True)]
+        splits = [(pixels_of(part, self.config.scale), rows) for part, rows in zip(parts, labels, strict=True)]
         splits = [_sorted(images, rows) for images, rows in splits]
         hashes = [[hash_image(image) for image in images] for images, _ in splits]
         tested = "own file or arrays"
@@ -148,25 +134,25 @@ class Npz(Source):
     def _fraction(self) -> float:
         return FRACTION if self.config.test_fraction is None else self.config.test_fraction
 
-    def _parts(self) -> list[_Part]:
+    def _parts(self) -> list[Part]:
         """Find the arrays: of one split, to be divided, or of training and test."""
         files = self.files()
         if len(files) == 2:
-            return [_Part(file, "images", "labels") for file in files]
-        with _opened(files[0]) as content:
+            return [Part(file, "images", "labels") for file in files]
+        with opened(files[0]) as content:
             for names in _BOTH:
                 if names[0] in content.files:
                     if self.config.test_fraction is not None:
                         raise DistilleryError(
                             f"data.test_fraction has no effect: {files[0]} has test images of its own"
                         )
-                    return [_Part(files[0], *names[:2]), _Part(files[0], *names[2:])]
-        return [_Part(files[0], "images", "labels")]
+                    return [Part(files[0], *names[:2]), Part(files[0], *names[2:])]
+        return [Part(files[0], "images", "labels")]
 
-    def _labels(self, parts: list[_Part]) -> tuple[list[NDArray[np.int64]], list[str]]:
+    def _labels(self, parts: list[Part]) -> tuple[list[NDArray[np.int64]], list[str]]:
         """Read the labels of every part, and the names of the classes; refuse what contradicts itself."""
-        labels = [_whole_numbers(part) for part in parts]
-        given = [found for part in parts if (found := _class_names(part.file)) is not None]
+        labels = [labels_of(part) for part in parts]
+        given = [found for part in parts if (found := names_of(part.file)) is not None]
         for label, called in enumerate(zip_longest(*given, fillvalue="")):
             if len({*called}) > 1:
                 raise DistilleryError(
@@ -191,115 +177,8 @@ class Npz(Source):
         return labels, names
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    try:
-        content = np.load(file, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise DistilleryError(f"{file} is one array, not an .npz file: numpy.savez_compressed writes one")
-        with content:
-            yield content
-    except FileNotFoundError:
-        raise DistilleryError(f"there is no file {file}: correct `data:`") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        hint = "it holds Python objects" if "allow_pickle" in said else said[:100] or type(error).__name__
-        raise DistilleryError(f"cannot read {file} ({hint}): write it anew by numpy.savez_compressed") from None
-
-
-def _array(file: Path, name: str) -> NDArray[Any]:
-    with _opened(file) as content:
-        if name not in content.files:
-            raise DistilleryError(f"{file} has no array {name!r}: {nearest(name, content.files)}")
-        return np.asarray(content[name])
-
-
-def _whole_numbers(part: _Part) -> NDArray[np.int64]:
-    """Read labels: whole numbers from 0, (N,) or (N, 1)."""
-    labels = _array(part.file, part.labels)
-    where = f"{part.file}: {part.labels}"
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or len(labels) == 0:
-        raise DistilleryError(f"{where} has shape {labels.shape}: give one label for each image")
-    if labels.dtype.kind not in "iu":
-        raise DistilleryError(f"{where} is of type {labels.dtype}: give whole numbers (and names as `class_names`)")
-    if labels.min() < 0:
-        raise DistilleryError(f"{where} holds {int(labels.min())}: labels count from 0")
-    if labels.max() > 65_535:
-        raise DistilleryError(f"{where} holds {int(labels.max())}: labels end at 65535")
-    return labels.astype(np.int64)
-
-
-def _class_names(file: Path) -> list[str] | None:
-    with _opened(file) as content:
-        if "class_names" not in content.files:
-            return None
-        names = np.asarray(content["class_names"])
-    if names.ndim != 1 or names.dtype.kind not in "US":
-        raise DistilleryError(f"{file}: class_names is {names.dtype} of shape {names.shape}: give a list of texts")
-    try:
-        found = [name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist()]
-    except UnicodeDecodeError:
-        raise DistilleryError(f"{file}: class_names are not UTF-8: store them as text") from None
-    if len({*found}) != len(found):
-        raise DistilleryError(f"{file}: class_names has a name twice: give each class a name of its own")
-    return found
-
-
-def _image_shape(part: _Part) -> tuple[int, int, int, int]:
-    """Read only the header of the images: (N, H, W, C)."""
-    with _opened(part.file) as content:
-        if part.images not in content.files:
-            raise DistilleryError(f"{part.file} has no array {part.images!r}: {nearest(part.images, content.files)}")
-        with content.zip.open(f"{part.images}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(stream)
-    where = f"{part.file}: {part.images}"
-    if len(shape) == 3:
-        shape = (*shape, 1)
-    if len(shape) == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3):
-        raise DistilleryError(f"{where} has shape {shape}, channels first: transpose it to (N, H, W, C)")
-    if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
-        raise DistilleryError(f"{where} has shape {shape}: give (N, H, W), or (N, H, W, C) with 1 or 3 channels")
-    if dtype != np.uint8 and dtype.kind != "f":
-        kind = "Python objects" if dtype.hasobject else f"of type {dtype}"
-        raise DistilleryError(f"{where} is {kind}: store pixels as uint8 0..255, or as fractions")
-    return (shape[0], shape[1], shape[2], shape[3])
-
-
 def _by(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape[1:]))
-
-
-def _pixels(part: _Part, scale: float | None) -> Bytes:
-    """Read images as (N, H, W, C) uint8."""
-    images = _array(part.file, part.images).reshape(_image_shape(part))
-    where = f"{part.file}: {part.images}"
-    if images.dtype == np.uint8:
-        if scale is not None:
-            raise DistilleryError(f"data.scale has no effect: {where} is uint8 already; leave it out")
-        return images
-    found = np.empty(images.shape, dtype=np.uint8)
-    tolerance = 255 * max(float(np.finfo(kind).eps) for kind in (images.dtype, np.float32))  # perhaps rounded before
-    for i, image in enumerate(images):
-        values = image.astype(np.float64) * (255.0 if scale is None else scale)
-        whole = np.rint(values)
-        if not np.isfinite(values).all():
-            raise DistilleryError(f"{where}: image {i} holds NaN or infinity: mend it")
-        if whole.min() < 0 or whole.max() > 255:
-            between = f"{image.min():g} to {image.max():g}"
-            raise DistilleryError(
-                f"{where}: image {i} has pixels from {between}: give 0..1, or `data.scale` for 0..255"
-            )
-        if scale is None and np.abs(values - whole).max() > tolerance:
-            raise DistilleryError(
-                f"{where}: image {i} has fractions that are not k/255, and rounding would change them: set "
-                "`data.scale: 255` to have them rounded"
-            )
-        found[i] = whole
-    return found
 
 
 def _sorted(images: Bytes, labels: NDArray[np.int64]) -> tuple[Bytes, NDArray[np.int64]]:

@@ -14,9 +14,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from distillery import settings
 from distillery.config import Share, Spread
 from distillery.data.arrays import Arrays, Bytes, Shape, Source
-from distillery.data.listing import Listing, Photo, some, suffixes_of
+from distillery.data.listing import Listing, Photo, suffixes_of
 from distillery.data.pixels import as_labels, constants, hash_image, repeated
 from distillery.errors import DistilleryError
+from distillery.errors.words import some
 
 EVERY = 10.0  # seconds between two lines that say how far it is
 PER_CHANNEL = Field(None, min_length=1, max_length=3)

@@ -61,7 +61,7 @@ class Stream:
         self.view_seed = recipe.augmentation.view_seed
         self.workers = settings.workers(len(data.train) + len(data.test)) if workers is None else workers
         self._cutter: Cutter | None = None
-        self._read: dict[int, tuple[StreamEpoch, slice]] = {}  # unfinished epochs, the last one read at the end
+        self._read: dict[StreamEpoch, slice] = {}  # of unfinished epochs the last rows, the last one read at the end
         self.augment = Augmentations(recipe, data.num_classes, self.normalise, data.channels, data.scale)
 
     def epoch(self, seed: int, epoch: int, strong: bool = False, cached: Cached | None = None) -> StreamEpoch:
@@ -101,12 +101,12 @@ class Stream:
 
         Made ahead for one student alone, it would be thrown away when the next one asks.
         """
-        again = next(reversed(self._read), None) == id(epoch)
-        self._read.pop(id(epoch), None)
+        again = next(reversed(self._read), None) is epoch
+        self._read.pop(epoch, None)
         if isinstance(rows, slice) and rows.start + self.batch_size < len(epoch.index):
-            self._read[id(epoch)] = epoch, rows
-        turns = [(epoch, rows)] if again else self._read.values()
-        batches = zip_longest(*(each.following(last) for each, last in turns), fillvalue=())
+            self._read[epoch] = rows
+        turns = {epoch: rows} if again else self._read
+        batches = zip_longest(*(each.following(last) for each, last in turns.items()), fillvalue=())
         return chain.from_iterable(chain.from_iterable(batches))
 
     def inputs(self, views: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class Strong(NamedTuple):
     strengths: Strengths
 
 
-@dataclass
+@dataclass(eq=False)
 class StreamEpoch:
     """One epoch laid out: 21 bytes an image, and 73 more with strong views.
 

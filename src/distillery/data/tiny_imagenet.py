@@ -13,10 +13,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from distillery.data.listing import SUFFIXES, Listing, Photo, in_splits, list_classes, some, subfolders
+from distillery.data.listing import SUFFIXES, Listing, Photo, in_splits, list_classes, subfolders
 from distillery.data.photos import Photos
 from distillery.data.rooted import Rooted
 from distillery.errors import DistilleryError
+from distillery.errors.words import some
 from distillery.records.named import walk
 
 ANNOTATIONS = "val_annotations.txt"

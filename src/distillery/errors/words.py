@@ -1,4 +1,4 @@
-"""What is said of a wrong name or value: the nearest known name, and what pydantic found, in words a researcher knows.
+"""What is said of wrong names and values: the nearest name, the first of many, what pydantic found in plain words.
 
 `WORDS` is the one table from pydantic's types of errors to what is wanted; what is not in it keeps pydantic's words.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     folded = {each.casefold(): each for each in reversed(known)}
     close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=NEAR)
     return f"did you mean {folded[close[0]]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def some(things: Sequence[str], most: int = 3) -> str:
+    """The first few of many things, and how many more there are."""
+    return ", ".join(things[:most]) + (f" and {len(things) - most:,} more" if len(things) > most else "")
 
 
 def explain(model: type[BaseModel], error: ValidationError, given: Any, where: str = "") -> list[str]:

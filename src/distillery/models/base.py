@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, replace
 from itertools import chain
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,21 @@ class Outputs:
     distilled: Tensor | None = None
     last: Tensor | None = None
     cams: Tensor | None = None
+
+    def only(self, needs: Collection[str]) -> Outputs:
+        """Without the taps that are not in `needs`, and without `last`, which is none."""
+        left_out: dict[str, Any] = {name: () for name in ("maps", "preacts", "tokens") if name not in needs}
+        return replace(self, pooled=self.pooled if "pooled" in needs else None, last=None, **left_out)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Outputs:
+        """These outputs, without what a class derived from this one adds, with every tensor changed."""
+
+        def changed(held: Any) -> Any:
+            if isinstance(held, tuple):
+                return tuple(map(change, held))
+            return None if held is None else change(held)
+
+        return Outputs(**{field.name: changed(getattr(self, field.name)) for field in fields(Outputs)})
 
 
 class Network(nn.Module):

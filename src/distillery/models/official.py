@@ -9,11 +9,11 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from distillery.errors.words import some
 from distillery.models import NETWORKS, build
 from distillery.models.base import Network
 from distillery.records.io import below
 
-SHOWN = 3  # keys named in an error message before the rest is only counted
 POSITIONS = re.compile(r"pos(ition)?_?embed")  # one row for each patch of an image
 COUNTER = ".num_batches_tracked"
 # What wrappers put before every name: DataParallel and DDP, torch.compile, distillers, Lightning and its like.
@@ -44,14 +44,14 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     ]
     faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
     if any(faults.values()):
-        told = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
+        told = "; ".join(f"{fault}: {some(keys)}" for fault, keys in faults.items() if keys)
         known = identify(given)
         if not (missing or unexpected or known) and (widths := _widths(given, wanted)):
             raise ValueError(f"the checkpoint is for {widths[0]} classes, and the data has {widths[1]}")
         name = getattr(network, "name", type(network).__name__)
         if not (missing or unexpected or known) and all(POSITIONS.search(fault) for fault in misshaped):
             raise ValueError(
-                f"the checkpoint is for images of another size than this {name} is built for ({_first(misshaped)}): "
+                f"the checkpoint is for images of another size than this {name} is built for ({some(misshaped)}): "
                 "take weights for that size, or the network of timm's whose name says yours"
             )
         raise ValueError(
@@ -141,8 +141,3 @@ def _widths(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[
 
 def _shape(value: object) -> str:
     return "x".join(map(str, value.shape)) or "scalar" if isinstance(value, Tensor) else type(value).__name__
-
-
-def _first(keys: list[str]) -> str:
-    rest = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + rest

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import torch
@@ -113,12 +114,10 @@ class Wrapped(Network):
         """Logits with the tap's output replaced. What comes before it runs on one image of one colour, for nothing."""
         image = torch.full((1, self.channels, *self._size), value, dtype=features.dtype, device=features.device)
         features = features.permute(0, 2, 3, 1) if tap.channels_last else features
-        calls = 0
+        calls = count()
 
         def replace(module: nn.Module, given: Any, output: Tensor) -> Tensor:
-            nonlocal calls
-            calls += 1
-            if calls - 1 != tap.call:
+            if next(calls) != tap.call:
                 return output
             return features.clone() if tap.copied else features
 
@@ -175,12 +174,10 @@ class Wrapped(Network):
                 hook.remove()
 
     def _hook(self, tap: Tap, taps: dict[Tap, Tensor]) -> Any:
-        calls = 0
+        calls = count()
 
         def keep(module: nn.Module, given: tuple[Tensor, ...], output: Any = None) -> None:
-            nonlocal calls
-            calls += 1
-            if calls - 1 == tap.call:
+            if next(calls) == tap.call:
                 found = given[0] if tap.before else output
                 found = found.permute(0, 3, 1, 2) if tap.channels_last else found
                 taps[tap] = found.clone() if tap.copied else found

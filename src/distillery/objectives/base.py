@@ -60,26 +60,21 @@ class Batch:
     def rows(self, keep: Tensor) -> Batch:
         """The batch of the rows where the (B,) boolean `keep` holds."""
 
-        def cut(outputs: Outputs | None) -> Outputs | None:
-            if outputs is None:
-                return None
-            pooled = None if outputs.pooled is None else outputs.pooled[keep]
-            taps = (outputs.maps, outputs.preacts, outputs.tokens)
-            maps, preacts, tokens = (tuple(m[keep] for m in each) for each in taps)
-            distilled = None if outputs.distilled is None else outputs.distilled[keep]
-            cams = None if outputs.cams is None else outputs.cams[keep]
-            return Outputs(outputs.logits[keep], pooled, maps, preacts, tokens, distilled, cams=cams)
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor[keep]
 
-        student = cut(self.student)
-        assert student is not None
+        found = self.of_all(lambda outputs: outputs.each(cut))
+        return replace(found, targets=cut(self.targets), index=cut(self.index))
+
+    def of_all(self, change: Callable[[Outputs], Outputs]) -> Batch:
+        """The batch with the outputs of every network changed."""
+        student, teacher = self.strong_student, self.strong_teacher
         return replace(
             self,
-            targets=self.targets[keep],
-            student=student,
-            teachers=tuple(t for t in map(cut, self.teachers) if t is not None),
-            index=self.index[keep],
-            strong_student=cut(self.strong_student),
-            strong_teacher=cut(self.strong_teacher),
+            student=change(self.student),
+            teachers=tuple(map(change, self.teachers)),
+            strong_student=None if student is None else change(student),
+            strong_teacher=None if teacher is None else change(teacher),
         )
 
 

@@ -19,6 +19,7 @@ from distillery.objectives.plugins import PLUGINS
 from distillery.records.io import DistilleryError
 from distillery.registry import Registry
 from distillery.study.blocks import Cache, Method, Recipe
+from distillery.study.contradictions import contradictions
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.study.reader import read_params
 from distillery.task import task_of
@@ -229,7 +230,7 @@ def _recipes(study: Study) -> Iterable[str]:
         for m, method in study.methods.items():
             here = f"methods.{m}.pairs.{p}.recipe" if p in method.pairs else f"methods.{m}.recipe"
             overrides.append((here, [pair.recipe, *method.recipes(p)]))
-    everywhere = study.recipe.contradictions()
+    everywhere = contradictions(study.recipe)
     for where, blocks in overrides:
         own = blocks[1:] if where.startswith("methods.") else blocks
         unknown = [key for block in own for key in block if key not in Recipe.model_fields]
@@ -241,7 +242,7 @@ def _recipes(study: Study) -> Iterable[str]:
             merged = {key: value for block in known for key, value in block.items()}
             yield from (f"{where}.{said}" for said in explain(Recipe, error, merged))
         else:
-            yield from (f"{'recipe' if p in everywhere else where}.{p}" for p in recipe.contradictions())
+            yield from (f"{'recipe' if p in everywhere else where}.{p}" for p in contradictions(recipe))
 
 
 def _seeds(study: Study) -> Iterable[str]:

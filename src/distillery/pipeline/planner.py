@@ -6,13 +6,13 @@ Effective values only: a default written out, `2e-2` for `0.02`, a label or a bu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from distillery.data import SOURCES, open_source
-from distillery.models import NETWORKS
+from distillery.data import open_source
+from distillery.data.arrays import Source
 from distillery.objectives.basis import basis_of
 from distillery.pipeline.check import check, rehearse
 from distillery.pipeline.fingerprint import (
@@ -20,19 +20,18 @@ from distillery.pipeline.fingerprint import (
     installed,
     loss_components,
     own_files,
-    own_source,
     tree_state,
     version,
 )
 from distillery.pipeline.job import STAGES, Job, Plan
 from distillery.pipeline.layout import Layout
-from distillery.recipe import recipe_components
+from distillery.pipeline.users_files import content, local_files, named_files, student_file
 from distillery.records import named
 from distillery.records.io import DistilleryError, read_json, sha256_json, write_json
-from distillery.study.model import Study, Teacher, expand_seeds
+from distillery.study.model import Study, expand_seeds
 from distillery.study.reader import read_params
-from distillery.task import TASKS, task_of
-from distillery.teachers.released import is_remote, places, source_of
+from distillery.task import task_of
+from distillery.teachers.released import source_of
 
 PARAMS = Path("params.yaml")
 
@@ -77,132 +76,114 @@ def _own_state(files: Iterable[str], packages: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def named_files(study: Study) -> list[Path]:
-    """Files and folders of the user's that some job reads: own data, own checkpoints, own code."""
-    found = [*open_source(study.data.source, study.data.options).files()]
-    for teacher in study.teachers.values():
-        found += local_files(teacher)
-    task = task_of(study.task)
-    trained = {t.architecture for t in study.teachers.values()} | {pair.student for pair in study.pairs.values()}
-    found += [file for architecture in sorted(trained) for file in task.files(architecture)]
-    found += [kept] if (kept := Layout(study.study).kept).exists() else []
-    return found + own_code(study)
-
-
-def own_code(study: Study) -> list[Path]:
-    """Files of code of the user's, and folders of packages, that params.yaml names."""
-    task = task_of(study.task)
-    components = [
-        TASKS[task.name],
-        *(task.component(part) for part in task.parts),
-        SOURCES[study.data.source],
-        *(NETWORKS[t.architecture] for t in study.teachers.values()),
-    ]
-    components += [NETWORKS[pair.student] for pair in study.pairs.values()]
-    components += [c for method in study.methods.values() for c in loss_components(method.model_dump())]
-    recipes = [study.recipe_for_teacher(t) for t in study.teachers]
-    recipes += [study.recipe_for(p, m) for p in study.pairs for m in study.methods]
-    components += [c for recipe in recipes for c in recipe_components(recipe.model_dump())]
-    return [place for component in components if (place := own_source(component))]
-
-
-def local_files(teacher: Teacher) -> list[Path]:
-    """What a teacher is read from on this machine."""
-    if teacher.source == "student":
-        return [student_file(teacher)]
-    return [Path(url).expanduser() for url in places(teacher) if not is_remote(url)]
-
-
-def student_file(teacher: Teacher) -> Path:
-    """The weights of a student of another study that serves as teacher: of the block that holds its seed.
-
-    Blocks that its study had before may lie there still, of another recipe. The block that the study has now counts,
-    even if it is yet to be trained; only where the study has none, or was not planned here, what is there must do.
-    """
-    assert teacher.study and teacher.pair and teacher.method  # check.py has seen to that
-    at, cell = Layout(teacher.study), (teacher.pair, teacher.method)
-    planned = [path.stem for path in at.spec("distill", *cell, "any").parent.glob("*.json")]
-    there = [path.parent.name for path in at.runs(*cell).glob("*/students.safetensors")]
-    held = (block for block in sorted(planned) + sorted(there) if teacher.seed in expand_seeds(block))
-    return at.students(*cell, next(held, str(teacher.seed)))
-
-
 def resolve(study: Study) -> Plan:
     """Make the plan of a checked study."""
-    from distillery.objectives.build import Loss  # torch
-
-    at, jobs = Layout(study.study), []
-    augmentation = study.recipe.effective()["augmentation"]
-
-    def add(stage: str, keys: tuple[str, ...], values: dict[str, Any], **more: Any) -> None:
-        jobs.append(Job(study.study, stage, keys, values, fingerprint(stage, values), **more))
-
-    source = open_source(study.data.source, study.data.options)
-    files = named.absent(source.files()) or content(source.files(), at)
-    task = {"task": task_of(study.task).values()} | study.portable
-    values: dict[str, Any] = {"source": study.data.source, "selection": source.selection(), "files": files}
-    arrays = {"arrays": at.arrays}
-    add("data", (), values, reads={}, outputs={"record": at.data, **arrays, "blob": at.blob})
+    at, source = Layout(study.study), open_source(study.data.source, study.data.options)
+    jobs = [_data(study, source, at)]
     for name in dict.fromkeys(t for pair in study.pairs.values() for t in pair.teachers):
-        outputs = {"weights": at.teacher(name), "history": at.teacher_history(name), "record": at.teacher_record(name)}
-        add("teacher", (name,), task | _teacher(study, name, at), reads=arrays, outputs=outputs)
-        values = task | {"architecture": study.teachers[name].architecture, "augmentation": augmentation}
-        values |= study.cache.model_dump(include={"enabled", "dtype", "pooled", "precision"})
-        doubles = [study.recipe_for(p, m).precision == "float64" for p in study.pairs for m in study.methods]
-        if source.streamed:
-            values["epochs"] = study.recipe.epochs  # of which a replay table holds the views
-        if any(doubles) if source.streamed else all(doubles):  # a replay table is of their type, a view table of no use
-            values["students_in"] = "float64"
-        outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
-        add("cache", (name,), values, reads=arrays | {"weights": at.teacher(name)}, outputs=outputs)
-    for name, pair in study.pairs.items():
-        read = {f"weights of {t}": at.teacher(t) for t in pair.teachers}
-        read |= {f"record of {t}": at.teacher_record(t) for t in pair.teachers}
-        read |= {f"history of {t}": at.teacher_history(t) for t in pair.teachers}
-        read |= {f"view table of {t}": at.view_table_record(t) for t in pair.teachers}
-        outputs = {"pair": at.pair(name), "teachers": at.pair_teachers(name), "record": at.pair_record(name)}
-        add("pair", (name,), {"teachers": list(pair.teachers)}, reads=read, outputs=outputs)
-    for p, pair in study.pairs.items():
-        teachers = {
-            t: {
-                "architecture": study.teachers[t].architecture,
-                "weights": str(at.teacher(t)),
-                "table": str(at.view_table(t)),
-            }
-            for t in pair.teachers
-        }
-        for m in study.methods:
-            method = study.methods[m].for_pair(p)
-            trained = {
-                **task,
-                "student": pair.student,
-                "teachers": teachers,
-                "objective": {"objective": method.objective} | Loss(method).effective(),
-                "recipe": study.recipe_for(p, m).effective(),
-            }
-            cached = {
-                "cached": {"augmentation": augmentation} | study.cache.model_dump(include={"pooled", "precision"})
-            }
-            if source.streamed:
-                cached["cached"]["dtype"] = study.cache.dtype
-            for cell in ((p, m, str(block)) for block in study.seeds):
-                seeds, read = expand_seeds(cell[2]), arrays | {"pair": at.pair(p)}
-                made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
-                told = trained | cached | study.data.hidden | _start(study, pair.student, at)
-                add("distill", cell, told, reads=read, outputs=made, seeds=seeds)
-                read = read | {"teachers": at.pair_teachers(p)} | made
-                made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
-                add("evaluate", cell, trained, reads=read, outputs=made, seeds=seeds)
-    results = at.result_files()
-    outputs = {"record": results.pop("table"), **results, "figures": at.figures}
-    read = {f"{j.name} {key}": path for j in jobs if j.stage == "evaluate" for key, path in j.outputs.items()}
-    kept = {"kept": content([at.kept], at)} if at.kept.exists() else {}
-    add("tables", (), _shown(study) | kept, reads=read, outputs=outputs)
+        jobs += [_teacher(study, name, at), _cache(study, source, name, at)]
+    jobs += [_pair(study, name, at) for name in study.pairs]
+    for name in study.pairs:
+        jobs += _students(study, source, name, at)
+    jobs.append(_tables(study, [job for job in jobs if job.stage == "evaluate"], at))
     jobs.sort(key=lambda job: list(STAGES).index(job.stage))
     return Plan(jobs, _settings(study))
 
 
-def _teacher(study: Study, name: str, at: Layout) -> dict[str, Any]:
+def _job(study: Study, stage: str, keys: tuple[str, ...], values: dict[str, Any], **more: Any) -> Job:
+    return Job(study.study, stage, keys, values, fingerprint(stage, values), **more)
+
+
+def _data(study: Study, source: Source, at: Layout) -> Job:
+    files = named.absent(source.files()) or content(source.files(), at)
+    values = {"source": study.data.source, "selection": source.selection(), "files": files}
+    return _job(study, "data", (), values, reads={}, outputs={"record": at.data, "arrays": at.arrays, "blob": at.blob})
+
+
+def _teacher(study: Study, name: str, at: Layout) -> Job:
+    values = _task(study) | _taught(study, name, at)
+    outputs = {"weights": at.teacher(name), "history": at.teacher_history(name), "record": at.teacher_record(name)}
+    return _job(study, "teacher", (name,), values, reads={"arrays": at.arrays}, outputs=outputs)
+
+
+def _cache(study: Study, source: Source, name: str, at: Layout) -> Job:
+    values = _task(study) | {"architecture": study.teachers[name].architecture, "augmentation": _augmentation(study)}
+    values |= study.cache.model_dump(include={"enabled", "dtype", "pooled", "precision"})
+    doubles = [study.recipe_for(p, m).precision == "float64" for p in study.pairs for m in study.methods]
+    if source.streamed:
+        values["epochs"] = study.recipe.epochs  # of which a replay table holds the views
+    if any(doubles) if source.streamed else all(doubles):  # a replay table is of their type, a view table of no use
+        values["students_in"] = "float64"
+    outputs = {"table": at.view_table(name), "record": at.view_table_record(name)}
+    reads = {"arrays": at.arrays, "weights": at.teacher(name)}
+    return _job(study, "cache", (name,), values, reads=reads, outputs=outputs)
+
+
+def _pair(study: Study, name: str, at: Layout) -> Job:
+    teachers = study.pairs[name].teachers
+    reads = {f"weights of {t}": at.teacher(t) for t in teachers}
+    reads |= {f"record of {t}": at.teacher_record(t) for t in teachers}
+    reads |= {f"history of {t}": at.teacher_history(t) for t in teachers}
+    reads |= {f"view table of {t}": at.view_table_record(t) for t in teachers}
+    outputs = {"pair": at.pair(name), "teachers": at.pair_teachers(name), "record": at.pair_record(name)}
+    return _job(study, "pair", (name,), {"teachers": list(teachers)}, reads=reads, outputs=outputs)
+
+
+def _students(study: Study, source: Source, name: str, at: Layout) -> Iterator[Job]:
+    """The jobs that train and evaluate the students of a pair, two for each method and block of seeds."""
+    from distillery.objectives.build import Loss  # torch
+
+    pair = study.pairs[name]
+    teachers = {
+        t: {
+            "architecture": study.teachers[t].architecture,
+            "weights": str(at.teacher(t)),
+            "table": str(at.view_table(t)),
+        }
+        for t in pair.teachers
+    }
+    cached = {"augmentation": _augmentation(study)} | study.cache.model_dump(include={"pooled", "precision"})
+    if source.streamed:
+        cached["dtype"] = study.cache.dtype
+    beside = {"cached": cached} | study.data.hidden | _start(study, pair.student, at)
+    for m in study.methods:
+        method = study.methods[m].for_pair(name)
+        trained = {
+            **_task(study),
+            "student": pair.student,
+            "teachers": teachers,
+            "objective": {"objective": method.objective} | Loss(method).effective(),
+            "recipe": study.recipe_for(name, m).effective(),
+        }
+        for cell in ((name, m, str(block)) for block in study.seeds):
+            seeds, reads = expand_seeds(cell[2]), {"arrays": at.arrays, "pair": at.pair(name)}
+            made = {"weights": at.students(*cell), "history": at.history(*cell), "record": at.run_record(*cell)}
+            yield _job(study, "distill", cell, trained | beside, reads=reads, outputs=made, seeds=seeds)
+            reads = reads | {"teachers": at.pair_teachers(name)} | made
+            made = {"record": at.metrics(*cell), "predictions": at.predictions(*cell)}
+            yield _job(study, "evaluate", cell, trained, reads=reads, outputs=made, seeds=seeds)
+
+
+def _tables(study: Study, evaluated: list[Job], at: Layout) -> Job:
+    results = at.result_files()
+    outputs = {"record": results.pop("table"), **results, "figures": at.figures}
+    reads = {f"{job.name} {key}": path for job in evaluated for key, path in job.outputs.items()}
+    kept = {"kept": content([at.kept], at)} if at.kept.exists() else {}
+    return _job(study, "tables", (), _shown(study) | kept, reads=reads, outputs=outputs)
+
+
+def _task(study: Study) -> dict[str, Any]:
+    """What all jobs that compute are told."""
+    return {"task": task_of(study.task).values()} | study.portable
+
+
+def _augmentation(study: Study) -> Any:
+    """The study's own augmentation, of which view tables are: pairs and methods may have others."""
+    return study.recipe.effective()["augmentation"]
+
+
+def _taught(study: Study, name: str, at: Layout) -> dict[str, Any]:
+    """What a teacher's weights are made from."""
     teacher = study.teachers[name]
     values: dict[str, Any] = {"architecture": teacher.architecture, "source": teacher.source, "seed": teacher.seed}
     if teacher.source == "student":
@@ -262,8 +243,3 @@ def _settings(study: Study) -> dict[str, Any]:
         "test_every": {name: study.recipe_for_teacher(name).test_every for name in study.teachers},
         "students": {name: str(student_file(t)) for name, t in study.teachers.items() if t.source == "student"},
     }
-
-
-def content(paths: list[Path], at: Layout) -> str | None:
-    """Hash what lies at some paths."""
-    return named.content(paths, at.named_note)

@@ -14,18 +14,19 @@ from pathlib import Path
 
 import yaml
 
+from distillery.errors.words import some
 from distillery.pipeline.current import Judge, Verdict
 from distillery.pipeline.engines import Busy, dvc, safe_links
 from distillery.pipeline.fingerprint import own_files
 from distillery.pipeline.internals import LOCKS, members
 from distillery.pipeline.job import Job, Plan
-from distillery.pipeline.planner import current, own_code
+from distillery.pipeline.planner import current
+from distillery.pipeline.users_files import own_code
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, md5_file, revision
 from distillery.study.model import Study
 from distillery.study.reader import read_params
 
 PARAMS, LOCK = Path("params.yaml"), Path("dvc.lock")
-_NAMED = 4  # stale jobs that a sentence names
 
 
 def record() -> None:
@@ -113,8 +114,7 @@ def _current(plan: Plan) -> dict[Path, str]:
     stale: list[tuple[Job, Verdict]] = [(job, found) for job in plan if not (found := judge.verdict(job)).current]
     if stale:
         job, verdict = stale[0]
-        more = f" and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
-        named = ", ".join(job.name for job, _ in stale[:_NAMED]) + more
+        named = some([job.name for job, _ in stale], 4)
         raise StaleInput(
             f"{job.record} is not current: {verdict.why}; run Snakemake again (due: {named}; `snakemake -n` lists all)"
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -125,43 +126,41 @@ def below(named: Mapping[str, T], prefix: str) -> dict[str, T]:
     return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file into CPU tensors; DistilleryError if it is missing or damaged."""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a safetensors file into one sentence."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        yield
     except OSError as error:
         raise unreadable(path, error) from error
     except SafetensorError as error:
         raise damaged(path, error, "safetensors file") from error
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file into CPU tensors; DistilleryError if it is missing or damaged."""
+    from safetensors.torch import load_file
+
+    with _reading(path):
+        return load_file(path)
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
     """Read a safetensors file into numpy arrays, without torch; DistilleryError if it is missing or damaged."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
+    with _reading(path):
         return load_file(path)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except SafetensorError as error:
-        raise damaged(path, error, "safetensors file") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read only the metadata of a safetensors file; DistilleryError if it is missing or damaged."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except SafetensorError as error:
-        raise damaged(path, error, "safetensors file") from error
+    with _reading(path), safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}
 
 
 def sha256_array(array: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillery.models.base import Network
 from distillery.models.seeing import Seeing
 from distillery.objectives.build import Loss
 from distillery.pipeline.work import Work
@@ -30,7 +31,8 @@ def run(work: Work) -> None:
     values, (pair, method, _) = work.job.values, work.job.keys
     task = task_of(values["task"])
     training: Training = task.part("training")(task)
-    spec, recipe = Method.model_validate(values["objective"]), Recipe.model_validate(values["recipe"])
+    objective, recipe = Method.model_validate(values["objective"]), Recipe.model_validate(values["recipe"])
+    loss = Loss(objective)
     ranks = Ranks.launched()
     device = set_up(recipe, ranks)
     work.on(device)
@@ -40,11 +42,10 @@ def run(work: Work) -> None:
     with ranks.once(work.making(ranks.size == 1)) as volatile, ranks.joined(device):
         data = training.load(work.job.reads["arrays"], work.sha256("arrays"), recipe, device)
         if "labelled" in values:
-            data = training.hidden(data, values["labelled"], Loss(spec).unlabelled)
+            data = training.hidden(data, values["labelled"], loss.unlabelled)
         loader = training.loader(data, recipe)
-        needs = Loss(spec).needs
         described = artifacts.read_json(work.job.reads["pair"])["teachers"]
-        networks = open_teachers(training, values["teachers"], described, data, device, recipe) if needs else []
+        networks = open_teachers(training, values["teachers"], described, data, device, recipe) if loss.needs else []
         source, how = training.teaching(work.job, described, networks, recipe, data)
         weights: dict[str, Tensor] = {}
         histories: dict[str, list[dict[str, Any]]] = {}
@@ -55,7 +56,7 @@ def run(work: Work) -> None:
         todo: dict[int, Run] = {}
         failed: Diverged | None = None
         for seed, path in zip(work.job.seeds, work.job.checkpoints, strict=True):
-            trainee = training.assemble(values["student"], spec, data, networks, seed)
+            trainee = training.assemble(values["student"], objective, data, networks, seed)
             if found := finished.run(seed):
                 taken, histories[str(seed)] = found
                 weights |= taken
@@ -82,38 +83,39 @@ def run(work: Work) -> None:
         predicts = trainee.objective.predicts
         if predicts:  # so that the file says by itself how its students predict
             weights |= training.beside(networks, data)
-        header = training.header(
-            data,
-            kind="students",
-            study=work.job.study,
-            pair=pair,
-            method=method,
-            seeds=work.job.seeds,
-            architecture=values["student"],
-            recipe=values["recipe"],
-            objective=values["objective"],
-            predicts=predicts,
-            teachers={name: t["architecture"] for name, t in values["teachers"].items()} if needs else {},
-            preprocessing={
-                name: network.own
-                for name, network in zip(values["teachers"], networks, strict=False)  # without networks: no teacher
-                if isinstance(network, Seeing)
-            },
-            settings_sha256=artifacts.sha256_json(values),
-        )
+        header = training.header(data, **_told(work, networks), predicts=predicts)
         artifacts.save_tensors(work.job.outputs["weights"], weights, header.metadata())
         save_history(work.job.outputs["history"], histories)
         work.write(
             architecture=values["student"],
-            teachers=list(values["teachers"]) if needs else [],
+            teachers=list(values["teachers"]) if networks else [],
             teacher_outputs=how,
             objective=values["objective"],
             recipe=values["recipe"],
             parameters=sum(p.numel() for p in trainee.student.parameters()),
             extra_parameters=sum(p.numel() for p in trainee.objective.parameters()),
-            images_seen=recipe.epochs * loader.count * (2 if "strong" in needs else 1),
+            images_seen=recipe.epochs * loader.count * (2 if "strong" in loss.needs else 1),
             seeds=list(work.job.seeds),
             **hardware,
         )
         for checkpoint in checkpoints:
             checkpoint.discard()
+
+
+def _told(work: Work, networks: list[Network]) -> dict[str, Any]:
+    """What the file of weights says of the study; `networks` are the teachers, if the method asks for any."""
+    values, (pair, method, _) = work.job.values, work.job.keys
+    teachers = dict(zip(values["teachers"], networks, strict=True)) if networks else {}
+    return {
+        "kind": "students",
+        "study": work.job.study,
+        "pair": pair,
+        "method": method,
+        "seeds": work.job.seeds,
+        "architecture": values["student"],
+        "recipe": values["recipe"],
+        "objective": values["objective"],
+        "teachers": {name: values["teachers"][name]["architecture"] for name in teachers},
+        "preprocessing": {name: network.own for name, network in teachers.items() if isinstance(network, Seeing)},
+        "settings_sha256": artifacts.sha256_json(values),
+    }

@@ -19,8 +19,7 @@ from pydantic import (
     model_serializer,
 )
 
-from distillery.config import Problems
-from distillery.errors import DistilleryError
+from distillery.config import Fraction, Positive
 from distillery.recipe import AUGMENTATIONS, PARTS
 
 
@@ -31,11 +30,7 @@ def _name(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]  # files and folders are called like it, which have at most 255 letters
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-Share = Annotated[float, Field(gt=0, le=1)]
+Area = Annotated[float, Field(gt=0, le=1)]  # a share of an image's
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -85,7 +80,7 @@ class Augmentation(Block):
 
     pad: int = Field(4, ge=0)
     flip: bool = True
-    scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] | None = None
+    scale: Annotated[tuple[Area, Area], AfterValidator(_ascending)] | None = None
     ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] | None = None
     view_seed: int | None = Field(None, ge=0)
     then: tuple[Named, ...] = ()
@@ -170,62 +165,12 @@ class Recipe(Block):
 
     def augmentations(self) -> list[Any]:
         """Make the entries of `augmentation.then`. Raises DistilleryError: an unknown name, or keys (Problems)."""
-        return [self._augmentation(named) for named in self.augmentation.then]
+        return [self.augment(named) for named in self.augmentation.then]
 
-    def _augmentation(self, named: Named) -> Any:
+    def augment(self, named: Named) -> Any:
+        """Make one of these entries."""
         kind = AUGMENTATIONS[named.name].load()
         return kind(kind.Config.read(named.keys), self)
-
-    def contradictions(self) -> list[str]:
-        """Settings that have no effect, are unknown or cannot work together, one clause each."""
-        found = []
-        for key, (_, usual, short) in PARTS.items():
-            named: Named = getattr(self, key) or Named(name=usual)
-            try:
-                clauses = list(self.part(key).contradictions())
-            except Problems as problems:
-                found += [f"{key}: {s}" if s.startswith("unknown") else f"{key}.{s}" for s in problems.sentences]
-            except DistilleryError as error:
-                found.append(f"{key}: {error}")
-            else:
-                said = [k for k in short if k in self.model_fields_set]
-                found += [f"{k}: given twice, here and in {key}" for k in said if k in named.keys]
-                found += [f"{k}: has no effect with {key} {named.name!r}" for k in said if named.name != usual]
-                in_block = {k for k, _ in clauses if k not in short or k in named.keys}
-                found += [f"{key}.{k}: {clause}" if k in in_block else f"{k}: {clause}" for k, clause in clauses]
-        found += self._idle_augmentations()
-        if self.decay != "all" and self.weight_decay == 0:
-            found.append("decay: has no effect with weight_decay 0")
-        if self.ema and not self.ema.warmup:
-            unused = [k for k in ("warmup_gamma", "warmup_power") if getattr(self.ema, k) != getattr(Ema(), k)]
-            found += [f"ema.{k}: has no effect without warmup" for k in unused]
-        if self.ema and self.ema.decay == 0:
-            found.append("ema.decay: 0 averages nothing: say `ema: null`")
-        return found
-
-    def _idle_augmentations(self) -> list[str]:
-        found: list[str] = []
-        made: list[tuple[str, Any]] = []
-        for place, named in enumerate(self.augmentation.then):
-            where = f"augmentation.then.{place}"
-            try:
-                part = self._augmentation(named)
-            except Problems as problems:
-                found += [f"{where}: {s}" if s.startswith("unknown") else f"{where}.{s}" for s in problems.sentences]
-            except DistilleryError as error:
-                found.append(f"{where}: {error}")
-            else:
-                found += [f"{where}.{key}: {clause}" for key, clause in part.contradictions()]
-                if named.name in (name for name, _ in made):
-                    found.append(f"{where}: {named.name} is there already")
-                if late := [name for name, other in made if part.stage == "image" and other.stage == "batch"]:
-                    found.append(f"{where}: {named.name} comes before images are normalised: move it before {late[0]}")
-                if other := [name for name, before in made if part.mixes and before.mixes and name != named.name]:
-                    found.append(
-                        f"{where}: {other[0]} mixes images too: mixup_cutmix chooses one of both for every batch"
-                    )
-                made.append((named.name, part))
-        return found
 
     def updated(self, *overrides: dict[str, Any]) -> Recipe:
         """Return the recipe with the keys of `overrides` replaced, later ones last.

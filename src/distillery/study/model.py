@@ -20,9 +20,10 @@ from pydantic import (
     model_serializer,
 )
 
+from distillery.config import Positive
 from distillery.records.io import DistilleryError
 from distillery.records.preprocessing import Preprocessing
-from distillery.study.blocks import Block, Cache, Method, Name, Positive, Recipe
+from distillery.study.blocks import Block, Cache, Method, Name, Recipe
 
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # directions of text: Unicode's classes
 

@@ -86,12 +86,12 @@ def _place(text: str, position: int) -> str:
     return f"line {before.count(chr(10)) + 1}, column {position - before.rfind(chr(10))}"
 
 
-def _inspect(node: Node, where: str, constructor: Any, inside: dict[int, bool]) -> None:
+def _inspect(node: Node, where: str, constructor: Any, inside: dict[Node, bool]) -> None:
     """Refuse what construction would drop, or make anything else of than plain values.
 
     `inside` holds the collections seen so far, and whether the present node lies inside them.
     """
-    if inside.get(id(node)):
+    if inside.get(node):
         _refuse(node, f"{where} contains itself; write its value out")
     if node.tag not in _PLAIN:
         kind = _kind(node)
@@ -99,11 +99,11 @@ def _inspect(node: Node, where: str, constructor: Any, inside: dict[int, bool]) 
         _refuse(node, f"{where or 'the file'} is {what}, which no study needs; {_QUOTES}")
     if isinstance(node, ScalarNode):
         _inspect_scalar(node, where or "the file", constructor)
-    elif id(node) not in inside:
-        inside[id(node)] = True
+    elif node not in inside:
+        inside[node] = True
         for key, value in _items(node, where):
             _inspect(value, f"{where}.{key}" if where else key, constructor, inside)
-        inside[id(node)] = False
+        inside[node] = False
 
 
 def _items(node: Node, where: str) -> list[tuple[str, Node]]:

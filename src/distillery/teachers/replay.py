@@ -30,6 +30,7 @@ from distillery.records.files import reserve
 from distillery.records.io import DistilleryError, StaleInput, atomic_path, read_json, sha256_file, write_json
 from distillery.study.blocks import Recipe
 from distillery.teachers.source import LiveTeachers
+from distillery.teachers.view_table import joined
 
 Kind = Literal["float32", "float64", "int16"]
 LEVELS = 65_535  # steps of the 16-bit code
@@ -131,7 +132,7 @@ def build(
             end = min(start + size, loader.count)
             samples = laid_out.batch(slice(start, end))
             (outputs,) = teachers.teach(samples.inputs, [])
-            values, kept = _columns(outputs, plan), str(outputs.logits.dtype).removeprefix("torch.")
+            values, kept = joined(outputs, plan.pooled), str(outputs.logits.dtype).removeprefix("torch.")
             if table is None:
                 if not done:
                     reserve(partial, size_in_bytes(plan.images, values.shape[1], plan.kind, 1))
@@ -156,14 +157,6 @@ def build(
     except OSError as error:
         raise DistilleryError(f"cannot write {path}: {error.strerror}; free space or lower the budget") from None
     return made
-
-
-def _columns(outputs: Outputs, plan: Plan) -> Tensor:
-    if not plan.pooled:
-        return outputs.logits
-    if outputs.pooled is None:
-        raise DistilleryError("cache.pooled: the teacher has no pooled features: switch it off")
-    return torch.cat([outputs.logits, outputs.pooled], 1)
 
 
 def _mapped(path: Path, plan: Plan, columns: int, mode: Literal["r", "r+"]) -> np.memmap[Any, np.dtype[Any]]:

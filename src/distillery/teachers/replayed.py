@@ -17,7 +17,7 @@ from distillery.data.loader import Loader
 from distillery.models.base import Network, Outputs
 from distillery.records.io import lock, sha256_json
 from distillery.study.blocks import Recipe
-from distillery.teachers.replay import Plan, ReplayTable, build, file_of
+from distillery.teachers.replay import Plan, ReplayTable, ReplayTeachers, build, file_of
 
 # What of a recipe decides a view or the last bit of a teacher's output for it.
 DECIDES = ("augmentation", "batch_size", "precision", "channels_last", "validation", "label_smoothing")
@@ -53,21 +53,21 @@ class Replayed:
         mixes = any(part.mixes for part in recipe.augmentations())
         self.shared = None if mixes else recipe.augmentation.view_seed
         self.tables: dict[int, list[ReplayTable]] = {}
-        self.current: list[ReplayTable] = []
+        self.current = ReplayTeachers([])  # of the run that asked last
 
     def rows(self, index: Tensor, view: Tensor, epoch: int, seed: int = 0) -> list[Tensor]:
         if seed not in self.tables:
             self.tables[seed] = [ReplayTable(*self._of_run(i, seed)) for i in range(len(self.networks))]
             if len(self.tables) > MOST:
                 del self.tables[next(iter(self.tables))]
-        self.current = self.tables[seed]
-        for network, table in zip(self.networks, self.current, strict=True):
+        self.current = ReplayTeachers(self.tables[seed])
+        for network, table in zip(self.networks, self.current.tables, strict=True):
             if table.epoch != epoch:
                 self._build(network, table, epoch, seed)
-        return [table.rows(index, view, epoch) for table in self.current]
+        return self.current.rows(index, view, epoch)
 
     def teach(self, inputs: Any, rows: list[Tensor]) -> tuple[Outputs, ...]:
-        return tuple(table.outputs(row) for table, row in zip(self.current, rows, strict=True))
+        return self.current.teach(inputs, rows)
 
     def _of_run(self, teacher: int, seed: int) -> tuple[Path, Plan]:
         plan = self.plans[teacher]

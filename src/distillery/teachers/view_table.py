@@ -91,7 +91,7 @@ def columns(network: Network, data: Pictured, cache: Cache) -> int:
     """How many numbers a row holds."""
     # On the teacher's device: the size of its table is known before it is moved.
     given = network.eval()(data.normalise(data.example().to(anchor(network).device)))
-    return given.logits.shape[1] + (_pooled(given).shape[1] if cache.pooled else 0)
+    return joined(given, cache.pooled).shape[1]
 
 
 @torch.no_grad()
@@ -173,7 +173,7 @@ def _values(network: Network, images: Tensor, cache: Cache) -> Tensor:
     """Rows of the table, in the table's precision but float32: (B, columns)."""
     with autocast(Recipe(precision=cache.precision), images.device):
         out = network(images)
-    return (torch.cat([out.logits, _pooled(out)], 1) if cache.pooled else out.logits).float()
+    return joined(out, cache.pooled).float()
 
 
 @torch.no_grad()
@@ -218,10 +218,13 @@ def block_and_layout(cache: Cache, views: int, device: torch.device) -> tuple[in
     return max(1, min(cache.batch_size, CPU_BATCH) // views), torch.channels_last  # oneDNN: 1.1 times as fast
 
 
-def _pooled(outputs: Outputs) -> Tensor:
+def joined(outputs: Outputs, pooled: bool) -> Tensor:
+    """What a row holds, (B, columns): the logits, then the pooled features if they are kept."""
+    if not pooled:
+        return outputs.logits
     if outputs.pooled is None:
         raise DistilleryError("cache.pooled: the teacher has no pooled features: switch it off")
-    return outputs.pooled
+    return torch.cat([outputs.logits, outputs.pooled], 1)
 
 
 def _resume(partial: Path, note: Path, key: str) -> int:

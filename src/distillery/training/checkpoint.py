@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ class Checkpoint:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
-        self.seconds = settings.checkpoint_seconds()
+        self.seconds, self.saved = settings.checkpoint_seconds(), time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is `seconds` since it was written, or since this object was made."""
+        return time.monotonic() - self.saved >= self.seconds
 
     def save(self, state: State, tensors: dict[str, Tensor]) -> None:
         random = {"rng.cpu": torch.get_rng_state()}
@@ -42,6 +48,7 @@ class Checkpoint:
             random["rng.cuda"] = torch.cuda.get_rng_state()
         facts = {"key": self.key, "state": json.dumps(vars(state))}
         save_tensors(self.path, {**tensors, **random}, facts)
+        self.saved = time.monotonic()
 
     def load(self) -> tuple[State, dict[str, Tensor]] | None:
         """Return state and tensors if there is a readable checkpoint of this very run."""

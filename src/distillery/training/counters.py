@@ -23,18 +23,18 @@ class Counters:
 
     def __init__(self, *networks: nn.Module) -> None:
         found = (m for network in networks for m in network.modules() if isinstance(m, _BatchNorm))
-        self.norms = [m for m in found if m.momentum is not None and m._buffers.get(COUNTER) is not None]
+        self.norms = [m for m in found if m.momentum is not None and getattr(m, COUNTER, None) is not None]
         self.passes: list[int] | None = None
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """Take the counters away from a training step, and advance them by what it would have added when it ends."""
-        counters: list[Any] = [norm._buffers[COUNTER] for norm in self.norms]
+        counters: list[Any] = [getattr(norm, COUNTER) for norm in self.norms]
         seen = [0] * len(self.norms)
         with ExitStack() as stack:
             for i, norm in enumerate(self.norms):
-                stack.callback(norm._buffers.__setitem__, COUNTER, counters[i])
-                norm._buffers[COUNTER] = None
+                stack.callback(setattr, norm, COUNTER, counters[i])
+                setattr(norm, COUNTER, None)
                 if self.passes is None:
                     stack.callback(norm.register_forward_pre_hook(_counting(seen, i)).remove)
             yield

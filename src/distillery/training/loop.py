@@ -19,10 +19,11 @@ from torch import Tensor
 from distillery.data.loader import Epoch, Loader
 from distillery.data.precision import dtype_of, memory_format
 from distillery.data.views import seed_for
-from distillery.models.base import Outputs
+from distillery.models.base import Network, Outputs
 from distillery.models.drop_path import set_drop_path
 from distillery.models.layers import NARROW, overrunning
-from distillery.records.io import DistilleryError
+from distillery.objectives.base import Objective
+from distillery.records.io import DistilleryError, below
 from distillery.records.leaving import SAID, Stopped
 from distillery.study.blocks import Recipe
 from distillery.training.average import Average
@@ -84,43 +85,29 @@ def fitting(
     ranks: Ranks = ALONE,
 ) -> Generator[None, None, History]:
     """`fit` step by step: yields after each, so that several students can be trained in turn (see together.py)."""
-    device, student, objective = loader.device, trainee.student, trainee.objective
-    by_onednn = device.type == "cpu" and recipe.channels_last and recipe.precision != "float64"
-    if by_onednn and (unsound := overrunning(student) + overrunning(objective)):
-        raise DistilleryError(
-            f"{unsound[0]} is a 1x1 convolution with a stride over fewer than {NARROW} channels, in whose gradient "
-            "torch writes beyond its memory on a CPU (uxlfoundation/oneDNN#6035): say `recipe.channels_last: false`"
-        )
-    student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
-    objective.to(device, dtype_of(recipe))
-    share_norms(student, ranks)
-    if recipe.drop_path is not None:
-        set_drop_path(student, recipe.drop_path)
-    objective.smooth(recipe.label_smoothing)
-    optimizer = make_optimizer(trainee.named_parameters(), recipe, device, trainee.undecayed())
+    student, objective = trainee.student, trainee.objective
+    _prepare(student, objective, recipe, loader.device, ranks)
+    optimizer = make_optimizer(trainee.named_parameters(), recipe, loader.device, trainee.undecayed())
     schedule = recipe.part("schedule")
     average = Average(trainee, recipe.ema) if recipe.ema else None
     step = make_step(trainee, loader, teacher, optimizer, recipe, ranks)
+    parts = student, objective, optimizer, average
     state = State()
     if checkpoint and (found := checkpoint.load()):
         state, tensors = found
-        unpack(tensors, student, objective, optimizer, average)
+        unpack(tensors, *parts)
+        step.totals = below(tensors, "sum.")
         if ranks.first:
             print(f"going on after {state.epoch} of {recipe.epochs} epochs and {state.step} steps", flush=True)
-        step.totals = {k.removeprefix("sum."): v.to(device) for k, v in tensors.items() if k.startswith("sum.")}
     ranks.agree(checkpoint and checkpoint.key, state.epoch, state.step)
 
-    saved = time.monotonic()
-
     def save(if_due: bool = False) -> None:
-        nonlocal saved
-        if not (checkpoint and ranks.first) or (if_due and time.monotonic() - saved < checkpoint.seconds):
+        if not (checkpoint and ranks.first) or (if_due and not checkpoint.due):
             return
         if if_due and not math.isfinite(step.totals["loss"]):  # the epoch will end in an error: keep what is sound
             return
         sums = {f"sum.{name}": total for name, total in step.totals.items()}
-        checkpoint.save(state, pack(student, objective, optimizer, average) | sums)
-        saved = time.monotonic()
+        checkpoint.save(state, pack(*parts) | sums)
 
     count, size = loader.count, recipe.batch_size
     steps, tested = math.ceil(count / size), average.tested() if average else {"": trainee}
@@ -155,9 +142,8 @@ def fitting(
         record = _record(step, count, epoch, schedule.rate(epoch, (steps - 1) / steps))
         if epoch % recipe.test_every == 0 or epoch == recipe.epochs:
             for whose, weights in tested.items():
-                record |= {
-                    whose + name: value for name, value in trainee.task.test(weights, loader, recipe, ranks).items()
-                }
+                scores = trainee.task.test(weights, loader, recipe, ranks)
+                record |= {whose + name: score for name, score in scores.items()}
         state = State(epoch, 0, [*state.history, record])
         if report:
             report(record | {"seconds": time.monotonic() - began, "epochs": recipe.epochs})
@@ -170,6 +156,22 @@ def fitting(
     student.eval()
     objective.eval()
     return state.history
+
+
+def _prepare(student: Network, objective: Objective, recipe: Recipe, device: torch.device, ranks: Ranks) -> None:
+    """Bring both to the device, in the recipe's type and memory format, with what else the recipe says of them."""
+    by_onednn = device.type == "cpu" and recipe.channels_last and recipe.precision != "float64"
+    if by_onednn and (unsound := overrunning(student) + overrunning(objective)):
+        raise DistilleryError(
+            f"{unsound[0]} is a 1x1 convolution with a stride over fewer than {NARROW} channels, in whose gradient "
+            "torch writes beyond its memory on a CPU (uxlfoundation/oneDNN#6035): say `recipe.channels_last: false`"
+        )
+    student.to(device, dtype_of(recipe)).to(memory_format=memory_format(recipe))
+    objective.to(device, dtype_of(recipe))
+    share_norms(student, ranks)
+    if recipe.drop_path is not None:
+        set_drop_path(student, recipe.drop_path)
+    objective.smooth(recipe.label_smoothing)
 
 
 def make_step(

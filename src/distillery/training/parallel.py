@@ -16,7 +16,7 @@ its own images: other numbers than those of one process. What the objective draw
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -28,7 +28,6 @@ from torch import Tensor
 
 from distillery import settings
 from distillery.data.views import seed_for
-from distillery.models.base import Outputs
 from distillery.objectives.base import Batch
 from distillery.records.io import DistilleryError, sha256_json
 
@@ -96,37 +95,17 @@ class Ranks:
     def _bound(self, count: int, rank: int) -> int:
         return count * rank // self.size
 
-    def gather(self, batch: Batch, rows: Any, needs: Iterable[str]) -> Batch:
+    def gather(self, batch: Batch, rows: Any, needs: Collection[str]) -> Batch:
         """All-gather the batch of which every rank has a share of `rows`; of the taps only those in `needs`."""
         if self.size == 1:
             return batch
-        count = rows.stop - rows.start
+        bounds = [self._bound(rows.stop - rows.start, r) for r in range(self.size + 1)]
 
-        def whole(outputs: Outputs | None) -> Outputs | None:
-            if outputs is None:
-                return None
-            pooled = self._rows(outputs.pooled, count) if outputs.pooled is not None and "pooled" in needs else None
-            taps = [getattr(outputs, tap) if tap in needs else () for tap in ("maps", "preacts", "tokens")]
-            joined = [tuple(self._rows(m, count) for m in maps) for maps in taps]
-            distilled = None if outputs.distilled is None else self._rows(outputs.distilled, count)
-            cams = None if outputs.cams is None else self._rows(outputs.cams, count)
-            maps, preacts, tokens = joined
-            return Outputs(self._rows(outputs.logits, count), pooled, maps, preacts, tokens, distilled, cams=cams)
+        def whole(own: Tensor) -> Tensor:
+            return _Gather.apply(own, bounds, self.rank)
 
-        student = whole(batch.student)
-        assert student is not None
-        return replace(
-            batch,
-            targets=self._rows(batch.targets, count),
-            student=student,
-            teachers=tuple(t for t in map(whole, batch.teachers) if t is not None),
-            index=self._rows(batch.index, count),
-            strong_student=whole(batch.strong_student),
-            strong_teacher=whole(batch.strong_teacher),
-        )
-
-    def _rows(self, own: Tensor, count: int) -> Tensor:
-        return _Gather.apply(own, [self._bound(count, r) for r in range(self.size + 1)], self.rank)
+        found = batch.of_all(lambda outputs: outputs.only(needs).each(whole))
+        return replace(found, targets=whole(batch.targets), index=whole(batch.index))
 
     def reduce(self, student: Iterable[Tensor], objective: Iterable[Tensor]) -> None:
         """Make gradients those of the whole batch, the same bits on every process."""

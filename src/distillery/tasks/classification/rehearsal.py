@@ -84,32 +84,38 @@ def _problems(study: Study, images: bool) -> Iterator[str]:
             teachers.pop(t, None)
             yield from problems
     for m in study.methods:
-        for p, pair in study.pairs.items():
-            method = study.methods[m].for_pair(p)
-            here = f"methods.{m}.pairs.{p}" if p in study.methods[m].pairs else f"methods.{m}"
-            try:
-                loss = Loss(method)
-            except Problems as found:
-                yield from (f"{here}: {sentence}" for sentence in found.sentences)
-                continue
-            if study.data.hidden and loss.unlabelled and any(issubclass(k, Selector) for k, _ in loss.plugins.values()):
-                yield f"{here}: a selection reads the label of every image, and data.labelled hides some: leave one out"
-            recipe = study.recipe_for(p, m)
-            if study.data.hidden and loss.unlabelled and any(part.mixes for part in recipe.augmentations()):
-                yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
-            yield from _smooths(here, recipe, method.objective, loss)
-            faults = loss.faults(recipe.epochs, len(pair.teachers), bool(study.data.hidden))
-            yield from (f"{here}: {fault}" for fault in faults)
-            yield from _sees(here, recipe, loss, streamed)
-            if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
-                yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
-            elif trial:
-                student = Role(pair.student)
-                problems = [*trial.trains(f"pairs.{p}", student, recipe), *trial.drops(here, student, recipe)]
-                yield from problems
-                if not problems and teachers.keys() >= {*pair.teachers}:
-                    roles = tuple(teachers[t] for t in pair.teachers)
-                    yield from trial.plays(f"methods.{m} for {p}", method, loss, student, roles, recipe)
+        for p in study.pairs:
+            yield from _of_cell(study, p, m, trial, teachers, streamed)
+
+
+def _of_cell(
+    study: Study, p: str, m: str, trial: Trial | None, teachers: dict[str, Role], streamed: bool
+) -> Iterator[str]:
+    """What would fail in training the students of a pair by a method. `teachers`: those with which nothing is wrong."""
+    pair, method, recipe = study.pairs[p], study.methods[m].for_pair(p), study.recipe_for(p, m)
+    here = f"methods.{m}.pairs.{p}" if p in study.methods[m].pairs else f"methods.{m}"
+    try:
+        loss = Loss(method)
+    except Problems as found:
+        yield from (f"{here}: {sentence}" for sentence in found.sentences)
+        return
+    if study.data.hidden and loss.unlabelled and any(issubclass(k, Selector) for k, _ in loss.plugins.values()):
+        yield f"{here}: a selection reads the label of every image, and data.labelled hides some: leave one out"
+    if study.data.hidden and loss.unlabelled and any(part.mixes for part in recipe.augmentations()):
+        yield f"{here}: mixed images have mixed labels, and data.labelled hides some: leave one of both out"
+    yield from _smooths(here, recipe, method.objective, loss)
+    faults = loss.faults(recipe.epochs, len(pair.teachers), bool(study.data.hidden))
+    yield from (f"{here}: {fault}" for fault in faults)
+    yield from _sees(here, recipe, loss, streamed)
+    if loss.needs and len(pair.teachers) > 1 and "teachers" not in loss.needs:
+        yield f"methods.{m}: {method.objective} learns from one teacher, and pair {p} has {len(pair.teachers)}"
+    elif trial:
+        student = Role(pair.student)
+        problems = [*trial.trains(f"pairs.{p}", student, recipe), *trial.drops(here, student, recipe)]
+        yield from problems
+        if not problems and teachers.keys() >= {*pair.teachers}:
+            roles = tuple(teachers[t] for t in pair.teachers)
+            yield from trial.plays(f"methods.{m} for {p}", method, loss, student, roles, recipe)
 
 
 def _of_cache(study: Study, streamed: bool) -> Iterator[str]:

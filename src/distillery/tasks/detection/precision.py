@@ -12,7 +12,6 @@ from distillery.errors import DistilleryError
 from distillery.tasks.detection.data import Split
 
 SIZES = ("small", "medium", "large")  # areas below 32 * 32, below 96 * 96, above
-AT_MOST = 100  # detections of an image that count
 
 
 def truth_of(split: Split, class_names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Images with boxes from the user's files: the sources `coco`, `yolo` and `voc`, and what the data stage keeps."""
+"""Images with boxes from the user's files: what the data stage keeps of them, whatever their layout (layouts.py)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from distillery.data.listing import Photo
 from distillery.data.pixels import repeated
 from distillery.errors import DistilleryError
 from distillery.records.io import save_tensors, sha256_array, sha256_json
-from distillery.tasks.detection import listing
 from distillery.tasks.detection.listing import Item, Listing
 from distillery.tasks.detection.refused import see_sizes, see_turned, see_units
-from distillery.tasks.detection.voc import voc
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as every detector of the lineage has it
 PER_CHANNEL = Field(min_length=3, max_length=3)
+# Objects as columns (see `Boxed.write`), and how many were cut, dropped, doubled or crowds.
+Columns = tuple[dict[str, NDArray[Any]], Counter[str]]
 
 
 class Cropped(BaseConfig):
@@ -47,8 +47,8 @@ class Boxed(Source):
     """Base of the sources of images with boxes. The data stage keeps the encoded images and an index with the boxes.
 
     Boxes are cut at the image's edges; what is left with no area is dropped and counted, as is a box that an image has
-    twice with one class. A crowd (VOC: a difficult
-    object) is no training target, and in the test neither a miss nor a false alarm, as in COCO's evaluation.
+    twice with one class. A crowd (VOC: a difficult object) is no training target, and in the test neither a miss nor a
+    false alarm, as in COCO's evaluation.
     """
 
     streamed: ClassVar[bool] = True
@@ -130,7 +130,7 @@ class Boxed(Source):
             if not of:
                 raise DistilleryError(f"data.{split}: there is no image in {self.splits()[split]} of {self.root}")
 
-        columns: dict[str, tuple[dict[str, NDArray[Any]], Counter[str]]] = {}
+        columns: dict[str, Columns] = {}
         turned: dict[str, int] = {}  # EXIF orientation by path, of the images that are marked to be turned
 
         def note(photo: Photo) -> bytes:
@@ -140,29 +140,7 @@ class Boxed(Source):
             return content
 
         def judge(written: dict[str, Written]) -> None:
-            bad = [said for part in written.values() for said in part.bad]
-            if bad and not self.config.skip_bad:
-                raise DistilleryError(
-                    f"{len(bad)} of the files in {self.root} cannot be used, such as {bad[0]}: repair or remove them, "
-                    "or set `data.skip_bad: true`"
-                )
-            for split, part in written.items():
-                shown = [items[split][photo.name] for photo in part.photos]
-                assumed = see_turned(shown, part.height, part.width, turned)
-                see_sizes(shown, part.height, part.width)
-                see_units(f"data.{split}", shown, part.height, part.width)
-                columns[split] = columns_of(shown, part.height, part.width)
-                columns[split][1]["turned"] = assumed
-                if assumed:
-                    print(
-                        f"data.{split}: EXIF turns {assumed:,} of {len(shown):,} images in a way that changes no side: "
-                        "boxes are taken for those of the images as they are stored",
-                        flush=True,
-                    )
-                if columns[split][0]["crowd"].all():
-                    raise DistilleryError(
-                        f"data.{split}: no object is in the images of {self.splits()[split]}: annotate them"
-                    )
+            columns.update(self._columns(written, items, turned))
 
         photos = {split: [Photo(str(item.path), item.name, 0) for item in of.values()] for split, of in items.items()}
         written, digest, size = write_blob(blob, photos, upright=False, judge=judge, read=note)
@@ -197,11 +175,39 @@ class Boxed(Source):
         save_tensors(Path(index), tensors, {"facts": json.dumps(facts, sort_keys=True)})
         return facts
 
+    def _columns(
+        self, written: dict[str, Written], items: dict[str, dict[str, Item]], turned: dict[str, int]
+    ) -> dict[str, Columns]:
+        """The columns of each split's objects. Raises DistilleryError for images or boxes that cannot be used."""
+        bad = [said for part in written.values() for said in part.bad]
+        if bad and not self.config.skip_bad:
+            raise DistilleryError(
+                f"{len(bad)} of the files in {self.root} cannot be used, such as {bad[0]}: repair or remove them, "
+                "or set `data.skip_bad: true`"
+            )
+        found = {}
+        for split, part in written.items():
+            shown = [items[split][photo.name] for photo in part.photos]
+            assumed = see_turned(shown, part.height, part.width, turned)
+            see_sizes(shown, part.height, part.width)
+            see_units(f"data.{split}", shown, part.height, part.width)
+            arrays, notes = found[split] = columns_of(shown, part.height, part.width)
+            notes["turned"] = assumed
+            if assumed:
+                print(
+                    f"data.{split}: EXIF turns {assumed:,} of {len(shown):,} images in a way that changes no side: "
+                    "boxes are taken for those of the images as they are stored",
+                    flush=True,
+                )
+            if arrays["crowd"].all():
+                raise DistilleryError(
+                    f"data.{split}: no object is in the images of {self.splits()[split]}: annotate them"
+                )
+        return found
 
-def columns_of(
-    items: list[Item], heights: list[int], widths: list[int]
-) -> tuple[dict[str, NDArray[Any]], Counter[str]]:
-    """The objects of some images as columns (see `Boxed.write`), and how many were cut, dropped, doubled or crowds."""
+
+def columns_of(items: list[Item], heights: list[int], widths: list[int]) -> Columns:
+    """The objects of some images; heights and widths in pixels."""
     starts, boxes, labels, crowd, area = [0], [], [], [], []
     notes: Counter[str] = Counter(cut=0, dropped=0, crowds=0, empty=0, doubled=0)
     for item, height, width in zip(items, heights, widths, strict=True):
@@ -232,73 +238,3 @@ def columns_of(
         "crowd": np.array(crowd, dtype=np.uint8),
         "area": np.array(area, dtype=np.float64),
     }, notes
-
-
-class Coco(Boxed):
-    """COCO's layout (Lin et al., arXiv:1405.0312): a folder of images and a JSON file for every split."""
-
-    class Config(Boxed.Config):
-        train: str = "train2017"
-        """Folder of the training images."""
-        test: str = "val2017"
-        """Folder of the test images."""
-        annotations: str = "annotations/instances_{}.json"
-        """File of a split's annotations below `root`; `{}` stands for its folder."""
-        renumber: bool = False
-        """Number the classes from 0 in the order of their ids; without, a class is its `category_id`, as in released
-        weights, which then have 91 of them."""
-
-    config: Config
-
-    def named(self) -> list[Path]:
-        folders = self.splits().values()
-        return [self.root / name for f in folders for name in (f, listing.annotated(self.config.annotations, f))]
-
-    def listing(self) -> Listing:
-        return listing.coco(self.root, self.splits(), self.config.annotations, self.config.renumber)
-
-
-class Yolo(Boxed):
-    """YOLO's layout: `images/SPLIT` and `labels/SPLIT`, and a YAML file with the classes' names."""
-
-    class Config(Boxed.Config):
-        train: str = "train2017"
-        """Folder of `images` and `labels`."""
-        test: str = "val2017"
-        """Folder of `images` and `labels`."""
-        names: str = "config.yaml"
-        """File with `names:`, below `root` or beside it."""
-
-    config: Config
-
-    def named(self) -> list[Path]:
-        folders = self.splits().values()
-        return [self._names(), *(self.root / of / folder for of in ("images", "labels") for folder in folders)]
-
-    def _names(self) -> Path:
-        given = [self.root / self.config.names, self.root.parent / self.config.names]
-        return next((p for p in given if p.is_file()), given[0])
-
-    def listing(self) -> Listing:
-        return listing.yolo(self.root, self.splits(), listing.yolo_names(self._names()))
-
-
-class Voc(Boxed):
-    """Pascal VOC's layout: `JPEGImages`, `Annotations` and lists in `ImageSets/Main`."""
-
-    class Config(Boxed.Config):
-        train: str = "train"
-        """A list of `ImageSets/Main`; trainval, for instance."""
-        test: str = "test"
-        """Likewise."""
-        classes: tuple[str, ...] | None = None
-        """Names of the classes, in order; default: those that occur, in alphabetical order."""
-        one_based: bool = False
-        """Pixels count from 1 and both ends belong to a box, as in Pascal VOC itself; labelling programs that write
-        its format mostly do not."""
-
-    config: Config
-
-    def listing(self) -> Listing:
-        classes = None if self.config.classes is None else list(self.config.classes)
-        return voc(self.root, self.splits(), classes, self.config.one_based)

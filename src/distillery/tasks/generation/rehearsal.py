@@ -17,7 +17,7 @@ from distillery.errors import DistilleryError
 from distillery.models.base import Network
 from distillery.objectives.base import Batch
 from distillery.objectives.build import Loss
-from distillery.pipeline.planner import local_files
+from distillery.pipeline.users_files import local_files
 from distillery.records.header import Header
 from distillery.study.blocks import Method, Recipe
 from distillery.study.model import Study, Teacher
