@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,7 @@ def test_a_damaged_plan_is_written_anew(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     small_study.write(small_study.STUDY)
     plan = current(write=True)[1]
-    for path in (plan.layout.settings, plan.layout.plan, plan.job("data").path):
-        path.write_text("{")
+    places = plan.layout.settings, plan.layout.plan, plan.job("data").path
+    for path, damage in product(places, ("{", "")):  # a power cut leaves nothing
+        path.write_text(damage)
         assert current(write=True)[1].specs() == plan.specs() and read_json(path)
