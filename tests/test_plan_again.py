@@ -82,11 +82,9 @@ def test_every_edit_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.Monke
         file.write_text(text)
 
     def due() -> set[str]:
-        """The jobs that have another spec than before; the same whether the plan was read back or made anew."""
+        """The jobs that have another spec than before. A plan that is read back has none."""
         nonlocal before
         found = planned()
-        Path("artifacts/again/plan.json").unlink()
-        assert planned() == found, "a plan was read back that is another one now"
         changed, before = {name for name in found if found[name] != before[name]}, found
         return changed
 
@@ -100,6 +98,8 @@ def test_every_edit_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     before = planned()
     assert due() == set()
+    Path("artifacts/again/plan.json").unlink()
+    assert due() == set(), "made anew it is another one"
     edit("params.yaml", "  kd: {objective: kd}\n", "")
     edit("params.yaml", "  mine:", "  kd: {objective: kd}\n  mine:")
     assert due() == {"tables.json"}
