@@ -2,6 +2,7 @@
 # or with `--config study=NAME` a ready-made one, or with `--config params=PATH` any file.
 # Which jobs there are, what they read and write, and which of them are due comes from src/distillery/pipeline; dvc.yaml
 # says the same to DVC. Snakemake schedules.
+import gc
 import os
 import shlex
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 # The code of this checkout, whatever is installed; this file as part of the installed package has no such folder.
 if (SOURCE := Path(workflow.current_basedir.get_path_or_uri(secret_free=False), "src")).is_dir():
     sys.path.insert(0, str(SOURCE))
+gc.set_threshold(10_000)  # planning imports torch, which makes objects and no garbage
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger

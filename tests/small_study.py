@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from distillery.pipeline.current import Judge
-from distillery.pipeline.job import Plan
+from distillery.pipeline.job import STAGES, Plan
 from distillery.pipeline.planner import current
 from distillery.pipeline.work import Work
 
@@ -38,12 +39,15 @@ def write(params: dict[str, Any], path: str = "params.yaml") -> None:
     Path(path).write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def make(path: str = "params.yaml", tables: bool = False) -> list[str]:
-    """Run the jobs of the study that are due; return their names. The tables are left out unless asked for."""
+def make(path: str = "params.yaml", tables: bool = False, stages: Collection[str] = STAGES) -> list[str]:
+    """Run the jobs of the study that are due, of all or some stages; return their names.
+
+    The tables are left out unless asked for.
+    """
     _, plan = current(Path(path), write=True)
     made = []
     for job in plan:
-        if (job.stage != "tables" or tables) and not Judge(plan).verdict(job).current:
+        if job.stage in stages and (job.stage != "tables" or tables) and not Judge(plan).verdict(job).current:
             importlib.import_module(f"distillery.stages.{job.stage}").run(Work(job, plan.settings))
             made.append(job.name)
     return made

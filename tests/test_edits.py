@@ -248,7 +248,7 @@ EDITS = (
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """A study that Snakemake finished and DVC holds."""
+    """A finished study that DVC holds."""
     bench = Workbench(tmp_path_factory.mktemp("edits"))
     bench.params = STUDY
     for index, (scan, digit) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
@@ -259,7 +259,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
             )
     bench.git("add", "-A")
     bench.git("commit", "-qm", "a study")
-    bench.run("snakemake", "--cores", "1")
+    bench.make()
     bench.run("distillery", "record")
     bench.git("add", "-A")
     bench.git("commit", "-qm", "its results")
@@ -312,7 +312,8 @@ def made(bench: Workbench, *edits: Edit) -> tuple[set[str], list[str]]:
     with undone(bench):
         for edit in edits:
             edit.make(bench)
-        by_snakemake = due_for_snakemake(bench)  # plans too
+        bench.plan()
+        by_snakemake = due_for_snakemake(bench)  # plans too, where code is edited
         plan = Plan.read("edits")
         right = {job.name for job in plan if any(re.fullmatch(pattern, job.name) for pattern in edits[-1].due)}
         judges = {

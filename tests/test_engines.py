@@ -27,6 +27,22 @@ def bench(tmp_path: Path) -> Workbench:
     return bench
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """A study with several teachers, which Snakemake made from nothing. Tests work on copies of it."""
+    bench = Workbench(tmp_path_factory.mktemp("finished"))
+    bench.tiny(epochs=4)
+    params = bench.params
+    teacher = next(iter(params["teachers"]))
+    params["teachers"]["other"] = params["teachers"][teacher] | {"seed": 1}
+    params["pairs"] = {"both": {"teacher": [teacher, "other"], "student": "resnet8_w2"}}
+    params["methods"] = {"ce": params["methods"]["ce"], "ensemble": {"objective": "ensemble"}}
+    bench.params = params
+    assert "total" in bench.run("snakemake", "-n").stdout
+    bench.run("snakemake", "--cores", "2")
+    return bench
+
+
 def outputs(bench: Workbench) -> dict[str, str]:
     """Hash of every declared output that is a file."""
     stages = yaml.safe_load((bench.root / "dvc.lock").read_text())["stages"]
@@ -76,16 +92,9 @@ def test_both_engines_plan_the_same_jobs(bench: Workbench) -> None:
         assert not loose, (spec, loose)
 
 
-def test_from_nothing_to_tables_and_back(bench: Workbench) -> None:
-    """Snakemake finishes a study with several teachers, then finds nothing to do; so does DVC."""
-    params = bench.params
-    teacher = next(iter(params["teachers"]))
-    params["teachers"]["other"] = params["teachers"][teacher] | {"seed": 1}
-    params["pairs"] = {"both": {"teacher": [teacher, "other"], "student": "resnet8_w2"}}
-    params["methods"] = {"ce": params["methods"]["ce"], "ensemble": {"objective": "ensemble"}}
-    bench.params = params
-    assert "total" in bench.run("snakemake", "-n").stdout
-    bench.run("snakemake", "--cores", "2")
+def test_from_nothing_to_tables_and_back(finished: Workbench, tmp_path: Path) -> None:
+    """Snakemake finds nothing to do in the study that it finished; so does DVC."""
+    bench = finished.copy(tmp_path)
     for name in RESULTS:
         assert (bench.root / "results" / "digits" / name).stat().st_size
     again = bench.run("snakemake", "--cores", "2")
@@ -129,11 +138,10 @@ def test_dvc_reproduces_bit_for_bit(bench: Workbench) -> None:
     assert outputs(bench) == kept
 
 
-def test_interrupted_and_run_again(bench: Workbench) -> None:
+def test_interrupted_and_run_again(finished: Workbench, tmp_path: Path) -> None:
     """SIGTERM in the middle, which is as good as Ctrl-C: the job saves its state, and Snakemake ends. Then the same
     command: it continues and ends with the same students."""
-    bench.tiny(epochs=4)
-    bench.run("snakemake", "--cores", "2")
+    bench = finished.copy(tmp_path)
     students = sorted(bench.root.glob("artifacts/digits/runs/**/students.safetensors"))
     first = {p: sha256_file(p) for p in students}
     bench.run("rm", "-rf", *(f"artifacts/digits/{name}" for name in ("runs", "metrics", "logs")), "results/digits")
@@ -161,19 +169,21 @@ from distillery.api import Batch, Objective, Positive, kl_rows
 
 
 class Mine(Objective):
+    needs = frozenset({"logits", "teachers"})
+
     class Config(Objective.Config):
         temperature: Positive = 4.0
 
     config: Config
 
     def distill(self, batch: Batch) -> dict[str, Tensor]:
-        student, teacher = self.logits(batch.student.logits, batch.teacher.logits, batch.labels)
+        student, teacher = self.logits(batch.student.logits, batch.teachers[1].logits, batch.labels)
         return {"mine": kl_rows(student, teacher, self.config.temperature).mean()}
 """
 
 
-def test_a_new_method_is_one_file_and_one_block(bench: Workbench) -> None:
-    bench.run("snakemake", "--cores", "2")
+def test_a_new_method_is_one_file_and_one_block(finished: Workbench, tmp_path: Path) -> None:
+    bench = finished.copy(tmp_path)
     students = {p: p.stat().st_mtime_ns for p in bench.root.glob("artifacts/digits/runs/**/students.safetensors")}
     (bench.root / "mine.py").write_text(MINE)
     params = bench.params

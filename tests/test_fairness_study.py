@@ -169,21 +169,21 @@ def test_a_study_of_groups_ends_in_tables(tmp_path: Path, monkeypatch: pytest.Mo
         STUDY
         | {
             "task": "fairness",
-            "data": SMALL,
+            "data": SMALL | {"test": 100},
             "recipe": STUDY["recipe"]
             | {"epochs": 2, "milestones": [1], "augmentation": {"pad": 0, "flip": False}, "test_every": 2},
             "teachers": {f"t{i}": {"architecture": "resnet8_w4", "seed": i} for i in range(3)},
             "pairs": {f"p{i}": {"teacher": f"t{i}", "student": "resnet8_w2"} for i in range(3)},
             "methods": {"ce": {"objective": "ce"}} | methods,
-            "seeds": ["0-2"],
+            "seeds": ["0-1"],
             "tables": {"baseline": "ce"},
             "cache": {},
         }
     )
     make(tables=True)
-    metrics = tmp_path / "artifacts/small/metrics/p1/kd_4/0-2.json"
+    metrics = tmp_path / "artifacts/small/metrics/p1/kd_4/0-1.json"
     record, arrays = json.loads(metrics.read_text()), load_arrays(metrics.with_suffix(".safetensors"))
-    assert len(arrays["groups"]) == 400 and record["data"]["groups"]["of"] == "colour"
+    assert len(arrays["groups"]) == 100 and record["data"]["groups"]["of"] == "colour"
     for entry in (*record["runs"], *record["teachers"].values()):  # teachers too
         assert {"demographic_parity", "equalised_odds", "individual"} < {*entry["last"]} and len(entry["groups"]) == 2
     predicted = arrays["run.0.predictions"].astype(int)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workbench import Workbench
+from workbench import BEFORE, Workbench
 
 from distillery.pipeline import engines
 from distillery.pipeline.layout import Layout
@@ -28,7 +28,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """A working copy in which everything before the students is done."""
     bench = Workbench(tmp_path_factory.mktemp("faults"))
     bench.tiny(epochs=6, seeds=(0, 1, 3, 7))
-    bench.run("snakemake", "--cores", "1", str(AT.pair(pair(bench))))
+    bench.make(*BEFORE)
     return bench
 
 

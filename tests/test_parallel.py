@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from workbench import Workbench
+from workbench import BEFORE, Workbench
 
 from distillery.pipeline.layout import Layout
 from distillery.records.io import load_tensors, read_json, sha256_file
@@ -31,7 +31,7 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """A working copy up to the pair, in float64, so that a wrong formula cannot hide in rounding."""
+    """A working copy with students of one process, in float64, so that a wrong formula cannot hide in rounding."""
     bench = Workbench(tmp_path_factory.mktemp("parallel"))
     bench.tiny(epochs=6)
     params = bench.params
@@ -40,10 +40,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     params["pairs"] = {PAIR: {"teacher": "resnet20_w8", "student": "resnet8_w2"}}
     params["methods"], params["tables"]["baseline"] = METHODS, "kd"
     bench.params = params
-    bench.run("distillery", "data")
-    bench.run("distillery", "teacher", "--teacher", "resnet20_w8")
-    bench.run("distillery", "cache", "--teacher", "resnet20_w8")
-    bench.run("distillery", "pair", "--pair", PAIR)
+    bench.make(*BEFORE, "distill")
     return bench
 
 
@@ -56,10 +53,8 @@ STUDENTS, CHECKPOINT = AT.students(PAIR, "all", "0"), AT.checkpoint(PAIR, "all",
 def test_two_processes_have_the_loss_curve_of_one(bench: Workbench, method: str) -> None:
     cell = (PAIR, method, "0")
     record, history, students = (bench.root / f(*cell) for f in (AT.run_record, AT.history, AT.students))
-    command = ("distill", "--pair", PAIR, "--method", method, "--seed", "0")
-    bench.run("distillery", *command)
     one, alone, weights = read_json(record), load_history(history)["0"], load_tensors(students)
-    bench.run(*TORCHRUN, *command)
+    bench.run(*TORCHRUN, "distill", "--pair", PAIR, "--method", method, "--seed", "0")
     two, together, shared = read_json(record), load_history(history)["0"], load_tensors(students)
     assert (one["ranks"], two["ranks"]) == (1, 2)
     assert two["teacher_outputs"].startswith("live" if method == "all" else "view table")
@@ -94,9 +89,8 @@ def test_two_processes_share_tokens_and_distillation_heads(bench: Workbench) -> 
         "tables": before["tables"] | {"baseline": "vkd"},
     }
     command = ("distill", "--pair", pair, "--method", "vkd", "--seed", "0")
-    bench.run("distillery", "pair", "--pair", pair)
     history = bench.root / AT.history(pair, "vkd", "0")
-    bench.run("distillery", *command)
+    bench.make("pair", "distill")
     alone = load_history(history)["0"]
     bench.run(*TORCHRUN, *command)
     together = load_history(history)["0"]

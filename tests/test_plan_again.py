@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,9 @@ def test_every_edit_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.Monke
         file.write_text(text)
 
     def due() -> set[str]:
-        """The jobs that have another spec than before; the same whether the plan was read back or made anew."""
+        """The jobs that have another spec than before. A plan that is read back has none."""
         nonlocal before
         found = planned()
-        Path("artifacts/again/plan.json").unlink()
-        assert planned() == found, "a plan was read back that is another one now"
         changed, before = {name for name in found if found[name] != before[name]}, found
         return changed
 
@@ -99,6 +98,8 @@ def test_every_edit_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     before = planned()
     assert due() == set()
+    Path("artifacts/again/plan.json").unlink()
+    assert due() == set(), "made anew it is another one"
     edit("params.yaml", "  kd: {objective: kd}\n", "")
     edit("params.yaml", "  mine:", "  kd: {objective: kd}\n  mine:")
     assert due() == {"tables.json"}
@@ -147,6 +148,7 @@ def test_a_damaged_plan_is_written_anew(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     small_study.write(small_study.STUDY)
     plan = current(write=True)[1]
-    for path in (plan.layout.settings, plan.layout.plan, plan.job("data").path):
-        path.write_text("{")
+    places = plan.layout.settings, plan.layout.plan, plan.job("data").path
+    for path, damage in product(places, ("{", "")):  # a power cut leaves nothing
+        path.write_text(damage)
         assert current(write=True)[1].specs() == plan.specs() and read_json(path)

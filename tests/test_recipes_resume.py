@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from workbench import Workbench
+from workbench import BEFORE, Workbench
 
 from distillery import data
 from distillery.data.dataset import Dataset
@@ -146,11 +146,10 @@ def test_through_the_stages(tmp_path: Path) -> None:
     recipe = {k: v for k, v in RECIPE.effective().items() if k in said}
     params["methods"]["kd"]["recipe"] = recipe
     bench.params = params
-    (name,), (pair,) = params["teachers"], params["pairs"]
+    (pair,) = params["pairs"]
     at, job = Layout("digits"), ("--pair", pair, "--method", "kd", "--seed", "0")
     students, checkpoint = (bench.root / f(pair, "kd", "0") for f in (at.students, at.checkpoint))
-    for command in (("data",), ("teacher", "--teacher", name), ("cache", "--teacher", name), ("pair", "--pair", pair)):
-        bench.run("distillery", *command)
+    bench.make(*BEFORE)
     bench.run("distillery", "distill", *job)
     undisturbed = students.read_bytes()
     students.unlink()

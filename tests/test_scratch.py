@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from workbench import Workbench
+from workbench import BEFORE, Workbench
 
 from distillery.pipeline.layout import Layout
 from distillery.records import io as artifacts
@@ -156,11 +156,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     bench = Workbench(tmp_path_factory.mktemp("bench"))
     bench.tiny(methods=("kd",))
     bench.params = bench.params | {"pairs": {PAIR: {"teacher": TEACHER, "student": "resnet8_w2"}}}
-    bench.run("distillery", "data")
-    bench.run("distillery", "teacher", "--teacher", TEACHER)
-    bench.run(*CACHE)
-    bench.run("distillery", "pair", "--pair", PAIR)
-    bench.run(*DISTILL)
+    bench.make(*BEFORE, "distill")
     return bench
 
 

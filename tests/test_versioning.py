@@ -33,10 +33,10 @@ WHO = {f"GIT_{role}_{what}": f"tester@{what}.invalid" for role in ("AUTHOR", "CO
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """A study that Snakemake finished and `distillery record` recorded. Tests work on copies of it."""
+    """A finished study that `distillery record` recorded. Tests work on copies of it."""
     bench = Workbench(tmp_path_factory.mktemp("finished"))
     bench.tiny()
-    bench.run("snakemake", "--cores", "2")
+    bench.make()
     said = bench.run("distillery", "record").stdout
     assert re.search(r"recorded 9 stages with \d+ files in dvc.lock, [\d.]+ MB of them in the DVC cache", said), said
     assert "git add params.yaml dvc.lock results && git commit" in said
@@ -46,15 +46,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     return bench
 
 
-def copied(bench: Workbench, root: Path) -> Workbench:
-    shutil.copytree(bench.root, root, symlinks=True, dirs_exist_ok=True)
-    return Workbench.at(root)
-
-
 @pytest.fixture
 def bench(finished: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
     """A copy of the finished study, and the working directory in it: what fails fast is called in this process."""
-    bench = copied(finished, tmp_path)
+    bench = finished.copy(tmp_path)
     monkeypatch.chdir(bench.root)
     return bench
 
@@ -84,8 +79,10 @@ def set_temperature(bench: Workbench, value: float) -> None:
     bench.params = params
 
 
-def due(bench: Workbench) -> set[str]:
-    """What Snakemake would run, by stage and, of students, method."""
+def due(bench: Workbench, planned: bool = True) -> set[str]:
+    """What Snakemake would run, by stage and, of students, method; it makes its plan by itself unless `planned`."""
+    if planned:
+        bench.plan()
     said = bench.run("snakemake", "--dry-run", "--quiet", "host", "--cores", "1").stdout
     logs = re.findall(rf"^    log: {AT.artifacts}/logs/(\S+)\.log$", said, flags=re.MULTILINE)
     assert bool(logs) != ("Nothing to be done" in said), said
@@ -95,8 +92,8 @@ def due(bench: Workbench) -> set[str]:
 KD = {"distill kd", "evaluate kd", "tables"}
 
 
-def nothing_to_do(bench: Workbench) -> bool:
-    return not due(bench)
+def nothing_to_do(bench: Workbench, planned: bool = True) -> bool:
+    return not due(bench, planned)
 
 
 def due_for_dvc(bench: Workbench) -> set[str]:
@@ -353,7 +350,7 @@ def test_a_clone_with_the_files_of_dvc(finished: Workbench, tmp_path: Path) -> N
     clone.run("dvc", "checkout")
     assert nothing_to_do(clone)
     set_temperature(clone, 2.0)
-    assert due(clone) == KD
+    assert due(clone, planned=False) == KD
     clone.run("dvc", "repro")
     assert nothing_to_do(clone)
     clone.run("distillery", "record")
@@ -364,11 +361,11 @@ def test_a_clone_with_the_files_of_dvc(finished: Workbench, tmp_path: Path) -> N
 
 
 def test_a_copy_without_dates(finished: Workbench, tmp_path: Path) -> None:
-    """As `cp -r` makes them, in any order, without Snakemake's own notes."""
+    """As `cp -r` makes them, in any order; of this study Snakemake has no notes of its own either."""
     bench = Workbench.at(tmp_path / "copy")
     bench.root.parent.mkdir(exist_ok=True)
     finished.run("cp", "-r", str(finished.root), str(bench.root))
-    shutil.rmtree(bench.root / ".snakemake")
+    assert not (bench.root / ".snakemake").exists()
     files = sorted(p for p in bench.root.rglob("*") if p.is_file() and ".git" not in p.parts)
     random.Random(0).shuffle(files)
     for age, path in enumerate(files):
@@ -418,10 +415,10 @@ def test_specs_of_another_commit_are_not_taken_for_the_plan(bench: Workbench) ->
     kept = spec.read_text()
     assert '"temperature": 4.0' in kept
     spec.write_text(kept.replace('"temperature": 4.0', '"temperature": 5.0'))
-    assert nothing_to_do(bench)
+    assert nothing_to_do(bench, planned=False)
     assert spec.read_text() == kept
     spec.write_text(kept[:100])  # a damaged one
-    assert nothing_to_do(bench)
+    assert nothing_to_do(bench, planned=False)
 
 
 # The walk-through
@@ -456,7 +453,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_the_walk_through(finished: Workbench, tmp_path: Path, s3: str) -> None:
     """Every command of docs/versioning.md, in its order; what the document promises about them holds."""
-    bench = copied(finished, tmp_path / "kd" / "project")
+    bench = finished.copy(tmp_path / "kd" / "project")
     done = set()
 
     def follow(title: str) -> str:
@@ -488,7 +485,7 @@ def test_the_walk_through(finished: Workbench, tmp_path: Path, s3: str) -> None:
     far.run(
         "dvc", "cache", "dir", "--local", str(tmp_path / "far/.dvc/cache")
     )  # its own: all must come from the server
-    assert due(far) > KD  # and the plan is written, which `dvc pull` must find to be the recorded one
+    assert due(far, planned=False) > KD  # and the plan is written, which `dvc pull` must find to be the recorded one
     assert "files fetched" in far.run("dvc", "pull").stdout
     assert nothing_to_do(far)
 
@@ -497,7 +494,7 @@ def test_the_walk_through(finished: Workbench, tmp_path: Path, s3: str) -> None:
     assert re.search(r"\[warm-8\].*\|\s*8\s*\|", said), said
     assert bench.params["methods"]["kd"]["temperature"] == 2
     assert not due_for_dvc(bench)
-    assert nothing_to_do(bench)
+    assert nothing_to_do(bench, planned=False)
     text = (ROOT / "docs/versioning.md").read_text()
     assert all(any(p.startswith(t) for t in done) for p in text.split("\n## ")[1:] if "```sh" in p)
 

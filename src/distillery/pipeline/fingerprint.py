@@ -144,8 +144,9 @@ def _own(package: str) -> Path | None:
     return Path(where) if where and Path(where).exists() and not installed else None
 
 
+@cache
 def version(package: str) -> str:
-    """The version of an installed package, by the name that is imported."""
+    """The version of an installed package, by the name that is imported. Looks through all that are installed."""
     names = metadata.packages_distributions().get(package, ())
     return ", ".join(f"{name} {metadata.version(name)}" for name in sorted({*names}))
 

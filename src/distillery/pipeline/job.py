@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.pipeline.layout import Layout
-from distillery.records.io import DistilleryError, read_json, write_json
+from distillery.records.io import DistilleryError, read_json, scratch
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 VERSION = 1
@@ -151,11 +151,17 @@ class Job:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, unless just this lies there: engines see a new file only where something changed."""
+    """Write JSON, unless just this lies there: engines see a new file only where something changed.
+
+    The file is not synced, which takes some ms for each of thousands of specs: the next plan writes a damaged one anew.
+    """
     with suppress(DistilleryError):  # not there, or damaged
         if text_of(read_json(path)) == text_of(content):
             return
-    write_json(path, content, sort=False)
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    with scratch(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
 
 
 def text_of(spec: dict[str, Any]) -> str:
