@@ -183,6 +183,7 @@ class Workbench:
     ) -> None:
         """Shrink the digits study to something that trains in a second."""
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params["instructions"] = "native"  # `make` works in this process, which has torch already
         params["data"]["test_fraction"] = 0.5
         params["recipe"] |= {"epochs": epochs, "milestones": [epochs], "test_every": 1}
         for teacher in params["teachers"].values():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.pipeline.layout import Layout
-from distillery.records.io import DistilleryError, read_json, scratch
+from distillery.records.io import DistilleryError, read_json, write_json
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 VERSION = 1
@@ -158,10 +158,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     with suppress(DistilleryError):  # not there, or damaged
         if text_of(read_json(path)) == text_of(content):
             return
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    with scratch(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+    write_json(path, content, sort=False, sync=False)
 
 
 def text_of(spec: dict[str, Any]) -> str:

@@ -121,10 +121,11 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary file name beside `path`; on success the file is synced and renamed into place.
 
-    After any failure `path` is what it was before. Missing folders are made.
+    After any failure `path` is what it was before. Without `sync` the machine's own may leave it empty. Missing folders
+    are made.
 
     Raises:
         DistilleryError: if the place cannot be written (full, read-only, no permission).
@@ -132,11 +133,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     with scratch(path) as temporary:
         yield temporary
-        _sync(temporary)
+        if sync:
+            _sync(temporary)
         void(path)
         temporary.replace(path)
         with suppress(OSError):  # some file systems cannot sync a folder; the rename has happened all the same
-            _sync(path.parent)
+            if sync:
+                _sync(path.parent)
 
 
 @contextmanager

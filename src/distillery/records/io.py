@@ -59,15 +59,15 @@ def _not_finite(obj: Any, where: str = "") -> str:
     return ""
 
 
-def write_json(path: Path, obj: Any, sort: bool = True) -> None:
-    """Write `obj` as JSON, one item per line, with sorted keys or in the order that they have.
+def write_json(path: Path, obj: Any, sort: bool = True, sync: bool = True) -> None:
+    """Write `obj` as JSON, one item per line, with sorted keys or in the order that they have; `sync`: `atomic_path`.
 
     NaN and infinity are refused: JSON has neither.
     """
     if bad := _not_finite(obj):
         raise DistilleryError(f"cannot write {path}: {bad} is not a finite number; look for the step that made it")
     text = json.dumps(obj, sort_keys=sort, indent=1, allow_nan=False, ensure_ascii=False)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, sync) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
