@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import statistics
 import time
@@ -152,6 +153,19 @@ def test_a_study_is_repeated_with_one_thing_changed(
     with pytest.raises(SystemExit):
         roundings.main(["--changes", "colour"])
     assert "colour is none of as it is, bfloat16, instructions, threads, teacher" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_study_is_compared_on_two_processors(
+    bench: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an emulator of this very processor: a script that runs what it is given."""
+    (emulator := tmp_path / "qemu-x86_64").write_text('#!/bin/sh\n[ "$1 $2" = "-cpu Mine" ] && shift 2 && exec "$@"\n')
+    emulator.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    bench("processors").main(["--processors", "Mine", "--instructions", "avx2", "--methods", "ce", "--markdown"])
+    [(same, of)] = re.findall(r"\| avx2 +\| Mine +\| (\d+) of (\d+)", capsys.readouterr().out)
+    assert same == of and int(of) > 60
 
 
 def test_the_floor_counts_every_product_once(bench: Any) -> None:
