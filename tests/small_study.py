@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from conftest import ROOT
 
 from distillery.pipeline.current import Judge
 from distillery.pipeline.job import STAGES, Plan
@@ -32,6 +33,12 @@ STUDY: dict[str, Any] = {
     "cache": {"pooled": True},
     "tables": {"baseline": "kd"},
 }
+
+
+def digits() -> dict[str, Any]:
+    """The ready-made study of digits, but for its `instructions`: a test's process has loaded torch already."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
+    return content | {"instructions": "native"}
 
 
 def write(params: dict[str, Any], path: str = "params.yaml") -> None:

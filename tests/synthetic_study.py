@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import small_study
 import torch
 import torch.nn.functional as F
 import yaml
-from conftest import ROOT
 
 from distillery.evaluation.fidelity import fidelity
 from distillery.pipeline import check
@@ -161,7 +161,7 @@ def _facts(job: Job, work: Work) -> dict[str, Any]:
 
 def params(**changes: Any) -> dict[str, Any]:
     """A study of digits with one pair, three methods, three seeds and 30 epochs, changed at the top level."""
-    content = yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
+    content = small_study.digits()
     content["data"]["test_fraction"] = 0.5
     content["recipe"] |= {"epochs": 30, "milestones": [12, 16, 18], "test_every": 1}
     content["teachers"] = {"resnet20_w8": {"architecture": "resnet20_w8"}}

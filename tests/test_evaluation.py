@@ -12,10 +12,10 @@ import golden
 import models_golden
 import numpy as np
 import pytest
+import small_study
 import torch
 import torch.nn.functional as F
 import yaml
-from conftest import ROOT
 from sklearn import metrics
 
 from distillery import models
@@ -195,8 +195,7 @@ PAIR = "resnet8_w2-resnet8_w2"
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny study, trained and evaluated through the command line's own functions."""
     folder = tmp_path_factory.mktemp("study")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"instructions": "native"}  # torch is loaded in this process
+    params = small_study.digits()
     params["data"]["test_fraction"] = 0.5
     params["recipe"] |= {"epochs": 2, "milestones": [1], "validation": 0.2, "test_every": 1}
     params["teachers"] = {"resnet8_w2": {"architecture": "resnet8_w2", "recipe": {"validation": 0.0}}}

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_study
 import torch
 import yaml
 from checkpoints import MEMBER, NAME, archived, everything, released, same, sha256
-from conftest import ROOT
 from loopback import Server, nobody
 from torch import Tensor
 
@@ -41,7 +41,7 @@ class Trained:
 
 
 def study_of(**teacher: Any) -> dict[str, Any]:
-    params = yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
+    params = small_study.digits()
     params["recipe"] |= {"epochs": 3, "milestones": [2], "batch_size": 16}
     params["teachers"] = {NAME: {"architecture": NAME, "seed": 3, **teacher}}
     params["pairs"] = {f"{NAME}-{NAME}": {"teacher": NAME, "student": NAME}}

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import small_study
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision.models
 import yaml
 from checkpoints import saved, sha256
-from conftest import ROOT
 from loopback import Server, nobody
 from torchvision.models import MobileNet_V3_Small_Weights
 from torchvision.transforms.functional import normalize
@@ -144,7 +144,7 @@ def place(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def study_of(teacher: dict[str, Any], student: str = "resnet8_w2", method: str = "kd", **more: Any) -> dict[str, Any]:
-    params = yaml.safe_load((ROOT / "workflow" / "studies" / "digits.yaml").read_text())
+    params = small_study.digits()
     params["recipe"] |= {"epochs": 1, "milestones": [1]}
     params["teachers"] = {"t": teacher}
     params["pairs"] = {"t-s": {"teacher": "t", "student": student}}

@@ -8,10 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import small_study
 import torch
 import torch.nn.functional as F
-import yaml
-from conftest import ROOT
 from logit_batches import batch, context
 from torch import Tensor, nn
 
@@ -358,7 +357,7 @@ def test_the_average_is_timms(options: dict[str, Any]) -> None:
 
 
 def params(**recipe: Any) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content: dict[str, Any] = small_study.digits()
     content["methods"] = {m: content["methods"][m] for m in ("ce", "kd")}
     content["recipe"] |= {"epochs": 20, "milestones": [12, 16, 18]} | recipe
     return content

@@ -182,8 +182,7 @@ class Workbench:
         self, epochs: int = 2, methods: tuple[str, ...] = ("ce", "kd"), seeds: tuple[int | str, ...] = (0,)
     ) -> None:
         """Shrink the digits study to something that trains in a second."""
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
-        params["instructions"] = "native"  # `make` works in this process, which has torch already
+        params = small_study.digits()
         params["data"]["test_fraction"] = 0.5
         params["recipe"] |= {"epochs": epochs, "milestones": [epochs], "test_every": 1}
         for teacher in params["teachers"].values():
