@@ -503,6 +503,6 @@ def test_the_page_about_detectors_shows_a_valid_study() -> None:
     text = page.split("cat > params.yaml <<'EOF'\n")[1].split("EOF\n")[0]
     study = check(yaml.safe_load(text))
     assert rehearse(study, images=False) == []
-    for registry, base in ((NETWORKS, "networks"), (OBJECTIVES, "objectives"), (SOURCES, "source")):
+    for registry, base in ((NETWORKS, "networks"), (OBJECTIVES, "objectives"), (SOURCES, "layouts")):
         ours = [n for n, row in registry._rows.items() if row.module.startswith(f"distillery.tasks.detection.{base}")]
         assert ours and all(f"`{name}`" in page for name in ours)
