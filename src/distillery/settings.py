@@ -25,7 +25,7 @@ SHARE = "DISTILLERY_SHARE"
 SOURCE = "DISTILLERY_SOURCE"  # set by `python -m distillery` for the process that takes its place
 THREADS = "OMP_NUM_THREADS"
 WORKERS = "DISTILLERY_WORKERS"
-# What keeps torch, oneDNN and MKL to instructions that all x86-64 processors of the last ten years have. MKL has one
+# What keeps torch, oneDNN and MKL to instructions that nearly all x86-64 processors of ten years have. MKL has one
 # mode with equal bits on those of all makers, and uses less still in it: linear layers are all that it computes here.
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
 

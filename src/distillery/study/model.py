@@ -140,7 +140,7 @@ class Study(Block):
     seeds: tuple[int | str, ...] = Field(min_length=1)
     # Students of a block of seeds, side by side in one process: to the same bits. Each takes two of torch's 32 streams.
     at_once: int = Field(1, ge=1, le=16)
-    # Which of a CPU's instructions are used: all, or those of every x86-64 of the last ten years, for the same bits.
+    # Which of a CPU's instructions are used: all, or what nearly every x86-64 of ten years has, for the same bits.
     instructions: Literal["native", "avx2"] = "native"
     cache: Cache = Cache()
     tables: Tables = Tables()
