@@ -31,7 +31,7 @@ from distillery.models.base import Network, Outputs
 from distillery.models.seeing import Seeing, see
 from distillery.pipeline.check import check, load, rehearse
 from distillery.pipeline.layout import Layout
-from distillery.pipeline.planner import resolve
+from distillery.pipeline.planner import current, resolve
 from distillery.pipeline.work import Work
 from distillery.records.io import read_json
 from distillery.records.preprocessing import Preprocessing
@@ -306,6 +306,18 @@ def test_a_repository_says_what_its_weights_saw(
     say(pretrained_cfg={**seen, "mean": "grey"})
     with pytest.raises(DistilleryError, match=r"config\.json is not as timm writes it"):
         made(**keys)
+
+
+def test_a_plan_is_not_read_back_for_another_configuration(place: Path) -> None:
+    Path("w.safetensors").write_bytes(safetensors.torch.save(models.build("timm/resnet10t", 10).state_dict()))
+    teacher = {"source": "fetch", "architecture": "timm/resnet10t", "weights": "./w.safetensors"}
+    Path("params.yaml").write_text(yaml.safe_dump(study_of(teacher)))
+    specs = set()
+    for size in (None, 40, 48):
+        if size:
+            Path("config.json").write_text(json.dumps({"num_classes": 10, "input_size": [3, size, size]}))
+        specs.add(current(write=True)[1].job("teacher", teacher="t").sha256)
+    assert len(specs) == 3
 
 
 def test_a_file_may_be_a_release_that_has_a_name(place: Path) -> None:

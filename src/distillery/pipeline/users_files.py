@@ -12,7 +12,7 @@ from distillery.recipe import recipe_components
 from distillery.records import named
 from distillery.study.model import Study, Teacher, expand_seeds
 from distillery.task import TASKS, task_of
-from distillery.teachers.released import is_remote, places
+from distillery.teachers.released import configuration, is_remote, places
 
 
 def named_files(study: Study) -> list[Path]:
@@ -48,7 +48,8 @@ def local_files(teacher: Teacher) -> list[Path]:
     """What a teacher is read from on this machine."""
     if teacher.source == "student":
         return [student_file(teacher)]
-    return [Path(url).expanduser() for url in places(teacher) if not is_remote(url)]
+    config = configuration(teacher)
+    return [Path(url).expanduser() for url in places(teacher) if not is_remote(url)] + ([config] if config else [])
 
 
 def student_file(teacher: Teacher) -> Path:

@@ -30,6 +30,10 @@ class Unusable(Exception):
     """One mirror does not help; the message says why, for the sentence that lists all mirrors."""
 
 
+class Absent(Unusable):
+    """The server has no such file."""
+
+
 class _Interrupted(Unusable):
     """A failure that the next try may not meet."""
 
@@ -96,7 +100,8 @@ def _received(url: str) -> Iterator[tuple[bytes, int, int | None]]:
     except HTTPError as error:
         error.close()
         passing = error.code >= 500 or error.code in (408, 429)
-        raise (_Interrupted if passing else Unusable)(f"HTTP {error.code} {error.reason}") from None
+        kind = Absent if error.code == 404 else _Interrupted if passing else Unusable
+        raise kind(f"HTTP {error.code} {error.reason}") from None
     except URLError as error:  # no connection: a host that refuses, or that no name server knows, is asked once
         reason = error.reason
         raise Unusable(_reason(reason) if isinstance(reason, OSError) else str(reason)) from None

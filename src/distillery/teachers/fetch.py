@@ -14,7 +14,7 @@ from distillery.models.base import Network
 from distillery.models.official import load_official
 from distillery.records.io import DistilleryError
 from distillery.teachers import repository
-from distillery.teachers.download import Report, Unusable, kept, opened
+from distillery.teachers.download import Absent, Report, Unusable, kept, opened
 from distillery.teachers.foreign import Damaged, read_weights
 from distillery.teachers.released import Source, is_remote
 
@@ -86,9 +86,9 @@ def configuration(place: str) -> repository.Said | None:
     try:
         with opened(place) as file:
             return repository.read(Path(file.name))
+    except Absent:
+        return None
     except Unusable as error:
-        if "HTTP 404" in str(error):
-            return None
         raise DistilleryError(
             f"{place} cannot be had ({error}), which says what the weights saw: say it by `preprocessing`"
         ) from None

@@ -11,10 +11,12 @@ same networks, trained by another recipe to other accuracies, on images normalis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillery.models import NETWORKS
 from distillery.records.preprocessing import Preprocessing
+from distillery.teachers import repository
 
 if TYPE_CHECKING:  # imported in earnest, an option of the tables would count as code of the teachers
     from distillery.study.model import Data, Teacher
@@ -128,6 +130,14 @@ def by_name(teacher: Teacher) -> bool:
     return teacher.architecture.startswith(FAMILIES) and (named or not places(teacher))
 
 
+def configuration(teacher: Teacher) -> Path | None:
+    """The file beside weights of timm's on this machine that says what they saw; None where something else says so."""
+    if teacher.preprocessing != "own" or not teacher.architecture.startswith("timm/") or by_name(teacher):
+        return None
+    here = (repository.beside(Path(url).expanduser()) for url in places(teacher) if not is_remote(url))
+    return next((path for path in here if path), None)
+
+
 def released(teacher: Teacher, data: Data) -> Source:
     """The release of this architecture for this data."""
     if teacher.weights in NAMED:
@@ -171,27 +181,20 @@ def _whole(teacher: Teacher, data: Data) -> int | None:
 
 
 def _asked(teacher: Teacher, data: Data) -> Source:
-    from pathlib import Path
+    from distillery.teachers import named  # torch
 
-    from distillery.teachers import named, repository  # torch
-
-    found, said, config, weights = None, None, None, teacher.weights or ""
-    urls: tuple[str, ...] = places(teacher)
+    found, weights, urls = None, teacher.weights or "", places(teacher)
+    said = repository.read(beside) if (beside := configuration(teacher)) else None
+    config = str(beside) if beside else None
+    own: Preprocessing | str | None = teacher.preprocessing
     if weights.startswith(HUB):
         urls = named.hub(weights.removeprefix(HUB))
-        config = named.HUB.format(weights.removeprefix(HUB), repository.NAME)
+        if own == "own" and teacher.architecture.startswith("timm/"):
+            config = named.HUB.format(weights.removeprefix(HUB), repository.NAME)
     elif by_name(teacher):
         found = named.named(teacher.architecture, teacher.weights)
-    elif teacher.architecture.startswith("timm/"):
-        here = (repository.beside(Path(url).expanduser()) for url in urls if not is_remote(url))
-        config = next((str(path) for path in here if path), None)
     on_imagenet = data.source == "imagenet" or teacher.classes == "imagenet"
     documented = found.accuracy if found and on_imagenet else None
-    own: Preprocessing | str | None = teacher.preprocessing
-    if own != "own" or not teacher.architecture.startswith("timm/"):
-        config = None
-    if config and not is_remote(config):
-        said = repository.read(Path(config))
     known = found or said
     if own == "own":
         own = known.preprocessing if known else named.carried(teacher.architecture)

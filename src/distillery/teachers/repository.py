@@ -1,4 +1,7 @@
-"""What a repository of timm's says beside its weights, in config.json: what these saw, and which classes they tell."""
+"""What a repository of timm's says beside its weights, in config.json: what these saw, and which classes they tell.
+
+Torch is imported only to read it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from distillery.errors import DistilleryError
-from distillery.models.foreign import import_timm
 from distillery.records.given import given_json
 from distillery.records.preprocessing import Preprocessing
-from distillery.teachers.named import of_cfg
 
 NAME = "config.json"
 
@@ -52,6 +53,9 @@ def read(path: Path) -> Said | None:
 
 def _of(document: dict[str, Any]) -> Said:
     """As timm reads it: older files are flat, newer ones say classes beside `pretrained_cfg`."""
+    from distillery.models.foreign import import_timm
+    from distillery.teachers.named import of_cfg
+
     said = {**document.get("pretrained_cfg", {}), **document}
     kind = import_timm().models.PretrainedCfg
     known = {field.name for field in dataclasses.fields(kind)}
