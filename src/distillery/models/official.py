@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from distillery.errors.words import some
 from distillery.models import NETWORKS, build
 from distillery.models.base import Network
+from distillery.models.filling import unsound
 from distillery.records.io import below
 
 POSITIONS = re.compile(r"pos(ition)?_?embed")  # one row for each patch of an image
@@ -66,19 +67,6 @@ def load_official(network: Network, state_dict: Mapping[str, Tensor]) -> None:
     if fault := unsound(given):
         raise ValueError(fault)
     network.load_state_dict({**wanted, **given})
-
-
-def unsound(weights: Mapping[str, Tensor]) -> str:
-    """Say what no training leaves behind: negative variances, or nothing but zeros; "" if there is nothing of it."""
-    for key, value in weights.items():
-        if key.endswith("running_var") and bool((value < 0).any()):
-            return f"{key} holds negative variances, so this file is damaged: take another copy"
-    matrices = {key: value for key, value in weights.items() if value.ndim > 1 and value.is_floating_point()}
-    if matrices and not any(bool(value.any()) for value in matrices.values()):
-        return (
-            f"{next(iter(matrices))} holds zeros alone, as all weights here do, so nothing was saved: take another file"
-        )
-    return ""
 
 
 def without_prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

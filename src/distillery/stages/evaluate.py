@@ -13,7 +13,7 @@ from distillery.data.precision import dtype_of
 from distillery.evaluation import conventions
 from distillery.evaluation.task import Evaluation
 from distillery.models.base import Network
-from distillery.models.official import unsound
+from distillery.models.filling import fill
 from distillery.objectives.build import Loss, main_alone, of_main
 from distillery.pipeline.work import Work
 from distillery.records import io as artifacts
@@ -121,8 +121,6 @@ def _student(
 ) -> Any:
     """The outputs of one student, rebuilt with its objective where that predicts in the student's place."""
     student, objective = (artifacts.below(weights, f"{seed}.{name}.") for name in ("student", "objective"))
-    if fault := unsound(student):
-        raise DistilleryError(f"the stored weights of seed {seed}: {fault}, or train the run again")
     if not objective:
         network = training.network(values["student"], data)
         _fill(network, student, seed)
@@ -136,11 +134,7 @@ def _student(
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], seed: int) -> None:
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DistilleryError(f"the stored weights of seed {seed} do not fit: {reason}; train the run again") from None
+    fill(module, weights, f"the stored weights of seed {seed}", "do not fit", "; train the run again")
 
 
 def _of_history(epochs: list[dict[str, Any]], measure: str, higher: bool) -> dict[str, Any]:

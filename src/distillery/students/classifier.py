@@ -14,6 +14,7 @@ from distillery import models
 from distillery.data.views import gain_and_offset
 from distillery.errors import DistilleryError
 from distillery.models.base import Network, anchor
+from distillery.models.filling import fill
 from distillery.models.seeing import see
 from distillery.objectives.base import Context, Objective
 from distillery.objectives.build import build, main_alone, of_main
@@ -211,11 +212,7 @@ def _dtype(header: Header) -> torch.dtype:
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
-    try:
-        module.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DistilleryError(f"{file} does not hold the weights that it describes: {reason}") from None
+    fill(module, weights, str(file), "does not hold the weights that it describes")
 
 
 @torch.no_grad()

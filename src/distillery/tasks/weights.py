@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from torch import Tensor, nn
-
 from distillery.errors import DistilleryError
 from distillery.models.base import Network
-from distillery.models.official import unsound
+from distillery.models.filling import fill
 from distillery.records.header import Header
 from distillery.records.io import load_tensors
 
@@ -19,19 +16,8 @@ N = TypeVar("N", bound=Network)
 
 def filled(network: N, architecture: str, path: Path) -> N:
     """The network with the weights of a file, in evaluation mode. Raises DistilleryError if they do not fit."""
-    fill(network, load_tensors(path), f"{path} does not hold the weights of a {architecture}")
+    fill(network, load_tensors(path), str(path), f"does not hold the weights of a {architecture}")
     return network.eval()
-
-
-def fill(network: nn.Module, weights: Mapping[str, Tensor], complaint: str) -> None:
-    """Give a network these weights. Raises DistilleryError, the complaint and the reason, if they do not fit."""
-    if fault := unsound(weights):
-        raise DistilleryError(f"{complaint}: {fault}")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DistilleryError(f"{complaint}: {reason}") from None
 
 
 def chosen(header: Header, seed: int | None, path: Path) -> int:

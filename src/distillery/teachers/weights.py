@@ -6,10 +6,10 @@ from pathlib import Path
 
 from distillery import models
 from distillery.models.base import Network
-from distillery.models.official import unsound
+from distillery.models.filling import fill
 from distillery.models.seeing import see
 from distillery.records.header import Header
-from distillery.records.io import DistilleryError, load_tensors
+from distillery.records.io import load_tensors
 
 
 def load_network(architecture: str, num_classes: int, in_channels: int, path: Path) -> Network:
@@ -18,13 +18,6 @@ def load_network(architecture: str, num_classes: int, in_channels: int, path: Pa
     Raises DistilleryError if the weights do not fit.
     """
     network = models.build(architecture, num_classes, in_channels)
-    weights = load_tensors(path)
-    if fault := unsound(weights):
-        raise DistilleryError(f"{path}: {fault}")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DistilleryError(f"{path} does not hold the weights of a {architecture}: {reason}") from None
+    fill(network, load_tensors(path), str(path), f"does not hold the weights of a {architecture}")
     header = Header.read(path)
     return see(network, header.preprocessing.get(header.teacher or ""), header.mean, header.std).eval()

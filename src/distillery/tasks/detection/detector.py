@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as F
 from distillery.data.views import normalise
 from distillery.errors import DistilleryError
 from distillery.models.base import anchor
+from distillery.models.filling import fill
 from distillery.records.header import Header
 from distillery.records.io import load_tensors
 from distillery.tasks.detection.detections import Detections, Detector, Pictures
@@ -19,7 +20,7 @@ from distillery.tasks.detection.drawing import draw
 from distillery.tasks.detection.predictions import SURE, found_in
 from distillery.tasks.detection.training import build
 from distillery.tasks.detection.views import fitted
-from distillery.tasks.weights import chosen, fill
+from distillery.tasks.weights import chosen
 
 WEIGHTS = "model.safetensors"  # in a folder that was exported
 
@@ -82,5 +83,5 @@ def load_detector(path: Path | str, seed: int | None = None) -> LoadedDetector:
         begin = f"{chosen(header, seed, path)}.student."
         weights = {k.removeprefix(begin): v for k, v in weights.items() if k.startswith(begin)}
     network = build(header.architecture, len(header.class_names))
-    fill(network, weights, f"{path} does not hold the detector that it describes")
+    fill(network, weights, str(path), "does not hold the detector that it describes")
     return LoadedDetector(network, header)

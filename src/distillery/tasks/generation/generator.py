@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from distillery.errors import DistilleryError
 from distillery.models import NETWORKS
+from distillery.models.filling import fill
 from distillery.records.header import Header
 from distillery.records.io import load_tensors
 from distillery.tasks.generation.biggan import Discriminator, Generator, in_bytes
-from distillery.tasks.weights import chosen, fill
+from distillery.tasks.weights import chosen
 
 
 class LoadedGenerator(nn.Module):
@@ -64,5 +65,5 @@ def load_generator(path: Path | str, seed: int | None = None) -> LoadedGenerator
         raise DistilleryError(f"{path} holds no generator: name `students.safetensors` of a study of generation")
     channels, side, _ = header.image
     network = Generator(len(header.class_names), channels, side, width=int(found.options["width"]))
-    fill(network, weights, f"{path} does not hold the generator that it describes")
+    fill(network, weights, str(path), "does not hold the generator that it describes")
     return LoadedGenerator(network.to(next(iter(weights.values())).dtype).eval(), header)
