@@ -183,7 +183,8 @@ def _teachers(study: Study) -> Iterable[str]:
 
 
 def _fetched(name: str, teacher: Teacher, study: Study) -> Iterable[str]:
-    if teacher.urls and teacher.weights and not (by_name(teacher) and not teacher.weights.startswith(HUB)):
+    copies = by_name(teacher) and not (teacher.weights or "").startswith(HUB)  # urls are, of weights that have a name
+    if teacher.urls and teacher.weights and not copies:
         yield f"teachers.{name}.weights: urls are given too, and either says where the weights are: drop one"
     elif teacher.weights and not by_name(teacher) and not places(teacher):
         if not released(teacher, study.data).urls:
