@@ -90,6 +90,23 @@ def test_a_job_in_the_background_of_a_shell_goes_on(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
 
 
+@pytest.mark.parametrize("program", ["-h", "methods"])
+def test_what_is_to_be_done_at_the_end_is_done_and_modules_are_not_taken_apart(program: str, tmp_path: Path) -> None:
+    code = "import atexit, sys\natexit.register(print, 'at the end')\n"
+    code += "class Kept:\n    def __del__(self): print('taken apart')\nkept = Kept()" + RUN
+    done = subprocess.run([sys.executable, "-c", code, program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("\nat the end\n"), done.stdout + done.stderr
+
+
+def test_python_says_itself_why_it_ends_and_waits_for_threads() -> None:
+    code = "import sys, threading, time\nfrom distillery.records.leaving import leave_at_once\n"
+    code += "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()\n"
+    code += "leave_at_once(SystemExit(0)); threading.enumerate()[-1].join()\n"
+    code += "leave_at_once(SystemExit('why')); print('still here'); leave_at_once(SystemExit(3)); print('not here')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "thread\nstill here\n", "")
+
+
 def test_a_second_signal_does_not_disturb_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Stopped) as stopped, leaving_in_order(), leaving_in_order("again"), lock(tmp_path / "x"):
         try:
