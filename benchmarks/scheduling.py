@@ -10,6 +10,7 @@ caused, in jobs or not: each adds its own when it ends.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         "block": (f"blocks of {together} seeds", blocks, SLURM),
         "here": ("no Slurm: `snakemake --cores 2`", one_each, ("--cores", "2")),
     }
+    os.environ["COLD"] = "1"  # the tests' commands start with torch in memory, a user's do not
     with tempfile.TemporaryDirectory() as folder, SlurmCluster() as slurm:
         bench = prepared(Path(folder))
         rows = [measure(bench, slurm, runs, *arrangements[name]) for name in given.arrangements.split(",")]

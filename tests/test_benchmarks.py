@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import synthetic_study
 import torch
+import warm
 import yaml
 from browser import CHROMIUM
 from conftest import ROOT
@@ -140,6 +143,7 @@ def test_a_study_is_repeated_with_one_thing_changed(
             roundings.CHANGES[change][0](params)
 
     monkeypatch.setitem(roundings.CHANGES, "small", (small, ()))
+    monkeypatch.setenv("PATH", warm.first(os.environ["PATH"]))
     asked = ["--changes", "small", "--folder", str(tmp_path), "--markdown"]
     for _ in range(2):
         roundings.main(asked)
@@ -202,6 +206,7 @@ def test_a_lent_machine_trains_and_keeps_what_the_time_allows(
 ) -> None:
     """A study of two methods of an epoch: no time, then enough for the second one first, then nothing left to do."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", shutil.which("python", path=warm.first(str(Path(sys.executable).parent))))
     content = {
         "study": "tiny",
         "data": {"source": "digits", "test_fraction": 0.9},

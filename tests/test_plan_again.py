@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import small_study
+import warm
 
 from distillery.pipeline import meaning
 from distillery.pipeline.planner import current
@@ -67,9 +68,12 @@ FILES = {
 
 def planned(*command: str) -> dict[str, str]:
     """Plan as a person does, by the installed command; return the hash of every job's spec."""
-    script = Path(sys.executable).with_name("distillery")
-    env = os.environ | {"PYTHONPATH": f"{meaning.PACKAGE.parent}{os.pathsep}{Path('site-packages').resolve()}"}
-    subprocess.run([str(script), "plan"], env=env, check=True, capture_output=True, text=True)
+    path = warm.first(f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    env = os.environ | {
+        "PATH": path,
+        "PYTHONPATH": f"{meaning.PACKAGE.parent}{os.pathsep}{Path('site-packages').resolve()}",
+    }
+    subprocess.run(["distillery", "plan"], env=env, check=True, capture_output=True, text=True)
     specs = sorted(Path("artifacts/again/specs").rglob("*.json"))
     return {path.relative_to("artifacts/again/specs").as_posix(): path.read_text() for path in specs}
 
