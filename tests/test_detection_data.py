@@ -152,9 +152,8 @@ def emptied(split: str) -> Any:
 
 
 SIZE = "<annotation><size><width>{}</width><height>{}</height></size>"
-TALL = (  # a box that an image of 64 x 48 has no room for
-    "<object><name>red</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>60</ymax></bndbox></object>"
-)
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>60</ymax></bndbox>"
+TALL = f"<object><name>red</name>{BOX}</object>"  # an image of 64 x 48 has no room for it
 
 
 @pytest.mark.parametrize(
@@ -278,6 +277,8 @@ TALL = (  # a box that an image of 64 x 48 has no room for
         # Boxes are numbers, and within the image.
         ("voc", voc("<xmin>", "<xmin>nan</xmin><xmin>"), "is no annotation"),
         ("voc", voc("<xmin>", "<xmin/><xmin>"), "is no annotation"),
+        ("voc", voc("<xmin>", "<xmin>1</xmin><xmin>"), "is no annotation"),
+        ("voc", voc("<bndbox>", BOX + "<bndbox>"), "is no annotation .* one bndbox"),
         ("voc", voc("</name>", "</name><difficult>true</difficult>"), "is no annotation .* `difficult` 0 or 1"),
         ("yolo", label("0 20 20 10 10"), r"000\.txt, line 2: expected a class"),
         ("yolo", label("0 1.2 0.5 0.6 0.2"), "line 2: expected a class"),

@@ -81,7 +81,9 @@ def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str
         width, height = (whole_number(float(tree.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
         objects = []
         for node in tree.iterfind("object"):
-            corners = tuple(float(node.findtext(f"bndbox/{key}") or "nan") for key in ("xmin", "ymin", "xmax", "ymax"))
+            [box] = node.findall("bndbox")
+            [[left], [top], [right], [bottom]] = map(box.findall, ("xmin", "ymin", "xmax", "ymax"))
+            corners = tuple(float(corner.text or "nan") for corner in (left, top, right, bottom))
             if not all(map(math.isfinite, corners)) or not (kind := (node.findtext("name") or "").strip()):
                 raise ValueError
             difficult = ("0", "1").index((node.findtext("difficult") or "0").strip())
@@ -90,7 +92,7 @@ def _annotation(root: Path, stem: str, where: Path, pictures: dict[str, list[str
         raise DistilleryError(f"{path} cannot be read ({error.strerror}): {where} names it") from None
     except (ElementTree.ParseError, LookupError, ValueError, OverflowError):  # Lookup: of an encoding
         raise DistilleryError(
-            f"{path} is no annotation of Pascal VOC: objects with a name, a bndbox, and `difficult` 0 or 1"
+            f"{path} is no annotation of Pascal VOC: objects with a name, one bndbox, and `difficult` 0 or 1"
         ) from None
     named = Path((tree.findtext("filename") or "").strip()).name
     picture = root / "JPEGImages" / _picture(root / "JPEGImages", stem, named, pictures.get(stem, []))
