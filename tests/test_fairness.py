@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_individual_unfairness_takes_the_same_pairs_and_halves_with_the_change()
     samples, p = rng.normal(size=(300, 5)), rng.dirichlet(np.ones(4), 300)
     whole = individual_unfairness(p, samples)
     assert individual_unfairness(0.5 * p + 0.125, samples) == pytest.approx(whole / 2)
+
+
+def test_individual_unfairness_of_images_takes_little_memory() -> None:
+    """All 20,000 pairs of such images at once would take 720 MB."""
+    rng = np.random.default_rng(3)
+    samples, p = rng.normal(size=(1000, 3000)).astype(np.float32), rng.dirichlet(np.ones(4), 1000)
+    tracemalloc.start()
+    found = individual_unfairness(p, samples)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found > 0 and most < 60e6
 
 
 def test_page_trend_is_scipys_in_both_directions() -> None:

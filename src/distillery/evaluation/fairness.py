@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.integer[Any]]
 Floats = NDArray[np.floating[Any]]
+AT_ONCE = 500  # pairs of samples in memory
 
 
 def group_gaps(predicted: Integers, labels: Integers, groups: Integers, num_classes: int) -> dict[str, float]:
@@ -54,7 +55,9 @@ def individual_unfairness(
     a = random.integers(0, len(samples), pairs)
     b = (a + random.integers(1, len(samples), pairs)) % len(samples)  # never the same sample
     norms = np.maximum(np.sqrt(np.square(samples).sum(axis=1)), 1e-12)
-    distance = 1 - (samples[a] * samples[b]).sum(axis=1) / (norms[a] * norms[b])
+    parts = ((a[at : at + AT_ONCE], b[at : at + AT_ONCE]) for at in range(0, pairs, AT_ONCE))
+    products = np.concatenate([(samples[one] * samples[other]).sum(axis=1) for one, other in parts])
+    distance = 1 - products / (norms[a] * norms[b])
     apart = distance >= nearest
     if not apart.any():
         return 0.0
