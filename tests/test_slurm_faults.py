@@ -25,7 +25,7 @@ from distillery.records.io import load_tensors, read_json
 
 pytestmark = pytest.mark.slow
 AT = Layout("digits")
-PAIR, METHOD, EPOCHS = "resnet20_w8-resnet8_w8", "kd", 12
+PAIR, METHOD, EPOCHS = "resnet20_w8-resnet8_w8", "kd", 4
 FAILING = ("cancelled", "trainer killed", "time limit", "disk full")
 DOUBLED = ("snakemake killed", "snakemake and job killed")
 REQUEUED = ("preempted", "node crashed")
