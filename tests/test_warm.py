@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import warm
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux when a process has ended")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere commands start as a user's do")
 
 
 def started(program: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
@@ -86,6 +86,15 @@ def test_it_ends_with_who_asked(tmp_path: Path) -> None:
         one = int(process.stdout.readline())
         process.kill()
     wait(lambda: not alive(one))
+
+
+def test_what_it_leaves_in_the_background_goes_on(tmp_path: Path) -> None:
+    program = "import subprocess\nprint(subprocess.Popen(['sleep', '300'], stdout=-3, stderr=-3).pid)"
+    code, out, _ = ended(program, tmp_path)
+    assert code == 0
+    time.sleep(0.3)
+    assert alive(int(out))
+    os.kill(int(out), signal.SIGKILL)
 
 
 def alive(process: int) -> bool:

@@ -123,14 +123,25 @@ def keep(asking: socket.socket) -> NoReturn:
         become(files=files, **request)
     for file in files:
         os.close(file)
-    ended = os.pidfd_open(process)
-    while ended not in select.select([asking, ended], [], [])[0]:
-        for number in asking.recv(8) or [signal.SIGKILL]:
-            (os.killpg if number == signal.SIGKILL else os.kill)(process, number)
+    ended = threading.Event()
+    threading.Thread(target=say, args=(asking, process, ended)).start()
+    while numbers := asking.recv(8):
+        for number in numbers:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+    if not ended.is_set():
+        for kill in (os.killpg, os.kill):
+            with suppress(ProcessLookupError):
+                kill(process, signal.SIGKILL)
+    os._exit(0)
+
+
+def say(asking: socket.socket, process: int, ended: threading.Event) -> None:
+    """Tell who asked how the command ended."""
     _, status = os.waitpid(process, 0)
+    ended.set()
     with suppress(BrokenPipeError):
         asking.sendall(os.waitstatus_to_exitcode(status).to_bytes(8, "big", signed=True))
-    os._exit(0)
 
 
 def become(
