@@ -19,7 +19,7 @@ from snakemake.logging import logger
 
 import distillery
 from distillery.errors import DistilleryError
-from distillery.pipeline.internals import LOCKED, Refusals, is_locked, is_silent, is_submitted, obey_sigterm
+from distillery.pipeline.internals import LOCKED, Refusals, is_locked, is_silent, is_submitted, obey_signals
 from distillery.pipeline.snakemake import Jobs
 from distillery.project import chosen
 from distillery.status.show import failures
@@ -64,7 +64,7 @@ rule all:
 
 onstart:
     if not is_submitted(workflow):  # there Slurm warns the job itself, and this Snakemake waits for it
-        obey_sigterm()
+        obey_signals()
         logger.addHandler(REFUSED)
 
 

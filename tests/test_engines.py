@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import yaml
 from dvc.repo import Repo
 from workbench import Workbench
 
+from distillery.pipeline.internals import LOCKS, WAITING
+from distillery.pipeline.layout import Layout
 from distillery.records.io import sha256_file
 
 pytestmark = pytest.mark.slow
@@ -161,6 +164,28 @@ def test_interrupted_and_run_again(finished: Workbench, tmp_path: Path) -> None:
     bench.run("snakemake", "--unlock")
     bench.run("snakemake", "--cores", "2", "--rerun-incomplete")
     assert {p: sha256_file(p) for p in students} == first
+
+
+@pytest.mark.parametrize("send", [os.killpg, os.kill])
+def test_ctrl_c_again_and_again(finished: Workbench, tmp_path: Path, send: Callable[[int, int], None]) -> None:
+    """To all processes, as a terminal sends it, or to Snakemake alone. The job, which is busy, is waited for."""
+    bench = finished.copy(tmp_path)
+    bench.run("rm", "-rf", *(f"artifacts/digits/{name}" for name in ("runs", "metrics", "logs")), "results/digits")
+    at, cell, deadline = Layout("digits"), ("both", "ensemble", "0"), time.monotonic() + 600
+    checkpoint = at.checkpoint(*cell)
+    bench.pause(checkpoint)
+    process = bench.start("snakemake", "--cores", "1", str(at.students(*cell)), **bench.pausing())
+    while not (job := bench.paused(checkpoint)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for _ in range(5):
+        send(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    assert job and process.poll() is None
+    os.kill(job, signal.SIGCONT)
+    said = process.communicate(timeout=600)[0]
+    assert process.returncode == 1 and "Traceback" not in said and WAITING in said, said
+    assert "both ensemble 0: stopped in epoch" in said and "the state is saved" in said, said
+    assert not list((bench.root / LOCKS).glob("*"))
 
 
 MINE = """from torch import Tensor

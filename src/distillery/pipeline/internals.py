@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ LOCKED = (
     "distillery: another Snakemake is at work in this folder, or was killed here: if none runs, `snakemake --unlock`, "
     "then the same command"
 )
+WAITING = "distillery: stopping: the jobs save their state first, and then this ends"
 COMMENT = "rule_"  # how the comments begin that the plugin gives its Slurm jobs
 
 
@@ -61,20 +63,29 @@ def is_locked(workflow: Any) -> bool:
     return bool(workflow.is_main_process) and LOCKS.is_dir() and any(LOCKS.iterdir())
 
 
-def obey_sigterm() -> None:
-    """Let SIGTERM end this Snakemake as Ctrl-C does, jobs included. By itself it would wait until they have finished.
+def obey_signals() -> None:
+    """Let Ctrl-C and SIGTERM end this Snakemake and its jobs, which save their state. For `onstart`.
 
-    Ctrl-C at a terminal reaches the jobs too, and each saves its state; SIGTERM is sent to one process, so it is handed
-    on. For `onstart`: Snakemake sets its own handler before that.
+    By itself it waits for jobs that the signal did not reach, which may take days: it is handed on. And a second one,
+    while they save, would end it in the midst of leaving: it is told what is waited for. Snakemake sets a handler of
+    its own before `onstart`.
     """
+    leaving = False
 
     def stop(number: int, frame: object) -> None:
+        nonlocal leaving
+        if leaving:
+            os.write(sys.stderr.fileno(), f"{WAITING}\n".encode())
+            return
+        leaving = True
         for process in _descendants(os.getpid()):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGTERM)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs ignore Ctrl-C
+            signal.signal(number, stop)
 
 
 class Refusals(logging.Handler):
