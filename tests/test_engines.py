@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -177,12 +178,14 @@ def test_ctrl_c_again_and_again(finished: Workbench, tmp_path: Path, send: Calla
     process = bench.start("snakemake", "--cores", "1", str(at.students(*cell)), **bench.pausing())
     while not (job := bench.paused(checkpoint)) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    for _ in range(5):
+    assert job and process.stdout
+    said, out = "", process.stdout.fileno()
+    while WAITING not in said and process.poll() is None and time.monotonic() < deadline:
         send(process.pid, signal.SIGINT)
-        time.sleep(0.3)
-    assert job and process.poll() is None
+        if select.select([out], [], [], 0.3)[0]:
+            said += os.read(out, 1 << 16).decode()
     os.kill(job, signal.SIGCONT)
-    said = process.communicate(timeout=600)[0]
+    said += process.communicate(timeout=600)[0]
     assert process.returncode == 1 and "Traceback" not in said and WAITING in said, said
     assert "both ensemble 0: stopped in epoch" in said and "the state is saved" in said, said
     assert not list((bench.root / LOCKS).glob("*"))
