@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,6 +189,36 @@ def test_ctrl_c_again_and_again(finished: Workbench, tmp_path: Path, send: Calla
     said += process.communicate(timeout=600)[0]
     assert process.returncode == 1 and "Traceback" not in said and WAITING in said, said
     assert "both ensemble 0: stopped in epoch" in said and "the state is saved" in said, said
+    assert not list((bench.root / LOCKS).glob("*"))
+
+
+def pending(process: int, number: int) -> bool:
+    """Whether a signal waits for a process that is stopped."""
+    sent = re.search(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(sent and int(sent[1], 16) >> (number - 1) & 1)
+
+
+def test_a_terminal_is_closed(finished: Workbench, tmp_path: Path) -> None:
+    """As when a connection is lost: Snakemake and its job leave in order, though nothing can be printed any more."""
+    bench, at, cell = finished.copy(tmp_path), Layout("digits"), ("both", "ensemble", "0")
+    bench.run("rm", "-rf", *(f"artifacts/digits/{name}" for name in ("runs", "metrics", "logs")), "results/digits")
+    bench.pause(at.checkpoint(*cell))
+    ours, theirs = os.openpty()
+    command = ("setsid", "--ctty", "snakemake", "--cores", "1", str(at.students(*cell)))
+    keys = {"cwd": bench.root, "env": bench.env() | bench.pausing()}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, **keys)
+    os.close(theirs)
+    job, deadline = None, time.monotonic() + 600
+    while not (job := bench.paused(at.checkpoint(*cell))) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert job
+    os.close(ours)
+    while not pending(job, signal.SIGHUP) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(job, signal.SIGCONT)
+    assert process.wait(600) == 1
+    log = (bench.root / at.log("distill", *cell)).read_text()
+    assert "by SIGHUP (the terminal was closed): the state is saved" in log.splitlines()[-1]
     assert not list((bench.root / LOCKS).glob("*"))
 
 

@@ -81,13 +81,17 @@ def test_every_command_leaves_in_order(
     assert files(tmp_path) == before
 
 
-def test_a_job_in_the_background_of_a_shell_goes_on(tmp_path: Path) -> None:
-    """A shell lets such jobs ignore Ctrl-C, which is meant for what runs in front."""
-    code = "import signal; from distillery.records.leaving import leaving_in_order\n"
-    code += "with leaving_in_order():\n    signal.raise_signal(signal.SIGINT); print('goes on')"
-    command = 'trap "" INT; exec "$0" -c "$1"'
+@pytest.mark.parametrize("kind", ["INT", "HUP"])
+@pytest.mark.parametrize(
+    "what", ["distillery.records.leaving import leaving_in_order", "distillery.training.loop import Stop"]
+)
+def test_a_job_in_the_background_of_a_shell_goes_on(kind: str, what: str) -> None:
+    """A shell lets such jobs ignore Ctrl-C, which is meant for what runs in front, and nohup a closed terminal."""
+    code = f"import signal; from {what}\nwith {what.split()[-1]}() as stop:\n"
+    code += f"    signal.raise_signal(signal.SIG{kind}); print(getattr(stop, 'by', 0))"
+    command = f'trap "" {kind}; exec "$0" -c "$1"'
     done = subprocess.run(["bash", "-c", command, sys.executable, code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 @pytest.mark.parametrize("program", ["-h", "methods"])
@@ -105,6 +109,18 @@ def test_python_says_itself_why_it_ends_and_waits_for_threads() -> None:
     code += "leave_at_once(SystemExit('why')); print('still here'); leave_at_once(SystemExit(3)); print('not here')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (3, "thread\nstill here\n", "")
+
+
+def test_a_job_is_done_though_its_terminal_is_gone(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from types import SimpleNamespace as N; from distillery.cli.logged import logged\n"
+    )
+    code += "logged(N(stage='cache', name='cache x', outputs={}), Path('x.log'), lambda: print('worked'))"
+    ours, theirs = os.openpty()
+    os.close(ours)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    assert (done.returncode, done.stderr, (tmp_path / "x.log").read_text()) == (0, "", "worked\n")
 
 
 def test_a_second_signal_does_not_disturb_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from distillery.errors import DistilleryError
@@ -33,7 +34,8 @@ def logged(job: Job, log: Path, work: Callable[[], Path | None]) -> None:
     began = time.monotonic()
 
     def say(line: str) -> None:
-        os.write(terminal, f"{line}\n".encode())
+        with suppress(OSError):  # the terminal may have been closed; what was done is done, and the log has it
+            os.write(terminal, f"{line}\n".encode())
 
     try:
         copied = work()

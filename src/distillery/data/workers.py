@@ -37,7 +37,7 @@ CHUNK = 16  # views that a process makes in one go: some 25 ms
 AHEAD = 4  # chunks that each process can have waiting, at least
 MOST = 64  # and at most: were a socket full in both directions, both sides would wait for ever
 # Sent to all processes of a job at once, by the terminal or by Slurm; what is to be done the parent decides.
-_NOT_OURS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+_NOT_OURS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
 
 
 class Cutter(Protocol):

@@ -12,13 +12,14 @@ import logging
 import os
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from distillery.records.leaving import ignored, silence_a_closed_terminal
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 SUPPORTED = {"snakemake": "9", "snakemake-executor-plugin-slurm": "2"}  # major versions
@@ -64,7 +65,7 @@ def is_locked(workflow: Any) -> bool:
 
 
 def obey_signals() -> None:
-    """Let Ctrl-C and SIGTERM end this Snakemake and its jobs, which save their state. For `onstart`.
+    """Let Ctrl-C, SIGTERM and a closed terminal end this Snakemake and its jobs, which save their state; `onstart`.
 
     By itself it waits for jobs that the signal did not reach, which may take days: it is handed on. And a second one,
     while they save, would end it in the midst of leaving: it is told what is waited for. Snakemake sets a handler of
@@ -74,17 +75,18 @@ def obey_signals() -> None:
 
     def stop(number: int, frame: object) -> None:
         nonlocal leaving
+        silence_a_closed_terminal(number)
         if leaving:
-            os.write(sys.stderr.fileno(), f"{WAITING}\n".encode())
+            os.write(2, f"{WAITING}\n".encode())
             return
         leaving = True
         for process in _descendants(os.getpid()):
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGTERM)
+                os.kill(process, number if number == signal.SIGHUP else signal.SIGTERM)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs ignore Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if not ignored(number):
             signal.signal(number, stop)
 
 

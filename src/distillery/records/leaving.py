@@ -1,6 +1,7 @@
 """Leaving in order: a signal that ends a command is one sentence and an exit code, and nothing half-made stays behind.
 
-Ctrl-C (SIGINT) and SIGTERM are obeyed alike. Training has a handler of its own, which writes the checkpoint first.
+Ctrl-C (SIGINT), SIGTERM and SIGHUP are obeyed alike. Training has a handler of its own, which writes the checkpoint
+first.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 
@@ -19,7 +21,24 @@ SAID = {
     signal.SIGINT: "Ctrl-C (SIGINT)",
     signal.SIGTERM: "SIGTERM (cancelled, preempted or out of time)",
     signal.SIGUSR1: "SIGUSR1 (soon out of time)",
+    signal.SIGHUP: "SIGHUP (the terminal was closed)",
 }
+
+
+def ignored(number: int) -> bool:
+    """Whether a signal is meant to have no effect: Ctrl-C in a shell's background jobs, SIGHUP under nohup."""
+    return number in (signal.SIGINT, signal.SIGHUP) and signal.getsignal(number) is signal.SIG_IGN
+
+
+def silence_a_closed_terminal(number: int) -> None:
+    """After SIGHUP nobody reads the terminal, and writing to it fails: what is printed there goes nowhere."""
+    if number == signal.SIGHUP:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            with suppress(OSError):  # closed before
+                if stat.S_ISCHR(os.fstat(stream).st_mode):
+                    os.dup2(nowhere, stream)
+        os.close(nowhere)
 
 
 class Stopped(SystemExit):
@@ -33,17 +52,18 @@ class Stopped(SystemExit):
 
 @contextmanager
 def leaving_in_order(then: str = "") -> Iterator[None]:
-    """While entered, SIGINT and SIGTERM raise Stopped, so that locks and temporary files go; `then` ends the sentence.
+    """While entered, these signals raise Stopped, so that locks and temporary files go; `then` ends the sentence.
 
-    A signal that was being ignored (SIGINT in a shell's background jobs) still is. Whoever sends it sends it more than
-    once (Slurm, an impatient finger): the first one is obeyed.
+    One that was being ignored still is. Whoever sends it sends it more than once (Slurm, an impatient finger): the
+    first one is obeyed.
     """
 
     def leave(number: int, _: object) -> None:
+        silence_a_closed_terminal(number)
         if not isinstance(sys.exception(), SystemExit):
             raise Stopped(number)
 
-    kinds = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+    kinds = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not ignored(s)]
     before = {s: signal.signal(s, leave) for s in kinds}
     try:
         yield

@@ -24,7 +24,7 @@ from distillery.models.drop_path import set_drop_path
 from distillery.models.layers import NARROW, overrunning
 from distillery.objectives.base import Objective
 from distillery.records.io import DistilleryError, below
-from distillery.records.leaving import SAID, Stopped
+from distillery.records.leaving import SAID, Stopped, ignored, silence_a_closed_terminal
 from distillery.study.blocks import Recipe
 from distillery.training.average import Average
 from distillery.training.checkpoint import Checkpoint, State, pack, unpack
@@ -60,8 +60,8 @@ def fit(
     """Train for `recipe.epochs` epochs on the loader's device; return the history, one record per epoch.
 
     Scores are the task's, losses are means over samples. Every process of `ranks` makes the same call; the first of
-    them writes. Raises DistilleryError if the loss is not finite, and Preempted on SIGTERM, SIGINT (Ctrl-C) and SIGUSR1
-    after writing the checkpoint.
+    them writes. Raises DistilleryError if the loss is not finite, and Preempted on SIGTERM, SIGINT (Ctrl-C), SIGHUP and
+    SIGUSR1 after writing the checkpoint.
     """
     with Stop() as stop:
         running = fitting(trainee, loader, teacher, recipe, seed, stop, checkpoint, report, ranks)
@@ -205,7 +205,7 @@ def _record(step: Step, count: int, epoch: int, rate: float) -> dict[str, Any]:
 
 
 class Stop:
-    """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) ask the loop to stop after the running step."""
+    """While entered, SIGTERM, SIGINT, SIGHUP and SIGUSR1 (Slurm's warning) ask it to stop after the running step."""
 
     def __init__(self) -> None:
         self.by = 0
@@ -223,11 +223,11 @@ class Stop:
         raise stopped
 
     def _ask(self, number: int, _: object) -> None:
+        silence_a_closed_terminal(number)
         self.by = self.by or number
 
     def __enter__(self) -> Stop:
-        kinds = [s for s in SAID if s != signal.SIGINT or signal.getsignal(s) is not signal.SIG_IGN]
-        self.before = {s: signal.signal(s, self._ask) for s in kinds}
+        self.before = {s: signal.signal(s, self._ask) for s in SAID if not ignored(s)}
         return self
 
     def __exit__(self, *_: object) -> None:
