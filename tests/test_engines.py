@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -168,18 +169,25 @@ def test_interrupted_and_run_again(finished: Workbench, tmp_path: Path) -> None:
     assert {p: sha256_file(p) for p in students} == first
 
 
+def caught(bench: Workbench, checkpoint: Path, process: subprocess.Popen[Any]) -> int:
+    """The job that was asked to stop in the middle of its work, when it has."""
+    deadline = time.monotonic() + 600
+    while not (job := bench.paused(checkpoint)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    return job
+
+
 @pytest.mark.parametrize("send", [os.killpg, os.kill])
 def test_ctrl_c_again_and_again(finished: Workbench, tmp_path: Path, send: Callable[[int, int], None]) -> None:
     """To all processes, as a terminal sends it, or to Snakemake alone. The job, which is busy, is waited for."""
     bench = finished.copy(tmp_path)
     bench.run("rm", "-rf", *(f"artifacts/digits/{name}" for name in ("runs", "metrics", "logs")), "results/digits")
-    at, cell, deadline = Layout("digits"), ("both", "ensemble", "0"), time.monotonic() + 600
-    checkpoint = at.checkpoint(*cell)
-    bench.pause(checkpoint)
+    at, cell = Layout("digits"), ("both", "ensemble", "0")
+    bench.pause(at.checkpoint(*cell))
     process = bench.start("snakemake", "--cores", "1", str(at.students(*cell)), **bench.pausing())
-    while not (job := bench.paused(checkpoint)) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert job and process.stdout
+    job, deadline = caught(bench, at.checkpoint(*cell), process), time.monotonic() + 600
+    assert process.stdout
     said, out = "", process.stdout.fileno()
     while WAITING not in said and process.poll() is None and time.monotonic() < deadline:
         send(process.pid, signal.SIGINT)
@@ -208,10 +216,7 @@ def test_a_terminal_is_closed(finished: Workbench, tmp_path: Path) -> None:
     keys = {"cwd": bench.root, "env": bench.env() | bench.pausing()}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, **keys)
     os.close(theirs)
-    job, deadline = None, time.monotonic() + 600
-    while not (job := bench.paused(at.checkpoint(*cell))) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert job
+    job, deadline = caught(bench, at.checkpoint(*cell), process), time.monotonic() + 600
     os.close(ours)
     while not pending(job, signal.SIGHUP) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,10 @@ def test_it_ends_with_who_asked(tmp_path: Path) -> None:
         assert process.stdout
         one = int(process.stdout.readline())
         process.kill()
-    wait(lambda: not alive(one))
+    deadline = time.monotonic() + 60
+    while alive(one):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_what_it_leaves_in_the_background_goes_on(tmp_path: Path) -> None:
@@ -102,13 +104,6 @@ def alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("command", ["distillery methods kd", "distillery status", "python -m distillery -h", "dvc -V"])

@@ -31,13 +31,14 @@ from distillery.data.arrays import Bytes
 from distillery.data.blob import Blob
 from distillery.data.cutting import Cuts, Undecodable, cut
 from distillery.errors import DistilleryError
+from distillery.records.leaving import SAID
 
 DECIDES_RESULTS = False  # how views are made, not what they are (see pipeline/fingerprint.py)
 CHUNK = 16  # views that a process makes in one go: some 25 ms
 AHEAD = 4  # chunks that each process can have waiting, at least
 MOST = 64  # and at most: were a socket full in both directions, both sides would wait for ever
 # Sent to all processes of a job at once, by the terminal or by Slurm; what is to be done the parent decides.
-_NOT_OURS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
+_NOT_OURS = set(SAID)
 
 
 class Cutter(Protocol):

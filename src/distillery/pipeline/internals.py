@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distillery.records.leaving import ignored, silence_a_closed_terminal
+from distillery.records.leaving import ending, silence_a_closed_terminal
 
 DECIDES_RESULTS = False  # how jobs are run, not what they compute (see fingerprint.py)
 SUPPORTED = {"snakemake": "9", "snakemake-executor-plugin-slurm": "2"}  # major versions
@@ -85,9 +85,8 @@ def obey_signals() -> None:
                 os.kill(process, number if number == signal.SIGHUP else signal.SIGTERM)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if not ignored(number):
-            signal.signal(number, stop)
+    for kind in ending():
+        signal.signal(kind, stop)
 
 
 class Refusals(logging.Handler):

@@ -25,6 +25,11 @@ SAID = {
 }
 
 
+def ending() -> list[signal.Signals]:
+    """The signals that end a command, but those that are being ignored."""
+    return [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is not signal.SIG_IGN]
+
+
 def ignored(number: int) -> bool:
     """Whether a signal is meant to have no effect: Ctrl-C in a shell's background jobs, SIGHUP under nohup."""
     return number in (signal.SIGINT, signal.SIGHUP) and signal.getsignal(number) is signal.SIG_IGN
@@ -63,8 +68,7 @@ def leaving_in_order(then: str = "") -> Iterator[None]:
         if not isinstance(sys.exception(), SystemExit):
             raise Stopped(number)
 
-    kinds = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not ignored(s)]
-    before = {s: signal.signal(s, leave) for s in kinds}
+    before = {s: signal.signal(s, leave) for s in ending()}
     try:
         yield
     except Stopped as stopped:
